@@ -1,0 +1,187 @@
+"""From one answer to its data, or to the error that says what to do: status, headers and body in, no I/O."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+from airflow_provider_scantrust import exceptions as exc
+from airflow_provider_scantrust.api.messages import Answer, Endpoint, Replay
+
+T = TypeVar("T")
+
+EXCERPT = 300
+# A wait longer than this is a mistake of some proxy, not a rate limit of Scantrust.
+_LONGEST_PAUSE = 86_400.0
+_THROTTLED = re.compile(r"available in (\d+(?:\.\d+)?) second")
+
+# What to do, by status. Scantrust: Errors.
+_REFUSED: dict[int, tuple[type[exc.ScantrustError], str]] = {
+    400: (exc.RequestRejected, "nothing of this call was processed; correct the data"),
+    401: (exc.AuthenticationFailed, "the token is wrong or has expired; make a new one in the portal"),
+    403: (exc.PermissionDenied, "the token lacks a permission that a company admin can give it"),
+    404: (exc.NotFound, "there is no such thing in this company, or the host is not the API's"),
+    406: (exc.Conflict, "a known API error; see its message"),
+    409: (exc.Conflict, "a known API error; see its message"),
+}
+
+
+def read_answer(answer: Answer, endpoint: Endpoint[T]) -> T:
+    """
+    Return what the answer says.
+
+    :raises ScantrustError: The one of its subclasses that tells what to do; nothing else escapes, whatever
+        the bytes.
+    """
+    if 200 <= answer.status < 300:
+        return _read_success(answer, endpoint)
+    excerpt, data = make_excerpt(answer.body), _decode(answer.body)
+    fields = field_messages(data)
+    said = _first_line(fields, excerpt)
+    if answer.status == 504 and endpoint.gateway_timeout_is_final:
+        raise exc.UploadTimedOut(
+            f"Scantrust gave up on {endpoint.what} (504 Gateway Timeout) and updated nothing: too many codes in "
+            'one call. Send fewer, or send them asynchronously (mode="auto" does both by itself).',
+            status=504,
+            excerpt=excerpt,
+        )
+    if answer.status == 429:
+        raise exc.Throttled(
+            f"Scantrust throttled {endpoint.what}{said}.",
+            status=429,
+            excerpt=excerpt,
+            retry_after=read_retry_after(answer),
+        )
+    if answer.status >= 500:
+        raise exc.ServiceUnavailable(
+            f"Scantrust answered {endpoint.what} with {answer.status}{said}.",
+            status=answer.status,
+            excerpt=excerpt,
+            retry_after=read_retry_after(answer),
+        )
+    if 300 <= answer.status < 400:
+        raise exc.UnexpectedRedirect(
+            f"Scantrust answered {endpoint.what} with a redirect ({answer.status}), which is not followed"
+            f"{_redirect_reason(answer, endpoint)}. Check the host in the connection.",
+            status=answer.status,
+            excerpt=excerpt,
+        )
+    if 400 <= answer.status < 500:
+        cls, advice = _REFUSED.get(answer.status, (exc.RequestRejected, "sending it again will not help"))
+        raise cls(
+            f"Scantrust refused {endpoint.what} ({answer.status}): {advice}{said}.",
+            status=answer.status,
+            fields=fields,
+            excerpt=excerpt,
+        )
+    raise exc.UnreadableAnswer(
+        f"Scantrust answered {endpoint.what} with the unexpected status {answer.status}{said}.",
+        status=answer.status,
+        excerpt=excerpt,
+    )
+
+
+def read_retry_after(answer: Answer) -> float | None:
+    """
+    Return how many seconds the service asks to wait: ``Retry-After``, else the number in ``detail``.
+
+    An HTTP date is compared with the answer's own ``Date``, so a wrong clock on this machine does no harm.
+    """
+    header = answer.headers.get("retry-after", "").strip()
+    seconds: float | None = None
+    if header.isascii() and header.isdigit():
+        seconds = float(header[:12])
+    elif header:
+        until = _http_date(header)
+        if until is not None:
+            seconds = until - (_http_date(answer.headers.get("date", "")) or answer.received_at)
+    if seconds is None:
+        data = _decode(answer.body)
+        detail = data.get("detail") if isinstance(data, dict) else None
+        match = _THROTTLED.search(detail) if isinstance(detail, str) else None
+        seconds = float(match[1][:12]) if match else None
+    return None if seconds is None else min(max(0.0, seconds), _LONGEST_PAUSE)
+
+
+def field_messages(data: Any) -> dict[str, list[str]]:
+    """Return Scantrust's messages by field from an error body, ``{"field": ["message", …]}`` or ``{"detail": "…"}``."""
+    if not isinstance(data, Mapping):
+        return {}
+    return {
+        str(name): [_short(message) for message in (value if isinstance(value, list) else [value])][:20]
+        for name, value in list(data.items())[:50]
+    }
+
+
+def make_excerpt(body: bytes) -> str:
+    """Return the beginning of a body on one line, whatever its bytes."""
+    text = body[: EXCERPT * 4].decode("utf-8", errors="replace")
+    text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return text if len(text) <= EXCERPT else text[:EXCERPT] + "…"
+
+
+def _read_success(answer: Answer, endpoint: Endpoint[T]) -> T:
+    fate = (
+        " The job may have been submitted all the same, under an id that is not known."
+        if endpoint.replay is Replay.MAY_LEAVE_TWO_JOBS
+        else ""
+    )
+    excerpt = make_excerpt(answer.body)
+    try:
+        data = json.loads(answer.body)
+    except (ValueError, RecursionError) as error:
+        raise exc.UnreadableAnswer(
+            f"The answer to {endpoint.what} ({answer.status}) is no JSON: {excerpt!r}.{fate}",
+            status=answer.status,
+            excerpt=excerpt,
+        ) from error
+    try:
+        return endpoint.read(data)
+    except ValueError as error:
+        raise exc.UnreadableAnswer(
+            f"The answer to {endpoint.what} ({answer.status}) cannot be understood, {error}: {excerpt!r}.{fate}",
+            status=answer.status,
+            excerpt=excerpt,
+        ) from error
+
+
+def _decode(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _first_line(fields: Mapping[str, list[str]], excerpt: str) -> str:
+    if fields:
+        parts = [f"{name}: {' '.join(messages)}" for name, messages in fields.items() if messages]
+        text = "; ".join(parts)
+    else:
+        text = excerpt
+    return f". It said: {_short(text).rstrip('.')}" if text else ""
+
+
+def _redirect_reason(answer: Answer, endpoint: Endpoint[Any]) -> str:
+    target = make_excerpt(answer.headers.get("location", "").encode("utf-8", "replace"))
+    why = (
+        "a redirected POST would lose its data" if endpoint.method != "GET" else "the token stays on its host"
+    )
+    return f" to {target!r}: {why}" if target else f": {why}"
+
+
+def _short(value: Any) -> str:
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        text = "(nested too deeply to show)"
+    return make_excerpt(text[: EXCERPT * 2].encode("utf-8", "replace"))
+
+
+def _http_date(text: str) -> float | None:
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError, IndexError, TypeError):
+        return None

@@ -1,0 +1,98 @@
+"""
+The calls of Scantrust's REST API that this package makes.
+
+Rule: every path is written here and nowhere else, and ends in ``/``: Scantrust redirects the others, and a
+redirect turns a POST into a GET in most clients.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from airflow_provider_scantrust.api.messages import Endpoint, Replay
+from airflow_provider_scantrust.api.models import (
+    Task,
+    UploadResult,
+    read_account,
+    read_task,
+    read_task_id,
+    read_upload,
+)
+from airflow_provider_scantrust.exceptions import InvalidInput
+
+# Assumed: an id is letters, digits and a few marks. What matters is that it cannot change the path.
+_TASK_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._:~=-]{0,199}")
+
+
+def upload_scm_data(items: Sequence[Mapping[str, Any]], data_key: str) -> Endpoint[UploadResult]:
+    """
+    Return the synchronous upload of items, each with its own values. Scantrust: Upload SCM data (sync).
+
+    A 504 says that the gateway gave up after 60 s and that **no** code was updated; the same call would end so
+    again. Setting the same values twice does no harm, so a replay is safe.
+    """
+    return Endpoint(
+        what=f"the synchronous upload of {len(items)} items",
+        method="POST",
+        path="/api/v2/scm/upload/",
+        payload={"data_key": data_key, "items": items},
+        read=read_upload,
+        gateway_timeout_is_final=True,
+    )
+
+
+def upload_scm_data_async(constraints: Mapping[str, Any], scm_data: Mapping[str, Any]) -> Endpoint[str]:
+    """
+    Return the submit of one job that sets ``scm_data`` on every code which meets all constraints.
+
+    Scantrust: Upload SCM data (async). The result is the task_id.
+    """
+    return Endpoint(
+        what="the submit of an asynchronous upload",
+        method="POST",
+        path="/api/v2/scm/upload/async/",
+        payload={"constraints": constraints, "scm_data": scm_data},
+        read=_read_submitted,
+        replay=Replay.MAY_LEAVE_TWO_JOBS,
+    )
+
+
+def get_scm_task(task_id: str) -> Endpoint[Task]:
+    """
+    Return the question how an asynchronous job is doing.
+
+    :raises InvalidInput: The id is none; it could lead to another path.
+    """
+    task_id = check_task_id(task_id)
+    return Endpoint(
+        what=f"the status of task {task_id}",
+        method="GET",
+        path=f"/api/v2/scm/tasks/{task_id}/",
+        read=lambda data: read_task(task_id, data),
+    )
+
+
+def get_me() -> Endpoint[str]:
+    """Return the question whether access works, and for whom."""
+    return Endpoint(what="the test of the connection", method="GET", path="/api/v2/me/", read=read_account)
+
+
+def check_task_id(task_id: Any) -> str:
+    """
+    Return a task_id without the spaces around it.
+
+    :raises InvalidInput: It is empty, no text, or contains what no id has.
+    """
+    text = task_id.strip() if isinstance(task_id, str) else ""
+    if not _TASK_ID.fullmatch(text):
+        raise InvalidInput(f"{task_id!r:.120} is no task_id of Scantrust.")
+    return text
+
+
+def _read_submitted(data: Any) -> str:
+    task_id = read_task_id(data)
+    if not _TASK_ID.fullmatch(task_id):
+        raise ValueError("its 'task_id' is none")
+    return task_id

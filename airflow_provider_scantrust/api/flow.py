@@ -1,0 +1,257 @@
+"""
+The one conversation about one call: sign, send, and decide what an answer means for the next step.
+
+Rule 1: a call is sent again only after 401 with a renewable token, 429, 5xx, a missing answer, or a GET redirect
+        within the same origin; never after any other answer.
+Rule 2: every wait and every second of sending counts against one budget; the conversation always ends.
+Rule 3: ``Authorization`` goes to the origin of the settings and to no other.
+Rule 4: no error leaves here with a secret in it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+from airflow_provider_scantrust.api.answers import read_answer
+from airflow_provider_scantrust.api.auth import Auth
+from airflow_provider_scantrust.api.messages import (
+    Answer,
+    Conversation,
+    Endpoint,
+    Fault,
+    FaultKind,
+    Notice,
+    Pause,
+    Replay,
+    Request,
+)
+from airflow_provider_scantrust.api.settings import Budget, Settings
+from airflow_provider_scantrust.exceptions import (
+    AuthenticationFailed,
+    CertificateRejected,
+    ConfigurationError,
+    ConnectionFailed,
+    InvalidInput,
+    ScantrustError,
+    Throttled,
+    TransientError,
+    UnreadableAnswer,
+)
+
+T = TypeVar("T")
+Random = Callable[[], float]
+
+FIRST_BACKOFF = 1.0
+LONGEST_BACKOFF = 30.0
+# A throttled client that the server tells to come back in 0 seconds must not spin.
+SHORTEST_THROTTLE_PAUSE = 0.5
+MOST_REDIRECTS = 5
+
+
+@dataclass
+class _Ledger:
+    """What one conversation has used up of its budget."""
+
+    budget: Budget
+    attempts: int = 0
+    throttled: int = 0
+    seconds: float = 0.0
+
+    def pause_for(self, error: TransientError, random: Random) -> float | None:
+        """Return the seconds to wait before the next try, or None when the budget does not allow one."""
+        if isinstance(error, Throttled):
+            self.throttled += 1
+            pause = backoff(self.throttled, random)
+            if error.retry_after:
+                # A little more than asked, so that clients throttled together do not come back together.
+                pause = error.retry_after + random() * min(1.0, error.retry_after / 10)
+            pause = max(SHORTEST_THROTTLE_PAUSE, pause)
+        else:
+            self.attempts += 1
+            if self.budget.attempts is not None and self.attempts >= self.budget.attempts:
+                return None
+            pause = max(backoff(self.attempts, random), error.retry_after or 0.0)
+        return pause if self.seconds + pause <= self.budget.seconds else None
+
+
+def converse(
+    endpoint: Endpoint[T], settings: Settings, auth: Auth, *, random: Random, budget: Budget | None = None
+) -> Conversation[T]:
+    """
+    Yield what to send and how long to pause, receive answers and faults, return the call's result.
+
+    :param random: Returns a number in [0, 1); used for jitter only.
+    :param budget: How long to go on; the connection's own by default.
+    :raises ScantrustError: The subclass says what to do. A ``TransientError`` means that the budget is used up.
+    """
+    ledger = _Ledger(budget or settings.budget)
+    try:
+        return (yield from _converse(endpoint, settings, auth, random, ledger))
+    except ScantrustError as error:
+        _hide_secrets(error, auth)
+        raise
+
+
+def backoff(attempt: int, random: Random) -> float:
+    """Return the seconds to wait after the n-th failed try: exponential, with full jitter."""
+    return random() * min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(attempt - 1, 30))
+
+
+def make_request(endpoint: Endpoint[Any], settings: Settings, auth: Auth) -> Request:
+    """Return the signed request for a call."""
+    headers = {"Accept": "application/json"}
+    if endpoint.signed and (signature := auth.header()):
+        headers["Authorization"] = signature
+    body = None
+    if endpoint.payload is not None:
+        headers["Content-Type"] = "application/json"
+        body = _encode(endpoint.payload)
+    return Request(
+        method=endpoint.method,
+        url=settings.base_url + endpoint.path,
+        headers=headers,
+        body=body,
+        timeout=(settings.connect_timeout, settings.request_timeout),
+    )
+
+
+def _converse(
+    endpoint: Endpoint[T], settings: Settings, auth: Auth, random: Random, ledger: _Ledger
+) -> Conversation[T]:
+    renewed = False
+    first_trouble: str | None = None
+    while True:
+        if endpoint.signed and auth.header() is None and (login := auth.renewal()) is not None:
+            auth.renew((yield from _converse(login, settings, auth, random, ledger)))
+            renewed = True
+        try:
+            answer = yield from _send(make_request(endpoint, settings, auth), endpoint, settings, ledger)
+            result = read_answer(answer, endpoint)
+        except AuthenticationFailed:
+            if renewed or not endpoint.signed or auth.renewal() is None:
+                raise
+            auth.renew(None)
+            yield Notice("Scantrust no longer accepts the login's token; logging in again.", warning=False)
+            continue
+        except TransientError as error:
+            if isinstance(error, UnreadableAnswer) and not ledger.budget.retry_unreadable:
+                raise
+            pause = ledger.pause_for(error, random)
+            if pause is None:
+                raise _given_up(error, ledger) from error
+            if not isinstance(error, Throttled):
+                first_trouble = first_trouble or auth.hide(str(error))
+            yield from _wait(pause, error, auth, ledger)
+            continue
+        if first_trouble and endpoint.replay is Replay.MAY_LEAVE_TWO_JOBS:
+            yield Notice(
+                f"An asynchronous upload was submitted again because the first try ended so: {first_trouble} "
+                "If that try reached Scantrust after all, there are two jobs that set the same values on the same "
+                f"codes, which does no harm: one of unknown id, and {auth.hide(str(result))}."
+            )
+        return result
+
+
+def _send(
+    request: Request, endpoint: Endpoint[Any], settings: Settings, ledger: _Ledger
+) -> Conversation[Answer]:
+    """Send once, following a GET's redirects within its origin."""
+    hops = 0
+    while True:
+        reply = yield request
+        if isinstance(reply, Fault):
+            ledger.seconds += reply.elapsed
+            raise _fault_error(reply, endpoint, settings)
+        if not isinstance(reply, Answer):
+            raise TypeError("a driver must reply to a Request with an Answer or a Fault")
+        ledger.seconds += reply.elapsed
+        target = _redirect_target(request, reply)
+        if target is None or hops == MOST_REDIRECTS:
+            return reply
+        hops += 1
+        request = replace(request, url=target)
+
+
+def _wait(pause: float, error: TransientError, auth: Auth, ledger: _Ledger) -> Conversation[None]:
+    ledger.seconds += pause
+    yield Pause(pause, f"{auth.hide(str(error))} Trying again in {pause:.1f} s.")
+
+
+def _redirect_target(request: Request, answer: Answer) -> str | None:
+    """Return where a GET's redirect leads, or None for what must not be followed."""
+    location = answer.headers.get("location")
+    if request.method != "GET" or answer.status not in (301, 302, 303, 307, 308) or not location:
+        return None
+    try:
+        target = urljoin(request.url, location)
+        here, there = urlsplit(request.url), urlsplit(target)
+        same_origin = (here.scheme, here.hostname, _port(here)) == (
+            there.scheme,
+            there.hostname,
+            _port(there),
+        )
+    except ValueError:
+        return None
+    if not same_origin or there.username is not None or any(not 32 < ord(letter) < 127 for letter in target):
+        return None
+    return target
+
+
+def _port(parts: Any) -> int:
+    return parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _fault_error(fault: Fault, endpoint: Endpoint[Any], settings: Settings) -> ScantrustError:
+    where = f"{endpoint.what} at {settings.host}"
+    if fault.kind is FaultKind.CERTIFICATE:
+        return CertificateRejected(
+            f"The TLS certificate of {settings.host} was not accepted ({fault.detail}). If it is signed by an "
+            "authority of your own, put the path of its CA bundle into verify in the connection's extra."
+        )
+    if fault.kind is FaultKind.UNUSABLE:
+        return ConfigurationError(f"The request for {where} could not be made: {fault.detail}.")
+    if fault.kind is FaultKind.TOO_LONG:
+        return UnreadableAnswer(
+            f"The answer to {where} is longer than any of the API's can be ({fault.detail})."
+        )
+    return ConnectionFailed(f"No answer to {where}: {fault.kind.value} ({fault.detail}).")
+
+
+def _given_up(error: TransientError, ledger: _Ledger) -> TransientError:
+    tries = ledger.attempts + ledger.throttled
+    text = (
+        f"{error} Gave up after {tries} {'try' if tries == 1 else 'tries'} in {ledger.seconds:.0f} s: another would "
+        f"exceed the retry budget of {_attempts(ledger.budget)}{ledger.budget.seconds:.0f} s."
+    )
+    return type(error)(
+        text,
+        status=error.status,
+        fields=error.fields,
+        excerpt=error.excerpt,
+        retry_after=error.retry_after,
+    )
+
+
+def _attempts(budget: Budget) -> str:
+    return "" if budget.attempts is None else f"{budget.attempts} tries and "
+
+
+def _hide_secrets(error: ScantrustError, auth: Auth) -> None:
+    error.args = tuple(auth.hide(str(arg)) for arg in error.args)
+    error.excerpt = auth.hide(error.excerpt) if error.excerpt else error.excerpt
+    error.fields = {name: [auth.hide(text) for text in texts] for name, texts in error.fields.items()}
+    cause = error.__cause__
+    if isinstance(cause, ScantrustError):
+        _hide_secrets(cause, auth)
+
+
+def _encode(payload: Mapping[str, Any]) -> bytes:
+    """Return JSON as bytes; rows are validated before, so what fails here came past the operator."""
+    try:
+        return json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"A value cannot be written as JSON: {error}.") from error

@@ -1,0 +1,112 @@
+"""What a conversation says and hears: requests and pauses out, answers and faults in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Request:
+    """
+    One HTTP request, to be sent once and without following redirects.
+
+    :param timeout: Seconds to connect, and seconds from there to the last byte of the answer.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes | None = field(repr=False)
+    timeout: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Say nothing for that many seconds."""
+
+    seconds: float
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something the task's log should say; ``warning`` is for what a human may have to look at."""
+
+    text: str
+    warning: bool = True
+
+
+@dataclass(frozen=True)
+class Answer:
+    """
+    What the server said.
+
+    :param headers: Names in lower case.
+    :param elapsed: Seconds from the first byte sent to the last byte received.
+    :param received_at: Wall clock, seconds since the epoch.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    elapsed: float = 0.0
+    received_at: float = 0.0
+
+
+class FaultKind(StrEnum):
+    """Why there is no answer."""
+
+    CONNECT = "could not connect"
+    TIMEOUT = "no answer in time"
+    CUT = "the connection was cut"
+    CERTIFICATE = "the TLS certificate was not accepted"
+    UNUSABLE = "the request could not be made"
+    TOO_LONG = "the answer is longer than any of the API's can be"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """No answer came."""
+
+    kind: FaultKind
+    detail: str
+    elapsed: float = 0.0
+
+
+class Replay(Enum):
+    """What happens when a request whose fate is unknown is sent again."""
+
+    HARMLESS = "harmless"
+    MAY_LEAVE_TWO_JOBS = "may leave two jobs"
+
+
+@dataclass(frozen=True)
+class Endpoint(Generic[T]):
+    """
+    One call of the API as a value.
+
+    :param what: How the call is named in logs and errors ("the synchronous upload of 40 items").
+    :param path: Path below the base URL, with its trailing slash.
+    :param payload: JSON body, or None for a GET.
+    :param read: Makes the result from the decoded JSON; raises ``ValueError`` with the reason when it cannot.
+    :param gateway_timeout_is_final: A 504 means "too much at once", so the same call must not be sent again.
+    :param signed: Whether the call carries ``Authorization``.
+    """
+
+    what: str
+    method: str
+    path: str
+    read: Callable[[Any], T]
+    payload: Mapping[str, Any] | None = field(default=None, repr=False)
+    replay: Replay = Replay.HARMLESS
+    gateway_timeout_is_final: bool = False
+    signed: bool = True
+
+
+Step = Request | Pause | Notice
+Conversation = Generator[Step, "Answer | Fault | None", T]

@@ -1,0 +1,205 @@
+"""What Scantrust answers, as values; reading is tolerant in spelling and strict in meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import pendulum
+
+
+class TaskState(StrEnum):
+    """The states of an asynchronous job; the values are the words that the portal shows."""
+
+    PENDING = "Pending"
+    RUNNING = "In progress"
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+    UNKNOWN = "Unknown"
+
+
+# Scantrust's guide says pending, running, error; its public client and the portal say the others.
+_WORDS = {
+    "pending": TaskState.PENDING,
+    "running": TaskState.RUNNING,
+    "in_progress": TaskState.RUNNING,
+    "complete": TaskState.COMPLETE,
+    "completed": TaskState.COMPLETE,
+    "success": TaskState.COMPLETE,
+    "failed": TaskState.FAILED,
+    "error": TaskState.FAILED,
+}
+
+
+def read_state(word: str) -> TaskState:
+    """Return the state for a word in any case, with space, ``-`` or ``_``; UNKNOWN for any other word."""
+    return _WORDS.get(word.strip().lower().replace(" ", "_").replace("-", "_"), TaskState.UNKNOWN)
+
+
+@dataclass(frozen=True)
+class Task:
+    """
+    One asynchronous job at Scantrust.
+
+    :param state_word: The state as Scantrust spelled it.
+    :param codes_affected: Codes updated, or None where the answer does not say.
+    """
+
+    id: str
+    state: TaskState
+    state_word: str
+    reference: str | None = None
+    codes_affected: int | None = None
+    created_by: str | None = None
+    created_at: pendulum.DateTime | None = None
+    started_at: pendulum.DateTime | None = None
+    completed_at: pendulum.DateTime | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """The job has ended, well or not."""
+        return self.state in (TaskState.COMPLETE, TaskState.FAILED)
+
+    @property
+    def is_failed(self) -> bool:
+        """The job has ended and failed."""
+        return self.state is TaskState.FAILED
+
+    def describe(self) -> str:
+        """Return one line with everything that Scantrust's support would ask for."""
+        facts = [f"task_id {self.id}", f"reference {self.reference or 'none'}", f"state {self.state_word!r}"]
+        for name in ("created_at", "started_at", "completed_at"):
+            moment = getattr(self, name)
+            facts.append(f"{name} {moment.to_iso8601_string() if moment else 'unknown'}")
+        if self.codes_affected is not None:
+            facts.append(f"codes_affected {self.codes_affected}")
+        return ", ".join(facts)
+
+
+@dataclass(frozen=True)
+class UploadResult:
+    """
+    The answer to one synchronous upload.
+
+    :param items: Key value -> names of the fields that were updated; a key that matched nothing is not in it.
+    """
+
+    codes_affected: int
+    total_updates: int
+    items: Mapping[str, list[str]]
+
+
+def read_task(task_id: str, data: Any) -> Task:
+    """
+    Read the answer to a status question.
+
+    :raises ValueError: It is no object, or has no state.
+    """
+    fields = _object(data)
+    word = _get(fields, "state")
+    if not isinstance(word, str) or not word.strip():
+        raise ValueError("there is no 'state' in it")
+    return Task(
+        id=task_id,
+        state=read_state(word),
+        state_word=word,
+        reference=_text(_get(fields, "reference")),
+        codes_affected=_count(fields, "codes_affected"),
+        created_by=_text(_get(fields, "created_by")),
+        created_at=_moment(_get(fields, "created_at")),
+        started_at=_moment(_get(fields, "started_at")),
+        completed_at=_moment(_get(fields, "completed_at")),
+    )
+
+
+def read_upload(data: Any) -> UploadResult:
+    """
+    Read the answer to a synchronous upload.
+
+    :raises ValueError: It is no object, or does not say which items were updated and how many codes.
+    """
+    fields = _object(data)
+    items = _get(fields, "items")
+    if not isinstance(items, Mapping):
+        raise ValueError("there is no 'items' object in it")
+    updated: dict[str, list[str]] = {}
+    for key, names in items.items():
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"the updated fields of item {key!r} are no list of names")
+        updated[key] = list(names)
+    codes_affected = _count(fields, "codes_affected")
+    if codes_affected is None:
+        raise ValueError("there is no 'codes_affected' in it")
+    total_updates = _count(fields, "total_updates")
+    if total_updates is None:
+        total_updates = sum(len(names) for names in updated.values())
+    return UploadResult(codes_affected=codes_affected, total_updates=total_updates, items=updated)
+
+
+def read_task_id(data: Any) -> str:
+    """
+    Read the answer to a submit.
+
+    :raises ValueError: It has no usable task_id.
+    """
+    task_id = _get(_object(data), "task_id")
+    if isinstance(task_id, bool) or not isinstance(task_id, str | int) or not str(task_id).strip():
+        raise ValueError("there is no 'task_id' in it")
+    return str(task_id).strip()
+
+
+def read_account(data: Any) -> str:
+    """
+    Read who the token belongs to; which fields ``me`` has is not known, so the likeliest are tried in turn.
+
+    :raises ValueError: It is no object.
+    """
+    fields = _object(data)
+    for name in ("email", "username", "name", "full_name", "id"):
+        if (value := _text(_get(fields, name))) is not None:
+            return value
+    return "a user whose name the answer does not give"
+
+
+def _object(data: Any) -> Mapping[str, Any]:
+    if not isinstance(data, Mapping):
+        raise ValueError(f"a JSON object was expected, not {type(data).__name__}")
+    return data
+
+
+def _get(fields: Mapping[str, Any], name: str) -> Any:
+    """Return a field in snake case, as assumed, or in camel case, as Scantrust's public client has it."""
+    if name in fields:
+        return fields[name]
+    head, *rest = name.split("_")
+    return fields.get(head + "".join(part.capitalize() for part in rest))
+
+
+def _count(fields: Mapping[str, Any], name: str) -> int | None:
+    value = _get(fields, name)
+    if value is None:
+        return None
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"'{name}' is no count")
+    return value
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        return None
+    return str(value)
+
+
+def _moment(value: Any) -> pendulum.DateTime | None:
+    """Return a time, or None for one that cannot be read: a timestamp is never worth a failed task."""
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = pendulum.parse(value)
+    except (ValueError, OverflowError):
+        return None
+    return moment if isinstance(moment, pendulum.DateTime) else None

@@ -1,0 +1,169 @@
+"""
+Every way a conversation with Scantrust can fail, split by what the reader should do next.
+
+::
+
+    ScantrustError
+    ├── ConfigurationError       mend the connection or the operator's arguments
+    │   └── CertificateRejected  mend `verify`, or the server's certificate
+    ├── InvalidInput             mend the rows: found before anything was sent
+    ├── RequestRejected          400: mend the rows: Scantrust processed nothing of this call
+    ├── AuthenticationFailed     401: the token is wrong or has expired: make a new one in the portal
+    ├── PermissionDenied         403: a company admin must give the token more permissions
+    ├── NotFound                 404: no such thing, or not of this company
+    ├── Conflict                 406, 409: Scantrust knows why; read the message
+    ├── UnexpectedRedirect       the host in the connection is not the API's own address
+    ├── UploadTimedOut           504 of a synchronous upload: nothing was updated; send less, or asynchronously
+    ├── UnmatchedKeys            some keys are on no code (only with on_unmatched="fail")
+    ├── DiscardedFields          the campaign lacks a field (only with on_discarded="fail")
+    ├── TaskFailed               an asynchronous job ended as failed at Scantrust
+    ├── WaitTimedOut             a job did not end within the time that the user gave it
+    └── TransientError           may pass: trying again later is right
+        ├── Throttled            429 for longer than the retry budget
+        ├── ServiceUnavailable   500, 502, 503, 504 for longer than the retry budget
+        ├── ConnectionFailed     no answer: refused, cut, or timed out, for longer than the retry budget
+        └── UnreadableAnswer     an answer that is not what the API documents
+
+Rule: these classes know no Airflow. The edge in ``hooks`` turns ``permanent`` ones into ``AirflowFailException``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class ScantrustError(Exception):
+    """
+    Base of all errors of this package.
+
+    :param message: What happened and what to do about it, in one or two sentences.
+    :param status: HTTP status of the answer, where there was one.
+    :param fields: Scantrust's messages by field, as in a 400 answer.
+    :param excerpt: The beginning of the answer's body, secrets masked.
+    :param retry_after: Seconds after which Scantrust said that trying again makes sense.
+    """
+
+    permanent: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        fields: Mapping[str, list[str]] | None = None,
+        excerpt: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.fields = dict(fields or {})
+        self.excerpt = excerpt
+        self.retry_after = retry_after
+
+    def as_event(self) -> dict[str, Any]:
+        """Return what :func:`from_event` needs to make the same error again, as plain JSON."""
+        return {
+            "error": type(self).__name__,
+            "message": str(self),
+            "status": self.status,
+            "fields": self.fields,
+            "excerpt": self.excerpt,
+            "retry_after": self.retry_after,
+        }
+
+
+class ConfigurationError(ScantrustError):
+    """The connection or an operator's argument cannot work as it is."""
+
+
+class CertificateRejected(ConfigurationError):
+    """The server's TLS certificate is not trusted, or is another host's."""
+
+
+class InvalidInput(ScantrustError):
+    """The rows were refused before anything was sent; the message names row and field."""
+
+
+class RequestRejected(ScantrustError):
+    """Scantrust refused the data (400) and processed nothing of the call."""
+
+
+class AuthenticationFailed(ScantrustError):
+    """Scantrust does not accept the token or the login (401)."""
+
+
+class PermissionDenied(ScantrustError):
+    """The token lacks a permission (403)."""
+
+
+class NotFound(ScantrustError):
+    """There is no such thing at Scantrust (404)."""
+
+
+class Conflict(ScantrustError):
+    """A known API error: Scantrust documents 406 for it, and 409 is read alike."""
+
+
+class UnexpectedRedirect(ScantrustError):
+    """A redirect that must not be followed: of a POST, or to another host."""
+
+
+class UploadTimedOut(ScantrustError):
+    """A synchronous upload ran past the gateway's limit (504); no code was updated."""
+
+
+class UnmatchedKeys(ScantrustError):
+    """Some keys matched no code and the operator was told to fail then."""
+
+
+class DiscardedFields(ScantrustError):
+    """Some fields were discarded by the campaign and the operator was told to fail then."""
+
+
+class TaskFailed(ScantrustError):
+    """An asynchronous job ended as failed at Scantrust."""
+
+
+class WaitTimedOut(ScantrustError):
+    """An asynchronous job did not end within the time given; it goes on at Scantrust."""
+
+
+class TransientError(ScantrustError):
+    """Something that may pass; the retry budget for it is used up."""
+
+    permanent = False
+
+
+class Throttled(TransientError):
+    """Scantrust answered 429 for longer than the retry budget."""
+
+
+class ServiceUnavailable(TransientError):
+    """Scantrust answered 5xx for longer than the retry budget."""
+
+
+class ConnectionFailed(TransientError):
+    """No answer came for longer than the retry budget."""
+
+
+class UnreadableAnswer(TransientError):
+    """The answer is not what the API documents: HTML, broken JSON, or an unknown shape."""
+
+
+def from_event(event: Mapping[str, Any]) -> ScantrustError:
+    """
+    Make the error again that :meth:`ScantrustError.as_event` wrote down.
+
+    An unknown name (written by another version of this package) becomes a plain :class:`ScantrustError`,
+    which is permanent: failing closed is the safe reading.
+    """
+    known = globals().get(str(event.get("error")))
+    cls = known if isinstance(known, type) and issubclass(known, ScantrustError) else ScantrustError
+    return cls(
+        str(event.get("message") or "The trigger reported an error without a message."),
+        status=event.get("status"),
+        fields=event.get("fields"),
+        excerpt=event.get("excerpt"),
+        retry_after=event.get("retry_after"),
+    )

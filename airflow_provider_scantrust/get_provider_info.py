@@ -1,0 +1,125 @@
+"""What Airflow reads about this provider; it imports nothing, since every Airflow component calls it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+CONNECTION_TYPE = "scantrust"
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's metadata in the form of Airflow's ``provider_info`` schema."""
+    return {
+        "package-name": "airflow-provider-scantrust",
+        "name": "Scantrust",
+        "description": "Upload supply-chain data to Scantrust codes, and wait for the jobs without a worker.",
+        "integrations": [
+            {
+                "integration-name": "Scantrust",
+                "external-doc-url": "https://devportal.scantrust.com",
+                "tags": ["service"],
+            }
+        ],
+        "operators": [
+            {
+                "integration-name": "Scantrust",
+                "python-modules": ["airflow_provider_scantrust.operators.scantrust"],
+            }
+        ],
+        "sensors": [
+            {
+                "integration-name": "Scantrust",
+                "python-modules": ["airflow_provider_scantrust.sensors.scantrust"],
+            }
+        ],
+        "hooks": [
+            {
+                "integration-name": "Scantrust",
+                "python-modules": ["airflow_provider_scantrust.hooks.scantrust"],
+            }
+        ],
+        "triggers": [
+            {
+                "integration-name": "Scantrust",
+                "python-modules": ["airflow_provider_scantrust.triggers.scantrust"],
+            }
+        ],
+        "connection-types": [
+            {
+                "connection-type": CONNECTION_TYPE,
+                "hook-class-name": "airflow_provider_scantrust.hooks.scantrust.ScantrustHook",
+                "hook-name": "Scantrust",
+                "ui-field-behaviour": {
+                    "hidden-fields": ["schema", "port"],
+                    "relabeling": {
+                        "host": "API base URL",
+                        "login": "User name",
+                        "password": "API token",
+                    },
+                    "placeholders": {
+                        "host": "https://api.scantrust.com (when empty)",
+                        "login": "only with the auth scheme login",
+                        "password": "User Authorization Token from the Scantrust portal",
+                    },
+                },
+                "conn-fields": {
+                    "auth_scheme": {
+                        "label": "Auth scheme",
+                        "description": "UAT: a token made in the portal. JWT: a token you already have. "
+                        "login: user name and password, with the login endpoint below.",
+                        "schema": {
+                            "type": ["string", "null"],
+                            "enum": ["UAT", "JWT", "login"],
+                            "default": "UAT",
+                        },
+                    },
+                    "login_endpoint": {
+                        "label": "Login endpoint",
+                        "description": "Path of Scantrust's login call. Only with the auth scheme login; "
+                        "there is no default.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "request_timeout": {
+                        "label": "Request timeout (s)",
+                        "description": "Seconds for one request and its answer. Scantrust's gateway gives up after 60.",
+                        "schema": {"type": ["number", "null"], "default": 75, "minimum": 1, "maximum": 86400},
+                    },
+                    "connect_timeout": {
+                        "label": "Connect timeout (s)",
+                        "description": "Seconds to reach the host.",
+                        "schema": {"type": ["number", "null"], "default": 10, "minimum": 1, "maximum": 86400},
+                    },
+                    "retry_attempts": {
+                        "label": "Tries",
+                        "description": "Tries in all for a call that got a 5xx or no answer.",
+                        "schema": {"type": ["integer", "null"], "default": 5, "minimum": 1, "maximum": 1000},
+                    },
+                    "retry_seconds": {
+                        "label": "Retry budget (s)",
+                        "description": "Seconds after which a call is given up, waits for the rate limit included.",
+                        "schema": {
+                            "type": ["number", "null"],
+                            "default": 300,
+                            "minimum": 1,
+                            "maximum": 86400,
+                        },
+                    },
+                    "verify": {
+                        "label": "Verify TLS",
+                        "description": "true, false, or the path of a CA bundle on the workers and the triggerer.",
+                        "schema": {"type": ["string", "null"], "default": "true"},
+                    },
+                    "portal_url": {
+                        "label": "Portal URL",
+                        "description": "Where links in the Airflow UI lead. Known for production.",
+                        "schema": {"type": ["string", "null"], "format": "url"},
+                    },
+                    "allow_plain_http": {
+                        "label": "Allow plain http",
+                        "description": "Send the token unencrypted to a host that is not this machine.",
+                        "schema": {"type": ["boolean", "null"], "default": False},
+                    },
+                },
+            }
+        ],
+    }

@@ -1,0 +1,201 @@
+"""Talk to Scantrust from a worker: authentication, rate limits and errors are taken care of."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow.providers.common.compat.sdk import BaseHook
+
+from airflow_provider_scantrust.api import endpoints
+from airflow_provider_scantrust.api.flow import converse
+from airflow_provider_scantrust.api.settings import Settings, read_settings
+from airflow_provider_scantrust.api.waiting import ERROR_BUDGET, Watch
+from airflow_provider_scantrust.exceptions import ScantrustError
+from airflow_provider_scantrust.get_provider_info import CONNECTION_TYPE, get_provider_info
+
+if TYPE_CHECKING:
+    import requests
+
+    from airflow_provider_scantrust.api.auth import Auth
+    from airflow_provider_scantrust.api.messages import Conversation, Endpoint
+    from airflow_provider_scantrust.api.models import Task, UploadResult
+    from airflow_provider_scantrust.transports.blocking import BlockingTransport
+
+T = TypeVar("T")
+
+
+class ScantrustHook(BaseHook):
+    """
+    Call Scantrust's REST API with the credentials of an Airflow connection.
+
+    Every method waits out rate limits and retries what may pass within the connection's retry budget. All
+    errors are :class:`~airflow_provider_scantrust.exceptions.ScantrustError`, whose subclass says what to do;
+    ``permanent`` tells whether a retry of the task could help.
+
+    :param scantrust_conn_id: The Airflow connection.
+    """
+
+    conn_name_attr = "scantrust_conn_id"
+    default_conn_name = "scantrust_default"
+    conn_type = "scantrust"
+    hook_name = "Scantrust"
+
+    def __init__(self, scantrust_conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.scantrust_conn_id = scantrust_conn_id
+
+    def upload(self, items: Iterable[Mapping[str, Any]], data_key: str = "extended_id") -> UploadResult:
+        """
+        Set SCM data on codes in one synchronous call.
+
+        Scantrust recommends it for fewer than 1000 codes; the operator splits larger uploads.
+
+        :param items: Rows, each with the data key and the fields to set; values are text, numbers or booleans.
+        :param data_key: The field that selects codes: ``extended_id``, ``serial_number`` or any SCM field.
+        :raises RequestRejected: Scantrust refused the data and processed nothing of it.
+        :raises UploadTimedOut: Too many codes for one call; nothing was updated.
+        """
+        return self._call(endpoints.upload_scm_data(list(items), data_key))
+
+    def submit(self, constraints: Mapping[str, Any], scm_data: Mapping[str, Any]) -> str:
+        """
+        Submit one asynchronous job and return its task_id at once.
+
+        :param constraints: Field -> value that a code must have; all of them must hold. A list of values is
+            known to work for ``extended_id`` only.
+        :param scm_data: Field -> value to set on each of these codes.
+        :raises UnreadableAnswer: The answer holds no task_id, so the job may run under an unknown one.
+        """
+        return self._call(endpoints.upload_scm_data_async(dict(constraints), dict(scm_data)))
+
+    def get_task(self, scantrust_task_id: str) -> Task:
+        """
+        Return how an asynchronous job is doing.
+
+        :raises NotFound: No job of this company has that id.
+        """
+        return self._call(endpoints.get_scm_task(scantrust_task_id))
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Return whether the connection works, and as whom against which host, or what is wrong with it."""
+        try:
+            who = self._call(endpoints.get_me())
+            return True, f"Connected to Scantrust at {self.settings.host} as {who}."
+        except ScantrustError as error:
+            return False, str(error)
+
+    def get_conn(self) -> requests.Session:
+        """
+        Return a ``requests`` session that signs calls to the connection's host, and to no other.
+
+        For calls that this hook has no method for; what the methods do about limits and errors is not in it.
+        """
+        if self._auth.header() is None:
+            self._call(endpoints.get_me())
+        return self._transport.session
+
+    @cached_property
+    def settings(self) -> Settings:
+        """
+        The connection, read and checked.
+
+        :raises ConfigurationError: A field of the connection cannot work.
+        """
+        connection = self.get_connection(self.scantrust_conn_id)
+        return settings_of(connection, connection.extra_dejson, self.log)
+
+    def watch(self, task_ids: Iterable[str], *, deadline: float, error_budget: float = ERROR_BUDGET) -> Watch:
+        """
+        Return the conversation that waits for jobs.
+
+        :param deadline: Seconds since the epoch at which the wait ends.
+        :param error_budget: Seconds without a readable answer about a job after which the wait ends.
+        """
+        return Watch(
+            task_ids,
+            self.settings,
+            self._auth,
+            deadline=deadline,
+            now=time.time,
+            random=random.random,
+            error_budget=error_budget,
+        )
+
+    def perform(self, conversation: Conversation[T]) -> T:
+        """Drive a conversation of ``api`` over this connection."""
+        return self._transport.perform(conversation)
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the form's extra fields for Airflow before 3.2, which does not read them from the provider info."""
+        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget  # type: ignore[import-not-found, unused-ignore]
+        from wtforms import StringField  # type: ignore[import-untyped, unused-ignore]
+
+        return {
+            name: StringField(
+                label=field["label"], widget=BS3TextFieldWidget(), description=field["description"]
+            )
+            for name, field in _connection_type()["conn-fields"].items()
+        }
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return the form's changes to the standard fields for Airflow before 3.2."""
+        behaviour = _connection_type()["ui-field-behaviour"]
+        return {
+            "hidden_fields": behaviour["hidden-fields"],
+            "relabeling": behaviour["relabeling"],
+            "placeholders": behaviour["placeholders"],
+        }
+
+    @cached_property
+    def _auth(self) -> Auth:
+        return self.settings.make_auth()
+
+    @cached_property
+    def _transport(self) -> BlockingTransport:
+        from airflow_provider_scantrust.transports.blocking import BlockingTransport, make_session
+
+        return BlockingTransport(make_session(self.settings, self._auth), log=self.log)
+
+    def _call(self, endpoint: Endpoint[T]) -> T:
+        return self.perform(converse(endpoint, self.settings, self._auth, random=random.random))
+
+
+def settings_of(connection: Any, extra: Mapping[str, Any], log: Any) -> Settings:
+    """
+    Read an Airflow connection and hide its secret from every log of this process.
+
+    :raises ConfigurationError: A field of the connection cannot work.
+    """
+    from airflow.providers.common.compat.sdk import mask_secret
+
+    if connection.password:
+        mask_secret(connection.password)
+    settings = read_settings(
+        host=connection.host,
+        schema=connection.schema,
+        port=connection.port,
+        login=connection.login,
+        password=connection.password,
+        extra=extra,
+    )
+    if settings.ignored:
+        log.warning(
+            "The extra of connection %s has fields that mean nothing here: %s.",
+            connection.conn_id,
+            ", ".join(settings.ignored),
+        )
+    return settings
+
+
+def _connection_type() -> dict[str, Any]:
+    return next(
+        entry
+        for entry in get_provider_info()["connection-types"]
+        if entry["connection-type"] == CONNECTION_TYPE
+    )

@@ -1,0 +1,1 @@
+"""Two thin drivers for the conversations of ``api``: ``blocking`` (requests) and ``aio`` (aiohttp)."""

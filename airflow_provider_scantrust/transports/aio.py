@@ -1,0 +1,173 @@
+"""Perform conversations with ``aiohttp``: in the triggerer, where nothing may block."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import TypeVar
+
+import aiohttp
+
+from airflow_provider_scantrust.api.messages import (
+    Answer,
+    Conversation,
+    Fault,
+    FaultKind,
+    Notice,
+    Pause,
+    Request,
+)
+from airflow_provider_scantrust.transports.common import (
+    MOST_BYTES,
+    Log,
+    TooLong,
+    check_verify,
+    common_headers,
+    describe,
+    make_user_agent,
+    say,
+)
+
+T = TypeVar("T")
+
+
+class AioTransport:
+    """
+    Send the requests of conversations over one ``aiohttp`` session; use it with ``async with``.
+
+    :param verify: True, False, or the path of a CA bundle, with the same meaning as in ``requests``.
+    :param sleep: Waits that many seconds without blocking.
+    :param clock: Monotonic seconds.
+    :param now: Wall clock, seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        *,
+        verify: bool | str,
+        log: Log,
+        user_agent: str | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._verify = check_verify(verify)
+        self._user_agent = user_agent or make_user_agent("aiohttp")
+        self._log = log
+        self._sleep = sleep
+        self._clock = clock
+        self._now = now
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> AioTransport:
+        # Reading a CA bundle takes some 20 ms of CPU, too long for an event loop that others share.
+        context = await asyncio.to_thread(make_ssl_context, self._verify)
+        # Not trust_env: it would let ~/.netrc get in the way of the token. Proxies are chosen in _send.
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=context), cookie_jar=aiohttp.DummyCookieJar()
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def perform(self, conversation: Conversation[T]) -> T:
+        """Drive a conversation to its end and return its result."""
+        reply: Answer | Fault | None = None
+        try:
+            while True:
+                step = conversation.send(reply)
+                reply = None
+                if isinstance(step, Request):
+                    reply = await self._send(step)
+                elif isinstance(step, Pause):
+                    say(step, self._log)
+                    await self._sleep(step.seconds)
+                elif isinstance(step, Notice):
+                    say(step, self._log)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    async def _send(self, request: Request) -> Answer | Fault:
+        if self._session is None:
+            raise RuntimeError("AioTransport is used with `async with`")
+        started = self._clock()
+        try:
+            async with self._session.request(
+                request.method,
+                request.url,
+                headers={**request.headers, **common_headers(self._user_agent)},
+                data=request.body,
+                proxy=choose_proxy(request.url),
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=request.timeout[1], sock_connect=request.timeout[0]),
+            ) as response:
+                body = bytearray()
+                async for piece in response.content.iter_chunked(65_536):
+                    body += piece
+                    if len(body) > MOST_BYTES:
+                        raise TooLong
+        except Exception as error:
+            kind = _kind(error)
+            if kind is None:
+                raise
+            return Fault(kind, describe(error), self._clock() - started)
+        return Answer(
+            status=response.status,
+            headers={name.lower(): value for name, value in response.headers.items()},
+            body=bytes(body),
+            elapsed=self._clock() - started,
+            received_at=self._now(),
+        )
+
+
+def choose_proxy(url: str) -> str | None:
+    """Return the proxy that the environment names for a URL, by the rules of ``requests``."""
+    from requests.utils import get_environ_proxies, select_proxy
+
+    proxy = select_proxy(url, get_environ_proxies(url, no_proxy=None))
+    if proxy and "://" not in proxy:
+        proxy = f"http://{proxy}"
+    return proxy or None
+
+
+def make_ssl_context(verify: bool | str) -> ssl.SSLContext | bool:
+    """Return what aiohttp needs in order to trust what ``requests`` would trust."""
+    if verify is False:
+        return False
+    from certifi import where
+
+    bundle = verify if isinstance(verify, str) else None
+    bundle = bundle or os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or where()
+    if os.path.isdir(bundle):
+        return ssl.create_default_context(capath=bundle)
+    return ssl.create_default_context(cafile=bundle)
+
+
+def _kind(error: Exception) -> FaultKind | None:
+    """Return what an exception means, or None for one that is no fault of the network."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.CertificateError):
+        return FaultKind.CERTIFICATE
+    if isinstance(error, aiohttp.ClientSSLError):
+        return FaultKind.CERTIFICATE if "CERTIFICATE" in str(error).upper() else FaultKind.CUT
+    if isinstance(error, aiohttp.ConnectionTimeoutError | aiohttp.ClientHttpProxyError):
+        return FaultKind.CONNECT
+    if isinstance(error, TimeoutError):
+        return FaultKind.TIMEOUT
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return FaultKind.CONNECT
+    if isinstance(error, TooLong):
+        return FaultKind.TOO_LONG
+    if isinstance(error, aiohttp.InvalidURL):
+        return FaultKind.UNUSABLE
+    if isinstance(error, aiohttp.ClientError | OSError):
+        return FaultKind.CUT
+    return None

@@ -1,0 +1,169 @@
+"""Perform conversations with ``requests``: on workers, where a thread may wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import requests
+import requests.auth
+import urllib3.exceptions
+
+from airflow_provider_scantrust.api.auth import Auth
+from airflow_provider_scantrust.api.messages import (
+    Answer,
+    Conversation,
+    Fault,
+    FaultKind,
+    Notice,
+    Pause,
+    Request,
+)
+from airflow_provider_scantrust.api.settings import Settings
+from airflow_provider_scantrust.transports.common import (
+    MOST_BYTES,
+    Log,
+    TooLong,
+    check_verify,
+    common_headers,
+    describe,
+    make_user_agent,
+    say,
+)
+
+T = TypeVar("T")
+
+
+class BlockingTransport:
+    """
+    Send the requests of a conversation over one session.
+
+    :param session: Its proxies, CA bundle and ``verify`` are used; its headers and its auth are not.
+    :param sleep: Waits that many seconds.
+    :param clock: Monotonic seconds.
+    :param now: Wall clock, seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        session: requests.Session,
+        *,
+        log: Log,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.session = session
+        self._user_agent = make_user_agent("requests")
+        self._log = log
+        self._sleep = sleep
+        self._clock = clock
+        self._now = now
+
+    def perform(self, conversation: Conversation[T]) -> T:
+        """Drive a conversation to its end and return its result."""
+        reply: Answer | Fault | None = None
+        try:
+            while True:
+                step = conversation.send(reply)
+                reply = None
+                if isinstance(step, Request):
+                    reply = self._send(step)
+                elif isinstance(step, Pause):
+                    say(step, self._log)
+                    self._sleep(step.seconds)
+                elif isinstance(step, Notice):
+                    say(step, self._log)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def _send(self, request: Request) -> Answer | Fault:
+        started = self._clock()
+        try:
+            # Prepared without the session, which would let ~/.netrc replace the token.
+            prepared = requests.Request(
+                request.method,
+                request.url,
+                headers={**request.headers, **common_headers(self._user_agent)},
+                data=request.body,
+            ).prepare()
+            # `verify` is named: left to None, an environment's CA bundle would outrank the connection's.
+            settings = self.session.merge_environment_settings(
+                prepared.url, {}, stream=True, verify=self.session.verify, cert=None
+            )
+            with self.session.send(
+                prepared, timeout=request.timeout, allow_redirects=False, **settings
+            ) as response:
+                body = self._read(response, started + request.timeout[1])
+        except Exception as error:
+            kind = _kind(error)
+            if kind is None:
+                raise
+            return Fault(kind, describe(error), self._clock() - started)
+        return Answer(
+            status=response.status_code,
+            headers={name.lower(): value for name, value in response.headers.items()},
+            body=body,
+            elapsed=self._clock() - started,
+            received_at=self._now(),
+        )
+
+    def _read(self, response: requests.Response, until: float) -> bytes:
+        """Read the body piece by piece: requests' own timeout is for each piece, so a trickle would hold for ever."""
+        body = bytearray()
+        while piece := response.raw.read1(65_536, decode_content=True):
+            body += piece
+            if len(body) > MOST_BYTES:
+                raise TooLong
+            if self._clock() > until:
+                raise requests.exceptions.ReadTimeout("the answer trickles")
+        return bytes(body)
+
+
+class _SignForOrigin(requests.auth.AuthBase):
+    """Sign the requests that a user makes on the session, as long as they go to the service."""
+
+    def __init__(self, base_url: str, auth: Auth) -> None:
+        self._prefix = base_url + "/"
+        self._auth = auth
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if (request.url or "").startswith(self._prefix) and (signature := self._auth.header()):
+            request.headers["Authorization"] = signature
+        return request
+
+
+def make_session(settings: Settings, auth: Auth) -> requests.Session:
+    """
+    Return a session that signs calls to the service, and no others.
+
+    :raises ConfigurationError: ``verify`` names a CA bundle that is not there.
+    """
+    session = requests.Session()
+    session.verify = check_verify(settings.verify)
+    session.auth = _SignForOrigin(settings.base_url, auth)
+    session.headers["User-Agent"] = make_user_agent("requests")
+    return session
+
+
+def _kind(error: Exception) -> FaultKind | None:
+    """Return what an exception means, or None for one that is no fault of the network."""
+    if isinstance(error, requests.exceptions.SSLError | urllib3.exceptions.SSLError):
+        return FaultKind.CERTIFICATE if "CERTIFICATE" in str(error).upper() else FaultKind.CUT
+    if isinstance(error, requests.exceptions.ConnectTimeout | requests.exceptions.ProxyError):
+        return FaultKind.CONNECT
+    if isinstance(error, requests.exceptions.Timeout | urllib3.exceptions.TimeoutError):
+        return FaultKind.TIMEOUT
+    if isinstance(error, requests.exceptions.ConnectionError):
+        reason = getattr(error.args[0] if error.args else None, "reason", None)
+        refused = isinstance(reason, urllib3.exceptions.NewConnectionError)
+        return FaultKind.CONNECT if refused else FaultKind.CUT
+    if isinstance(error, TooLong):
+        return FaultKind.TOO_LONG
+    if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidHeader):
+        return FaultKind.UNUSABLE
+    if isinstance(error, requests.exceptions.RequestException | urllib3.exceptions.HTTPError | OSError):
+        return FaultKind.CUT
+    return None

@@ -1,0 +1,73 @@
+"""What both transports do alike."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from typing import Any, Protocol
+
+from airflow_provider_scantrust import __version__
+from airflow_provider_scantrust.api.messages import Notice, Pause
+from airflow_provider_scantrust.exceptions import ConfigurationError
+
+# The longest answer that is known is one to 999 items; this is a thousand times that.
+MOST_BYTES = 64 * 1024 * 1024
+
+
+class Log(Protocol):
+    """What a transport needs of a logger: Airflow's are not all of one class."""
+
+    def info(self, event: str, *args: Any) -> Any: ...
+
+    def warning(self, event: str, *args: Any) -> Any: ...
+
+
+class TooLong(Exception):
+    """An answer that is longer than any of the API's can be."""
+
+    def __init__(self) -> None:
+        super().__init__(f"the answer is longer than {MOST_BYTES} bytes")
+
+
+def make_user_agent(library: str) -> str:
+    """Return who is asking, with the versions that are really running."""
+    return (
+        f"airflow-provider-scantrust/{__version__} apache-airflow/{version('apache-airflow')} "
+        f"python/{platform.python_version()} {library}/{version(library)}"
+    )
+
+
+def common_headers(user_agent: str) -> dict[str, str]:
+    """Return the headers that each request carries, whatever the library's own habits."""
+    return {"User-Agent": user_agent, "Accept-Encoding": "identity"}
+
+
+def check_verify(verify: bool | str) -> bool | str:
+    """
+    Return ``verify`` when it can be used.
+
+    :raises ConfigurationError: It is a path and nothing is there.
+    """
+    if isinstance(verify, str) and not os.path.exists(verify):
+        raise ConfigurationError(
+            f"verify in the connection's extra is the path {verify!r}, and there is nothing on this machine. It "
+            "must be true, false, or the path of a CA bundle."
+        )
+    return verify
+
+
+def say(step: Pause | Notice, log: Log) -> None:
+    """Write to the task's log what a conversation has to say."""
+    if isinstance(step, Pause):
+        if step.reason:
+            log.warning("%s", step.reason)
+    elif step.warning:
+        log.warning("%s", step.text)
+    else:
+        log.info("%s", step.text)
+
+
+def describe(error: Exception) -> str:
+    """Return a library's exception in one short line."""
+    return f"{type(error).__name__}: {error}"[:300]

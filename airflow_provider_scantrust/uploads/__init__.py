@@ -1,0 +1,1 @@
+"""From rows to calls to a report, without Airflow and without sockets."""

@@ -1,0 +1,53 @@
+"""
+Scantrust's advice on synchronous and asynchronous uploads, as one pure function.
+
+Scantrust: Synchronous vs. asynchronous uploads. ``docs/sync-or-async.md`` has the table, and a test holds them together.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+# "Recommended only where few codes are updated: fewer than 1000."
+FEW_CODES = 1_000
+# "Over 20,000 codes in one call is the danger zone."
+DANGER_ZONE = 20_000
+# These keys select one code each, and quickly.
+SINGLE_CODE_KEYS = frozenset({"extended_id", "serial_number"})
+
+
+class Choice(NamedTuple):
+    """
+    How to upload, and why.
+
+    :param keys_per_call: Items that one synchronous call may hold.
+    """
+
+    mode: str
+    reason: str
+    keys_per_call: int = FEW_CODES - 1
+
+
+def choose_mode(data_key: str, keys: int, codes_per_key: float | None = None) -> Choice:
+    """
+    Return how Scantrust would upload.
+
+    :param data_key: The field that selects codes.
+    :param keys: Distinct key values to upload.
+    :param codes_per_key: Codes that one value of an SCM key is on, as far as the user knows.
+    """
+    if data_key in SINGLE_CODE_KEYS:
+        return Choice("sync", f"{data_key} selects one code each, which is quick")
+    if codes_per_key is None:
+        return Choice("async", f"how many codes one {data_key} is on is not known (codes_per_key)")
+    codes = round(keys * codes_per_key)
+    per_call = max(1, min(FEW_CODES - 1, int((FEW_CODES - 1) / max(codes_per_key, 1e-9))))
+    if codes < FEW_CODES:
+        return Choice("sync", f"about {codes} codes are fewer than {FEW_CODES}", per_call)
+    if codes > DANGER_ZONE:
+        return Choice("async", f"about {codes} codes are more than {DANGER_ZONE}")
+    return Choice(
+        "sync",
+        f"about {codes} codes are at most {DANGER_ZONE}; calls are cut to fewer than {FEW_CODES} codes where keys allow",
+        per_call,
+    )

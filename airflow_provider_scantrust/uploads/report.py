@@ -1,0 +1,99 @@
+"""What became of an upload: counted as answers come in, and small enough for an XCom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from airflow_provider_scantrust.api.models import UploadResult
+from airflow_provider_scantrust.uploads.calls import Job
+from airflow_provider_scantrust.uploads.rows import Row
+
+EXAMPLES = 10
+
+
+@dataclass
+class Report:
+    """
+    Counts of one upload; plain JSON by :meth:`save`, so that they survive a deferral.
+
+    :param rows: Rows that came in.
+    :param requests: Upload calls that were made, those that ended in a 504 included.
+    :param codes_affected: Codes updated, as far as the answers say.
+    :param discarded: Field -> rows in which the campaign discarded it.
+    :param jobs: task_id -> (keys it selects by, one of them).
+    """
+
+    mode: str
+    rows: int
+    started_at: float
+    requests: int = 0
+    codes_affected: int = 0
+    unmatched: int = 0
+    examples: list[str] = field(default_factory=list)
+    discarded: dict[str, int] = field(default_factory=dict)
+    jobs: dict[str, list[Any]] = field(default_factory=dict)
+
+    def add_answer(self, rows: Sequence[Row], data_key: str, result: UploadResult) -> None:
+        """Compare the answer to a synchronous call with what was sent."""
+        self.codes_affected += result.codes_affected
+        for row in rows:
+            updated = result.items.get(row[data_key])
+            if updated is None:
+                self._add_unmatched(1, row[data_key])
+                continue
+            for name in row.keys() - {data_key, *updated}:
+                self.discarded[name] = self.discarded.get(name, 0) + 1
+
+    def add_job(self, job: Job, task_id: str) -> None:
+        """Write down a job that was submitted."""
+        self.jobs[task_id] = [job.keys, job.example]
+
+    def end_jobs(self, codes: Mapping[str, int | None]) -> None:
+        """
+        Add what the jobs did.
+
+        Of a job that selects by a list of ids only the number of ids that matched nothing is known, not which.
+
+        :param codes: task_id -> codes affected, None where Scantrust does not say.
+        """
+        for task_id, affected in codes.items():
+            keys, example = self.jobs.get(task_id, (0, task_id))
+            if affected is None:
+                continue
+            self.codes_affected += affected
+            if affected < keys:
+                self._add_unmatched(keys - affected, example if affected == 0 else None)
+
+    def summary(self, *, now: float, ended: bool = True) -> dict[str, Any]:
+        """
+        Return the report that users see.
+
+        :param now: Seconds since the epoch.
+        :param ended: Whether the jobs have ended; if not, ``codes_affected`` of an upload with jobs is None.
+        """
+        return {
+            "mode": self.mode,
+            "rows": self.rows,
+            "requests": self.requests,
+            "codes_affected": self.codes_affected if ended or not self.jobs else None,
+            "unmatched": {"count": self.unmatched, "examples": self.examples},
+            "discarded_fields": sorted(self.discarded),
+            "task_ids": list(self.jobs),
+            "seconds": round(now - self.started_at, 3),
+        }
+
+    def save(self) -> dict[str, Any]:
+        """Return everything as plain JSON."""
+        return asdict(self)
+
+    @classmethod
+    def load(cls, data: Mapping[str, Any]) -> Report:
+        """Return the report that :meth:`save` wrote; names it does not know are left out."""
+        return cls(**{name: value for name, value in data.items() if name in cls.__dataclass_fields__})
+
+    def _add_unmatched(self, count: int, example: str | None) -> None:
+        self.unmatched += count
+        if example is not None and len(self.examples) < EXAMPLES:
+            self.examples.append(example)

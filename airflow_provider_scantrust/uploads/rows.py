@@ -1,0 +1,209 @@
+"""
+Checking rows before anything is sent: every problem is named with its row and field, and nothing is guessed.
+
+Rule: what passes here can be written as JSON and read back by Scantrust as the same values.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date
+from typing import Any
+
+from airflow_provider_scantrust.exceptions import InvalidInput
+
+# Scantrust: SCM fields, special fields.
+SPECIAL_FIELDS: dict[str, tuple[range, str]] = {
+    "activation_status": (range(3), "0 (inactive), 1 (active) or 2 (blacklisted)"),
+    "blacklist_reason": (range(11), "0 (none) to 10 (maximum scan count exceeded)"),
+}
+
+_MOST_NAMED = 20
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_DATE_LIKE = re.compile(
+    r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2}))(?:[T ]\d{1,2}:\d{2}\S*)?"
+)
+
+Row = dict[str, Any]
+
+
+def check_rows(items: Iterable[Any], data_key: str, *, warn: Callable[[str], None]) -> tuple[list[Row], int]:
+    """
+    Return the rows to send, one for each key, and how many rows came in.
+
+    Date and datetime objects become YYYY-MM-DD, keys become text, rows that repeat another are sent once.
+
+    :param items: Mappings of field to value.
+    :param data_key: The field that selects codes.
+    :param warn: Called with each thing that a human should know and that is no error.
+    :raises InvalidInput: Some rows cannot be sent; the message names the first of them with field and reason.
+    """
+    if not isinstance(data_key, str) or not data_key.strip():
+        raise InvalidInput("data_key must be the name of the field that selects codes, such as extended_id.")
+    if isinstance(items, Mapping | str | bytes) or not isinstance(items, Iterable):
+        raise InvalidInput(f"items must be a list of rows, each a dict, not {type(items).__name__}.")
+    problems: list[str] = []
+    dates = _OddDates()
+    first_with: dict[str, tuple[int, Row]] = {}
+    count = repeated = 0
+    for count, item in enumerate(items, start=1):
+        row, found = _check_row(item, data_key, dates, count)
+        problems += [f"row {count}, {problem}" for problem in found]
+        if row is None:
+            continue
+        before, known = first_with.setdefault(row[data_key], (count, row))
+        if known is row:
+            continue
+        if known == row:
+            repeated += 1
+        else:
+            problems.append(
+                f"row {count}, field {data_key!r}: {row[data_key]!r} is also the key of row {before}, with other data"
+            )
+    if problems:
+        more = len(problems) - _MOST_NAMED
+        raise InvalidInput(
+            f"Nothing was sent, because {len(problems)} things in {count} rows must be mended first: "
+            + "; ".join(problems[:_MOST_NAMED])
+            + (f"; and {more} more." if more > 0 else ".")
+        )
+    if repeated:
+        warn(f"{repeated} rows repeat another row to the letter and are sent once.")
+    dates.report(warn)
+    return [row for _, row in first_with.values()], count
+
+
+def check_values(fields: Any, what: str, *, warn: Callable[[str], None]) -> Row:
+    """
+    Return one set of values to send, as :func:`check_rows` does for each row.
+
+    :param what: The argument's name, for the message.
+    :raises InvalidInput: It is empty, or a value cannot be sent.
+    """
+    if not isinstance(fields, Mapping) or not fields:
+        raise InvalidInput(f"{what} must be a dict with at least one field.")
+    dates = _OddDates()
+    row, problems = _check_fields(fields, dates, None)
+    if problems:
+        raise InvalidInput(f"Nothing was sent, because {what} must be mended first: {'; '.join(problems)}.")
+    dates.report(warn)
+    return row
+
+
+def read_key(value: Any) -> str:
+    """
+    Return a key as the text that Scantrust knows it by.
+
+    :raises ValueError: It cannot select codes; the reason is in it.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError(f"a key must be text, not {type(value).__name__}")
+    text = str(value)
+    if not text.strip():
+        raise ValueError("the key is empty")
+    return read_text(text)
+
+
+def read_text(text: str) -> str:
+    """
+    Return text that JSON can carry.
+
+    :raises ValueError: It holds half a character (a lone surrogate).
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            "the text holds half a character (a lone surrogate), which JSON cannot carry"
+        ) from error
+    return text
+
+
+class _OddDates:
+    """Dates that Scantrust stores as given, and that then break its portal's display and editor."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, list[Any]] = {}
+
+    def add(self, field: str, value: str, row: int | None) -> None:
+        seen = self._seen.setdefault(field, [0, value, row])
+        seen[0] += 1
+
+    def report(self, warn: Callable[[str], None]) -> None:
+        for field, (count, value, row) in self._seen.items():
+            where = "" if row is None else f" in {count} rows, first in row {row}"
+            warn(
+                f"Field {field!r} holds dates that are not YYYY-MM-DD{where}: {value!r}. Scantrust stores them as "
+                "they are, and its portal then cannot show or edit them."
+            )
+
+
+def _check_row(item: Any, data_key: str, dates: _OddDates, number: int) -> tuple[Row | None, list[str]]:
+    if not isinstance(item, Mapping):
+        return None, [f"which is no dict but {type(item).__name__}"]
+    if data_key not in item:
+        return None, [f"field {data_key!r}: the key is missing"]
+    try:
+        key = read_key(item[data_key])
+    except ValueError as error:
+        return None, [f"field {data_key!r}: {error}"]
+    fields = {name: value for name, value in item.items() if name != data_key}
+    if not fields:
+        return None, [f"field {data_key!r}: the row has a key and nothing to set"]
+    row, problems = _check_fields(fields, dates, number)
+    return (None, problems) if problems else ({data_key: key, **row}, [])
+
+
+def _check_fields(fields: Mapping[Any, Any], dates: _OddDates, number: int | None) -> tuple[Row, list[str]]:
+    row: Row = {}
+    problems: list[str] = []
+    for name, value in fields.items():
+        if not isinstance(name, str) or not name.strip():
+            problems.append(f"field {name!r}: a field's name must be text")
+            continue
+        try:
+            row[read_text(name)] = _read_value(name, value)
+        except ValueError as error:
+            problems.append(f"field {name!r}: {error}")
+            continue
+        if isinstance(value, str) and _is_odd_date(value):
+            dates.add(name, value, number)
+    return row, problems
+
+
+def _read_value(name: str, value: Any) -> Any:
+    if value is None:
+        raise ValueError('there is no value (None); send "" to clear the field, or leave it out')
+    if isinstance(value, date):
+        # A missing value of a data frame is a datetime that is not equal to itself.
+        if value != value:
+            raise ValueError("the date is missing (NaT); leave the field out")
+        return f"{value.year:04}-{value.month:02}-{value.day:02}"
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value!r} is a number that JSON cannot carry")
+    if not isinstance(value, str | int | float):
+        raise ValueError(
+            f"a value of type {type(value).__name__} is neither text, number, true/false nor date; turn it into text"
+        )
+    if isinstance(value, str):
+        read_text(value)
+    if name in SPECIAL_FIELDS:
+        allowed, meaning = SPECIAL_FIELDS[name]
+        if isinstance(value, bool) or str(value) not in {str(number) for number in allowed}:
+            raise ValueError(f"{value!r:.60} is out of range; it must be {meaning}")
+    return value
+
+
+def _is_odd_date(value: str) -> bool:
+    text = value.strip()
+    if len(text) > 40 or not _DATE_LIKE.fullmatch(text):
+        return False
+    if _DATE.fullmatch(value):
+        try:
+            date.fromisoformat(value)
+        except ValueError:
+            return True
+        return False
+    return True
