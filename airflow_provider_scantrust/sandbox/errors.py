@@ -1,0 +1,68 @@
+"""Answers other than 200, as Django REST Framework and the gateway in front of it spell them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class Refused(Exception):
+    """A request is answered with an error."""
+
+    def __init__(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(f"{status} {body}")
+        self.status = status
+        self.body = body
+        self.headers = dict(headers or {})
+
+
+def detail(status: int, text: str, headers: Mapping[str, str] | None = None) -> Refused:
+    """Make an error with a `detail` body."""
+    return Refused(status, {"detail": text}, headers)
+
+
+def unauthenticated(text: str = "Authentication credentials were not provided.") -> Refused:
+    """Make a 401."""
+    return detail(401, text, {"WWW-Authenticate": 'UAT realm="api"'})
+
+
+def throttled(seconds: int, retry_after: bool) -> Refused:
+    """Make a 429; Scantrust documents its body."""
+    text = f"Request was throttled. Expected available in {seconds} second{'' if seconds == 1 else 's'}."
+    headers = {"Retry-After": str(seconds)} if retry_after else {}
+    return Refused(429, {"detail": text, "code": "throttled"}, headers)
+
+
+def gateway(status: int) -> Refused:
+    """Make an error of the gateway, which answers in HTML."""
+    title = f"{status} {_GATEWAY_TITLES[status]}"
+    html = f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n"
+    return Refused(status, f"{html}</body>\r\n</html>\r\n", {"Content-Type": "text/html"})
+
+
+def plausible(status: int) -> Refused:
+    """Make the error that fits a status which a fault was scripted with."""
+    if status in _GATEWAY_TITLES:
+        return gateway(status)
+    if status == 401:
+        return unauthenticated()
+    if status == 429:
+        return throttled(1, retry_after=True)
+    if status in _DETAILS:
+        return detail(status, _DETAILS[status])
+    return Refused(status, "" if status < 400 else {"detail": f"Scripted answer {status}."})
+
+
+_GATEWAY_TITLES = {
+    500: "Internal Server Error",
+    502: "Bad Gateway",
+    503: "Service Temporarily Unavailable",
+    504: "Gateway Time-out",
+}
+_DETAILS = {
+    400: "Bad request.",
+    403: "You do not have permission to perform this action.",
+    404: "Not found.",
+    406: "Conflict.",
+    409: "Conflict.",
+}

@@ -1,0 +1,127 @@
+"""What was asked and answered, with the secrets masked."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+MASK = "***"
+_SECRET_HEADERS = {"authorization", "proxy-authorization", "cookie", "set-cookie"}
+_SECRET_KEYS = {"password", "token", "access", "refresh"}
+# Enough for 100,000 questions or thousands of uploads, and little enough for a laptop.
+_KEPT_BYTES = 100_000_000
+
+
+@dataclass
+class Exchange:
+    """A request, and its answer once there is one; a status of None says that nothing was answered."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes
+    at: datetime
+    began: float
+    number: int
+    status: int | None = None
+    response_headers: Mapping[str, str] = field(default_factory=dict)
+    response_body: bytes = b""
+    seconds: float = 0.0
+    fault: str | None = None
+
+    @property
+    def size(self) -> int:
+        """About the bytes that it takes to keep it."""
+        return 1000 + len(self.body)
+
+    def show(self) -> dict[str, Any]:
+        """Give it as JSON, with the secrets masked."""
+        return {
+            "number": self.number,
+            "method": self.method,
+            "path": self.path,
+            "query": self.query,
+            "headers": _masked_headers(self.headers),
+            "body": _readable(self.path, self.body),
+            "status": self.status,
+            "response_headers": _masked_headers(self.response_headers),
+            "response_body": _readable(self.path, self.response_body),
+            "at": self.at.isoformat(),
+            "seconds": round(self.seconds, 6),
+            "fault": self.fault,
+        }
+
+
+class Transcript:
+    """Keeps the newest exchanges."""
+
+    def __init__(self) -> None:
+        self._exchanges: deque[Exchange] = deque()
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self.number = 0
+
+    def open(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Exchange:
+        """Write down that a request came in: it is there before it is answered."""
+        with self._lock:
+            self.number += 1
+            exchange = Exchange(
+                method, path, query, headers, body, datetime.now(UTC), time.monotonic(), self.number
+            )
+            self._exchanges.append(exchange)
+            self._bytes += exchange.size
+            while self._bytes > _KEPT_BYTES:
+                self._bytes -= self._exchanges.popleft().size
+        return exchange
+
+    def close(self, exchange: Exchange) -> None:
+        """Write down the answer."""
+        exchange.seconds = time.monotonic() - exchange.began
+
+    def show(self) -> list[dict[str, Any]]:
+        """Give the exchanges, oldest first."""
+        with self._lock:
+            exchanges = list(self._exchanges)
+        # Parsed only now: while answering, a large body would hold up all other answers.
+        return [exchange.show() for exchange in exchanges]
+
+    def clear(self) -> None:
+        """Forget all exchanges."""
+        with self._lock:
+            self._exchanges.clear()
+            self._bytes = self.number = 0
+
+
+def _readable(path: str, body: bytes) -> Any:
+    try:
+        return _masked(json.loads(body)) if body else None
+    except (ValueError, RecursionError):
+        # What cannot be parsed cannot be masked in part.
+        return MASK if "login" in path else body.decode("utf-8", "replace")
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: MASK if key.lower() in _SECRET_KEYS else _masked(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_masked(each) for each in value]
+    return value
+
+
+def _masked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: _masked_header(name, value) for name, value in headers.items()}
+
+
+def _masked_header(name: str, value: str) -> str:
+    if name.lower() not in _SECRET_HEADERS:
+        return value
+    # The scheme is no secret, and a test of the client wants to see it.
+    scheme, space, _ = value.partition(" ")
+    return f"{scheme} {MASK}" if space and name.lower() == "authorization" else MASK

@@ -1,0 +1,95 @@
+"""What an upload does to the codes, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_provider_scantrust.sandbox.errors import Refused
+from airflow_provider_scantrust.sandbox.registry import Registry
+from airflow_provider_scantrust.sandbox.settings import Settings
+from airflow_provider_scantrust.sandbox.store import IDENTITY, SPECIAL, Store
+from airflow_provider_scantrust.sandbox.validation import Submission, Upload
+
+
+def check_products(upload: Upload, registry: Registry) -> None:
+    """
+    Check that the products exist.
+
+    :raises Refused: 400; nothing is processed.
+    """
+    values = [(f"items[{number}]: ", item.get("product", "")) for number, item in enumerate(upload.items)]
+    unknown = [where + message for where, value in values if (message := product_error(value, registry))]
+    if unknown:
+        raise Refused(400, {"product": unknown})
+
+
+def product_error(value: str, registry: Registry) -> str | None:
+    """Say why a product cannot be set; "" clears it."""
+    if value == "" or registry.product(value):
+        return None
+    return f'No product with id or SKU "{value}".'
+
+
+def upload_cost(upload: Upload, store: Store, settings: Settings) -> float:
+    """Estimate the service seconds of a sync upload."""
+    key = upload.data_key
+    codes = 0 if _cheap(key) else sum(store.count({key: item[key]}) for item in upload.items)
+    return settings.base_seconds + settings.item_seconds * len(upload.items) + settings.code_seconds * codes
+
+
+def submission_cost(submission: Submission, store: Store, settings: Settings) -> float:
+    """Estimate the service seconds of a job."""
+    cheap = [value for field, value in submission.constraints.items() if _cheap(field)]
+    if cheap:
+        items = max(len(value) if isinstance(value, list) else 1 for value in cheap)
+        return settings.base_seconds + settings.item_seconds * items
+    return settings.base_seconds + settings.code_seconds * store.count(submission.constraints)
+
+
+def apply_upload(upload: Upload, store: Store, registry: Registry) -> dict[str, Any]:
+    """Do a sync upload, all of it or nothing, and give its answer."""
+    updated: dict[str, list[str]] = {}
+    values_written = 0
+    with store.transaction():
+        for item in upload.items:
+            key = item[upload.data_key]
+            values = {field: value for field, value in item.items() if field != upload.data_key}
+            written = _apply({upload.data_key: key}, values, store, registry)
+            if written is None:
+                continue
+            fields = updated.setdefault(key, [])
+            fields.extend(field for field in written if field not in fields)
+            values_written += sum(written.values())
+        affected = store.take_affected()
+    return {"total_updates": values_written, "changes": [], "items": updated, "codes_affected": affected}
+
+
+def apply_submission(submission: Submission, store: Store, registry: Registry) -> int:
+    """Do a job, all of it or nothing; gives the number of codes affected."""
+    with store.transaction():
+        _apply(submission.constraints, submission.scm_data, store, registry)
+        return store.take_affected()
+
+
+def _apply(
+    constraints: Mapping[str, Any], values: Mapping[str, Any], store: Store, registry: Registry
+) -> dict[str, int] | None:
+    """Write what the campaigns have fields for; gives codes written by field, None if none matched."""
+    matched = store.select(constraints)
+    product = registry.product(values.get("product", ""))
+    written: dict[str, int] = {}
+    for campaign, codes in matched.items():
+        # A product of another campaign moves the code to that campaign and its rules.
+        rules = product.campaign if product else campaign
+        fields = registry.field_names(rules)
+        kept = {field: value for field, value in values.items() if field in SPECIAL or field in fields}
+        if kept:
+            store.update(campaign, kept, rules)
+            for field in kept:
+                written[field] = written.get(field, 0) + codes
+    return written if matched else None
+
+
+def _cheap(field: str) -> bool:
+    return field in (IDENTITY, "serial_number")

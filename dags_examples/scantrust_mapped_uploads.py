@@ -1,0 +1,52 @@
+"""
+Every morning, submit one asynchronous upload for each of yesterday's lots, and wait for all of them with one sensor.
+
+Each lot is a task of its own in the grid, so one that is refused can be mended and cleared alone.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pendulum
+from airflow.sdk import dag, task
+from airflow.timetables.interval import CronDataIntervalTimetable
+
+from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
+from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
+
+DATA = Path(__file__).parent / "sample_data"
+
+
+@dag(
+    schedule=CronDataIntervalTimetable("0 6 * * *", timezone="UTC"),
+    start_date=pendulum.datetime(2026, 11, 1, tz="UTC"),
+    catchup=False,
+    max_active_runs=1,
+    default_args={"retries": 2, "retry_delay": pendulum.duration(minutes=5)},
+    tags=["scantrust", "example"],
+    doc_md=__doc__,
+)
+def scantrust_mapped_uploads() -> None:
+    @task
+    def read_lots(data_interval_start: pendulum.DateTime | None = None) -> list[dict[str, Any]]:
+        """Return what each mapped task is to submit."""
+        assert data_interval_start is not None
+        path = DATA / f"lots-{data_interval_start.to_date_string()}.csv"
+        with path.open(encoding="utf-8", newline="") as file:
+            return [
+                {"constraints": {"lot_number": row.pop("lot_number")}, "scm_data": row}
+                for row in csv.DictReader(file)
+            ]
+
+    submit = ScantrustUploadOperator.partial(task_id="submit", wait_for_completion=False).expand_kwargs(read_lots())
+    ScantrustTaskSensor(
+        task_id="wait",
+        scantrust_task_id=submit.output["task_ids"],
+        timeout=6 * 60 * 60,
+    )
+
+
+scantrust_mapped_uploads()

@@ -1,0 +1,49 @@
+"""
+Every morning, write what is known of yesterday's lots onto all bottles of each lot.
+
+The rows are keyed by lot_number. How many bottles a lot has is not known here, so the operator submits asynchronous
+jobs, and waits for them in the triggerer until they have ended.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pendulum
+from airflow.sdk import dag, task
+from airflow.timetables.interval import CronDataIntervalTimetable
+
+from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
+
+DATA = Path(__file__).parent / "sample_data"
+
+
+@dag(
+    schedule=CronDataIntervalTimetable("0 6 * * *", timezone="UTC"),
+    start_date=pendulum.datetime(2026, 11, 1, tz="UTC"),
+    catchup=False,
+    max_active_runs=1,
+    default_args={"retries": 2, "retry_delay": pendulum.duration(minutes=5)},
+    tags=["scantrust", "example"],
+    doc_md=__doc__,
+)
+def scantrust_upload_and_wait() -> None:
+    @task
+    def read_lots(data_interval_start: pendulum.DateTime | None = None) -> list[dict[str, str]]:
+        """Read the file of the day that the run is for; every value stays text."""
+        assert data_interval_start is not None
+        path = DATA / f"lots-{data_interval_start.to_date_string()}.csv"
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    ScantrustUploadOperator(
+        task_id="upload",
+        items=read_lots(),
+        data_key="lot_number",
+        on_unmatched="fail",
+        timeout=6 * 60 * 60,
+    )
+
+
+scantrust_upload_and_wait()
