@@ -61,10 +61,10 @@ class ScantrustError(Exception):
         self.excerpt = excerpt
         self.retry_after = retry_after
 
-    def as_event(self) -> dict[str, Any]:
-        """Return what :func:`from_event` needs to make the same error again, as plain JSON."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return what :func:`from_dict` needs to make the same error again, as plain JSON."""
         return {
-            "error": type(self).__name__,
+            "type": type(self).__name__,
             "message": str(self),
             "status": self.status,
             "fields": self.fields,
@@ -151,19 +151,19 @@ class UnreadableAnswer(TransientError):
     """The answer is not what the API documents: HTML, broken JSON, or an unknown shape."""
 
 
-def from_event(event: Mapping[str, Any]) -> ScantrustError:
+def from_dict(data: Mapping[str, Any]) -> ScantrustError:
     """
-    Make the error again that :meth:`ScantrustError.as_event` wrote down.
+    Make the error again that :meth:`ScantrustError.as_dict` wrote down.
 
     An unknown name (written by another version of this package) becomes a plain :class:`ScantrustError`,
     which is permanent: failing closed is the safe reading.
     """
-    known = globals().get(str(event.get("error")))
+    known = globals().get(str(data.get("type")))
     cls = known if isinstance(known, type) and issubclass(known, ScantrustError) else ScantrustError
     return cls(
-        str(event.get("message") or "The trigger reported an error without a message."),
-        status=event.get("status"),
-        fields=event.get("fields"),
-        excerpt=event.get("excerpt"),
-        retry_after=event.get("retry_after"),
+        str(data.get("message") or "The trigger reported an error without a message."),
+        status=data.get("status"),
+        fields=data.get("fields"),
+        excerpt=data.get("excerpt"),
+        retry_after=data.get("retry_after"),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -219,7 +220,8 @@ class AirflowClient:
         params = {"map_index": map_index, "full_content": "true"}
         content = self.api("GET", path, params=params)["content"]
         if isinstance(content, str):
-            return content
+            # Airflow 2 sends the repr of a list of (host, text).
+            return "\n".join(text for _, text in ast.literal_eval(content))
         return "\n".join(_log_line(line) for line in content)
 
     def set_state(self, dag_id: str, run_id: str, task_id: str, state: str, map_index: int = -1) -> None:

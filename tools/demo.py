@@ -25,14 +25,20 @@ EXAMPLES = ROOT / "dags_examples"
 DAY_AFTER = datetime(2026, 11, 2, 7, tzinfo=UTC)
 # Slow enough for the wait in the triggerer to be seen.
 TIME_SCALE = 3
-REPORTING_TASK = {"scantrust_sync_upload": "upload", "scantrust_upload_and_wait": "upload", "scantrust_async_upload": "wait"}
+REPORTING_TASK = {
+    "scantrust_sync_upload": "upload",
+    "scantrust_upload_and_wait": "upload",
+    "scantrust_async_upload": "wait",
+}
 
 
 def main() -> None:
     """Start both, run the DAG, print its report."""
     parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
     parser.add_argument("--dag", choices=sorted(REPORTING_TASK), default="scantrust_upload_and_wait")
-    parser.add_argument("--keep", action="store_true", help="leave Airflow and the sandbox running until Ctrl-C")
+    parser.add_argument(
+        "--keep", action="store_true", help="leave Airflow and the sandbox running until Ctrl-C"
+    )
     options = parser.parse_args()
     home = ROOT / ".demo"
     home.mkdir(exist_ok=True)
@@ -51,9 +57,13 @@ def main() -> None:
             report = run(airflow, options.dag)
             print_table(f"Report of {options.dag}", report.items())
             code = sandbox.codes(limit=1)[0]
-            print_table("One of the codes now", ((name, value) for name, value in code.items() if value != ""))
+            print_table(
+                "One of the codes now", ((name, value) for name, value in code.items() if value != "")
+            )
             if options.keep:
-                say(f"open {airflow.ui_url} for the Airflow UI (no login needed); Ctrl-C ends Airflow and the sandbox")
+                say(
+                    f"open {airflow.ui_url} for the Airflow UI (no login needed); Ctrl-C ends Airflow and the sandbox"
+                )
                 wait_for_interrupt()
     if not options.keep:
         say("done; `make demo-ui` does the same and leaves the Airflow UI open")
@@ -92,7 +102,12 @@ def print_table(title: str, rows: Iterable[tuple[str, Any]]) -> None:
     first = max(len(name) for name, _ in lines)
     second = max(len(value) for _, value in lines)
     rule = f"+-{'-' * first}-+-{'-' * second}-+"
-    print(f"\n{title}\n{rule}", *(f"| {name:{first}} | {value:{second}} |" for name, value in lines), rule, sep="\n")
+    print(
+        f"\n{title}\n{rule}",
+        *(f"| {name:{first}} | {value:{second}} |" for name, value in lines),
+        rule,
+        sep="\n",
+    )
     print(flush=True)
 
 

@@ -16,6 +16,7 @@ T = TypeVar("T")
 EXCERPT = 300
 # A wait longer than this is a mistake of some proxy, not a rate limit of Scantrust.
 _LONGEST_PAUSE = 86_400.0
+_NO_JSON = object()
 _THROTTLED = re.compile(r"available in (\d+(?:\.\d+)?) second")
 
 # What to do, by status. Scantrust: Errors.
@@ -130,29 +131,26 @@ def _read_success(answer: Answer, endpoint: Endpoint[T]) -> T:
         else ""
     )
     excerpt = make_excerpt(answer.body)
-    try:
-        data = json.loads(answer.body)
-    except (ValueError, RecursionError) as error:
-        raise exc.UnreadableAnswer(
-            f"The answer to {endpoint.what} ({answer.status}) is no JSON: {excerpt!r}.{fate}",
-            status=answer.status,
-            excerpt=excerpt,
-        ) from error
-    try:
-        return endpoint.read(data)
-    except ValueError as error:
-        raise exc.UnreadableAnswer(
-            f"The answer to {endpoint.what} ({answer.status}) cannot be understood, {error}: {excerpt!r}.{fate}",
-            status=answer.status,
-            excerpt=excerpt,
-        ) from error
+    data = _decode(answer.body)
+    problem = "it is no JSON"
+    if data is not _NO_JSON:
+        try:
+            return endpoint.read(data)
+        except ValueError as error:
+            problem = str(error)
+    raise exc.UnreadableAnswer(
+        f"The answer to {endpoint.what} ({answer.status}) cannot be understood, {problem}: {excerpt!r}.{fate}",
+        status=answer.status,
+        excerpt=excerpt,
+    )
 
 
 def _decode(body: bytes) -> Any:
+    """Return the JSON in a body; its exceptions stay here, because they hold the whole body."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
-        return None
+        return _NO_JSON
 
 
 def _first_line(fields: Mapping[str, list[str]], excerpt: str) -> str:

@@ -15,13 +15,10 @@ from typing import Any, Literal
 
 from airflow_provider_scantrust.sandbox.clock import Clock, Stopped
 from airflow_provider_scantrust.sandbox.registry import Registry
-from airflow_provider_scantrust.sandbox.settings import Settings
+from airflow_provider_scantrust.sandbox.settings import FINAL_STATES, Settings
 from airflow_provider_scantrust.sandbox.store import Store
 from airflow_provider_scantrust.sandbox.updates import apply_submission, product_error, submission_cost
 from airflow_provider_scantrust.sandbox.validation import Submission
-
-STATES = ("pending", "in-progress", "complete", "failed")
-FINAL = ("complete", "failed")
 
 
 @dataclass
@@ -106,7 +103,7 @@ class Jobs:
     def resume(self) -> None:
         """Begin again the jobs that were under way when the sandbox stopped."""
         for job in list(self._jobs.values()):
-            if job.state not in FINAL:
+            if job.state not in FINAL_STATES:
                 job.state, job.started_at = "pending", None
                 self._start(job, Steering())
 

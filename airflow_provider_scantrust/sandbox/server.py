@@ -66,6 +66,8 @@ class Sandbox(Controls):
             # Without it a port stays taken for a minute after a sandbox on it was stopped.
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind(("127.0.0.1", self._port))
+            # At once: with SO_REUSEADDR, the port is not taken until somebody listens.
+            bound.listen()
             super().__init__(Service(self._options))
         except BaseException:
             bound.close()

@@ -23,6 +23,9 @@ DEFAULT_FIELDS = (
 )
 DEFAULT_PRODUCTS = ("prod_1", "prod_2")
 
+STATES = ("pending", "in-progress", "complete", "failed")
+FINAL_STATES = STATES[2:]
+
 # Scantrust, "Rate limits": requests in a window of seconds. What a scope is: `service.py`.
 DEFAULT_LIMITS: dict[str, tuple[int, float]] = {
     "scm_update": (10, 1.0),
@@ -71,7 +74,7 @@ class Settings:
         """
         Change settings by name; mappings are merged.
 
-        :raises ValueError: A name is not a setting, or a limit is not (requests, seconds).
+        :raises ValueError: There is no such setting, rate limit scope or state.
         """
         known = {each.name for each in fields(self)}
         for name, value in changes.items():
@@ -80,6 +83,8 @@ class Settings:
             if name == "limits":
                 value = {**self.limits, **{scope: _limit(scope, limit) for scope, limit in value.items()}}
             elif name == "states":
+                if unknown := set(value) - set(STATES):
+                    raise ValueError(f"unknown states {sorted(unknown)}; there are: {', '.join(STATES)}")
                 value = {**self.states, **value}
             setattr(self, name, value)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_scantrust.api.waiting import ERROR_BUDGET, Watch, jobs_go_on
-from airflow_provider_scantrust.exceptions import ConfigurationError, ScantrustError, from_event
+from airflow_provider_scantrust.exceptions import ConfigurationError, ScantrustError, from_dict
 
 if TYPE_CHECKING:
     from airflow_provider_scantrust.api.settings import Settings
@@ -71,7 +71,7 @@ class ScantrustTaskTrigger(BaseTrigger):
         try:
             event: dict[str, Any] = {"status": "complete", "codes_affected": await self._wait()}
         except ScantrustError as error:
-            event = {"status": "error", **error.as_event()}
+            event = {"status": "error", "error": error.as_dict()}
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
@@ -125,6 +125,7 @@ def read_event(event: Any) -> dict[str, int | None]:
         codes = event.get("codes_affected")
         if event.get("status") == "complete" and isinstance(codes, Mapping):
             return {str(task_id): count for task_id, count in codes.items()}
-        if event.get("status") == "error":
-            raise from_event(event)
+        error = event.get("error")
+        if event.get("status") == "error" and isinstance(error, Mapping):
+            raise from_dict(error)
     raise ScantrustError(f"The trigger sent an event that this version does not understand: {event!r:.300}")

@@ -6,6 +6,7 @@ Rule: what passes here can be written as JSON and read back by Scantrust as the 
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -56,7 +57,7 @@ def check_rows(items: Iterable[Any], data_key: str, *, warn: Callable[[str], Non
         before, known = first_with.setdefault(row[data_key], (count, row))
         if known is row:
             continue
-        if known == row:
+        if _as_json(known) == _as_json(row):
             repeated += 1
         else:
             problems.append(
@@ -138,6 +139,11 @@ class _OddDates:
                 f"Field {field!r} holds dates that are not YYYY-MM-DD{where}: {value!r}. Scantrust stores them as "
                 "they are, and its portal then cannot show or edit them."
             )
+
+
+def _as_json(row: Row) -> str:
+    """Return a row as it is sent: to Python 1 and True are equal, to Scantrust they are not."""
+    return json.dumps(row, sort_keys=True)
 
 
 def _check_row(item: Any, data_key: str, dates: _OddDates, number: int) -> tuple[Row | None, list[str]]:

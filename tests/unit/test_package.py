@@ -1,0 +1,239 @@
+"""What the package promises about itself: names, metadata, imports, options."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import Any
+
+import airflow
+import jsonschema
+import pytest
+
+import airflow_provider_scantrust
+from airflow_provider_scantrust import exceptions as exc
+from airflow_provider_scantrust.api import settings
+from airflow_provider_scantrust.get_provider_info import get_provider_info
+from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
+from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
+from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor, read_task_ids
+from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger, read_event
+
+AIRFLOW = Path(airflow.__file__).parent
+(CONNECTION_TYPE,) = get_provider_info()["connection-types"]
+
+
+def schema(name: str) -> Any:
+    return json.loads((AIRFLOW / name).read_text(encoding="utf-8"))
+
+
+def parameters(function: Any) -> dict[str, Any]:
+    return {
+        name: each.default for name, each in inspect.signature(function).parameters.items() if name != "self"
+    }
+
+
+def run_python(code: str) -> str:
+    return subprocess.check_output([sys.executable, "-c", code], text=True)
+
+
+def test_provider_info_meets_airflows_schema() -> None:
+    jsonschema.validate(get_provider_info(), schema("provider_info.schema.json"))
+
+
+def test_connection_form_meets_airflows_schema() -> None:
+    form = schema("provider.yaml.schema.json")["properties"]["connection-types"]
+    jsonschema.validate(get_provider_info()["connection-types"], form)
+
+
+def test_airflow_finds_the_provider_under_its_entry_point() -> None:
+    (entry,) = [each for each in entry_points(group="apache_airflow_provider") if "scantrust" in each.value]
+    assert get_provider_info() == entry.load()()
+    assert get_provider_info()["package-name"] == entry.dist.name  # type: ignore[union-attr]
+
+
+def test_version_is_written_once() -> None:
+    assert version("airflow-provider-scantrust") == airflow_provider_scantrust.__version__
+
+
+def test_form_and_reader_know_the_same_fields_and_defaults() -> None:
+    fields = CONNECTION_TYPE["conn-fields"]
+    assert settings.KNOWN_EXTRAS == set(fields)
+    defaults = {name: field["schema"].get("default") for name, field in fields.items()}
+    read = settings.read_settings(password="t", extra=defaults)
+    assert settings.read_settings(password="t") == read
+
+
+def test_form_for_airflow_before_3_2_is_the_same() -> None:
+    behaviour = ScantrustHook.get_ui_field_behaviour()
+    assert CONNECTION_TYPE["ui-field-behaviour"]["hidden-fields"] == behaviour["hidden_fields"]
+    assert CONNECTION_TYPE["ui-field-behaviour"]["relabeling"] == behaviour["relabeling"]
+
+
+@pytest.mark.parametrize(
+    "module", ["api.waiting", "api.flow", "api.endpoints", "exceptions", "uploads.run", "uploads.rows"]
+)
+def test_protocol_needs_neither_airflow_nor_an_http_library(module: str) -> None:
+    run_python(
+        "import sys\n"
+        "for name in ('airflow', 'requests', 'aiohttp', 'urllib3', 'httpx'): sys.modules[name] = None\n"
+        f"import airflow_provider_scantrust.{module}"
+    )
+
+
+@pytest.mark.parametrize("module", ["operators", "sensors", "triggers", "hooks"])
+def test_importing_a_dag_file_imports_no_http_library(module: str) -> None:
+    code = (
+        "import sys\n"
+        "import airflow.sdk, airflow.providers.common.compat.sdk\n"
+        "from airflow.sdk import BaseOperator, BaseSensorOperator, BaseHook\n"
+        "import airflow.triggers.base\n"
+        "before = set(sys.modules)\n"
+        f"import airflow_provider_scantrust.{module}.scantrust\n"
+        "heavy = ('requests', 'aiohttp', 'urllib3', 'starlette', 'uvicorn', 'csv', 'sqlite3')\n"
+        "print([name for name in set(sys.modules) - before if name.partition('.')[0] in heavy "
+        "or 'sandbox' in name or 'transports' in name])"
+    )
+    assert "[]" == run_python(code).splitlines()[-1]
+
+
+def test_public_interface_is_the_contract() -> None:
+    assert {"scantrust_conn_id": "scantrust_default"} == parameters(ScantrustHook.__init__)
+    assert "extended_id" == parameters(ScantrustHook.upload)["data_key"]
+    assert ["constraints", "scm_data"] == list(parameters(ScantrustHook.submit))
+    assert ["scantrust_task_id"] == list(parameters(ScantrustHook.get_task))
+    operator = parameters(ScantrustUploadOperator.__init__)
+    for name, default in {
+        "items": None,
+        "constraints": None,
+        "scm_data": None,
+        "data_key": "extended_id",
+        "mode": "auto",
+        "codes_per_key": None,
+        "wait_for_completion": True,
+        "deferrable": True,
+        "poll_interval": 10,
+        "on_unmatched": "warn",
+        "on_discarded": "warn",
+        "scantrust_conn_id": "scantrust_default",
+    }.items():
+        assert default == operator[name], name
+    sensor = parameters(ScantrustTaskSensor.__init__)
+    assert (True, 10) == (sensor["deferrable"], sensor["poke_interval"])
+
+
+@pytest.mark.parametrize("cls", [ScantrustUploadOperator, ScantrustTaskSensor, ScantrustTaskTrigger])
+def test_every_parameter_is_documented(cls: type) -> None:
+    documented = inspect.getdoc(cls) or ""
+    missing = [
+        name for name in parameters(cls.__init__) if name != "kwargs" and f":param {name}:" not in documented
+    ]
+    assert [] == missing
+
+
+def test_template_fields_are_attributes() -> None:
+    operator = ScantrustUploadOperator(task_id="t", items=[])
+    sensor = ScantrustTaskSensor(task_id="t", scantrust_task_id="x")
+    for task in (operator, sensor):
+        assert isinstance(task.template_fields, tuple)
+        assert all(hasattr(task, name) for name in task.template_fields)
+        assert set(task.template_fields_renderers) <= set(task.template_fields)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({}, "exactly one of"),
+        ({"items": [], "constraints": {"a": "b"}, "scm_data": {"c": "d"}}, "exactly one of"),
+        ({"constraints": {"a": "b"}}, "go together"),
+        ({"items": [], "scm_data": {"a": "b"}}, "go together"),
+        ({"constraints": {"a": "b"}, "scm_data": {"c": "d"}, "mode": "sync"}, "only be submitted async"),
+        ({"items": [], "mode": "fast"}, "`mode` must be one of"),
+        ({"items": [], "on_unmatched": "explode"}, "`on_unmatched`"),
+        ({"items": [], "on_discarded": None}, "`on_discarded`"),
+        ({"items": [], "poll_interval": 0}, "`poll_interval`"),
+        ({"items": [], "timeout": -1}, "`timeout`"),
+        ({"items": [], "ids_per_job": 0}, "`ids_per_job`"),
+        ({"items": [], "codes_per_key": 0}, "`codes_per_key`"),
+    ],
+)
+def test_operator_that_cannot_work_is_refused_when_the_dag_is_read(
+    arguments: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        ScantrustUploadOperator(task_id="t", **arguments)
+
+
+def test_trigger_arguments_are_plain_json_and_complete() -> None:
+    trigger = ScantrustTaskTrigger(["a", "b"], 5.0, 1.0, 9.0, 3.0, "other")
+    path, arguments = trigger.serialize()
+    assert set(parameters(ScantrustTaskTrigger.__init__)) == set(arguments)
+    again = ScantrustTaskTrigger(**json.loads(json.dumps(arguments)))
+    assert (path, arguments) == again.serialize()
+    module, _, name = path.rpartition(".")
+    assert getattr(sys.modules[module], name) is ScantrustTaskTrigger
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        True,
+        "complete",
+        [],
+        {},
+        {"status": "complete"},
+        {"status": "done", "codes_affected": {}},
+        {"codes_affected": {}},
+    ],
+)
+def test_event_that_is_not_understood_is_no_success(event: Any) -> None:
+    with pytest.raises(exc.ScantrustError, match="does not understand"):
+        read_event(event)
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [each for each in vars(exc).values() if isinstance(each, type) and issubclass(each, exc.ScantrustError)],
+)
+def test_error_survives_the_way_through_an_event(cls: type[exc.ScantrustError]) -> None:
+    error = cls("what", status=400, fields={"a": ["b"]}, excerpt="x", retry_after=1.5)
+    event = json.loads(json.dumps({"status": "error", "error": error.as_dict()}))
+    with pytest.raises(cls) as caught:
+        read_event(event)
+    assert type(caught.value) is cls
+    assert vars(error) == vars(caught.value)
+    assert cls.__name__ in (exc.__doc__ or "")
+    assert cls.__doc__
+
+
+def test_error_of_another_version_is_permanent() -> None:
+    for name in ("FutureError", "Mapping", "from_dict", None):
+        assert exc.from_dict({"type": name}).permanent
+
+
+@pytest.mark.parametrize(
+    ("given", "ids"),
+    [
+        ("t-1", ["t-1"]),
+        (["t-1", "t-2"], ["t-1", "t-2"]),
+        ([["t-1"], [], ["t-2", "t-3"]], ["t-1", "t-2", "t-3"]),
+        (("t-1",), ["t-1"]),
+        (iter(["t-1"]), ["t-1"]),
+        ("['t-1', 't-2']", ["t-1", "t-2"]),
+        ('["t-1"]', ["t-1"]),
+        ([], []),
+    ],
+)
+def test_task_ids_are_read_in_every_form_that_tasks_give(given: Any, ids: list[str]) -> None:
+    assert ids == read_task_ids(given)
+
+
+@pytest.mark.parametrize("given", [None, "", "None", 5, {"a": "b"}, [None], b"x", "[oops]", ["a", 7]])
+def test_task_ids_that_are_none_are_refused(given: Any) -> None:
+    with pytest.raises(exc.InvalidInput, match="scantrust_task_id"):
+        read_task_ids(given)

@@ -1,0 +1,132 @@
+"""Reading a connection's fields."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_scantrust.api.settings import Budget, read_settings
+from airflow_provider_scantrust.exceptions import ConfigurationError
+
+
+@pytest.mark.parametrize(
+    ("fields", "base_url"),
+    [
+        ({}, "https://api.scantrust.com"),
+        ({"host": "  "}, "https://api.scantrust.com"),
+        ({"host": "api.staging.scantrust.io"}, "https://api.staging.scantrust.io"),
+        ({"host": "https://api.staging.scantrust.io/"}, "https://api.staging.scantrust.io"),
+        ({"host": "proxy.test/scantrust/"}, "https://proxy.test/scantrust"),
+        ({"host": "proxy.test", "port": 8443}, "https://proxy.test:8443"),
+        ({"host": "http://127.0.0.1:8017"}, "http://127.0.0.1:8017"),
+        ({"host": "127.0.0.1", "schema": "http", "port": 8017}, "http://127.0.0.1:8017"),
+        ({"host": "http://localhost", "port": 8017}, "http://localhost:8017"),
+        ({"host": "http://[::1]:8017"}, "http://[::1]:8017"),
+        ({"host": "HTTPS://API.Scantrust.com"}, "https://api.scantrust.com"),
+        ({"host": "http://nas.test", "extra": {"allow_plain_http": "true"}}, "http://nas.test"),
+    ],
+)
+def test_host_is_understood(fields: dict[str, Any], base_url: str) -> None:
+    assert base_url == read_settings(password="t", **fields).base_url
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"host": "http://api.scantrust.com"}, "Plain http"),
+        ({"host": "http://127.0.0.1.evil.test"}, "Plain http"),
+        ({"host": "http://localhost.evil.test"}, "Plain http"),
+        ({"host": "ftp://x.test"}, "must be https or http"),
+        ({"host": "https://user:pw@x.test"}, "put the token in the password"),
+        ({"host": "https://x.test?a=1"}, "without spaces, query"),
+        ({"host": "x test"}, "without spaces"),
+        ({"host": "x\r\nHost: y"}, "host"),
+        ({"host": "https://x.test:99999"}, "no URL"),
+        ({"host": "https://x.test:1", "port": 2}, "two ports"),
+        ({"port": 2}, "no host"),
+        ({"password": ""}, "no token"),
+        ({"password": None}, "no token"),
+        ({"password": "UAT abc"}, "auth_scheme"),
+        ({"password": "abc\r\nX-Evil: 1"}, "line break"),
+        ({"password": "tökén"}, "another character"),
+        ({"extra": {"auth_scheme": "Basic"}}, "must be UAT, JWT or login"),
+        ({"extra": {"auth_scheme": "login"}}, "needs a login"),
+        ({"login": "jane", "extra": {"auth_scheme": "login"}}, "login_endpoint"),
+        (
+            {"login": "j", "extra": {"auth_scheme": "login", "login_endpoint": "https://evil.test/"}},
+            "path below",
+        ),
+        ({"login": "j", "extra": {"auth_scheme": "login", "login_endpoint": "//evil.test/"}}, "path below"),
+        ({"extra": {"request_timeout": "soon"}}, "request_timeout"),
+        ({"extra": {"request_timeout": 0}}, "request_timeout"),
+        ({"extra": {"connect_timeout": float("nan")}}, "connect_timeout"),
+        ({"extra": {"retry_attempts": 0}}, "retry_attempts"),
+        ({"extra": {"retry_seconds": True}}, "retry_seconds"),
+        ({"extra": {"allow_plain_http": "maybe"}}, "allow_plain_http"),
+    ],
+)
+def test_what_cannot_work_is_named(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        read_settings(**{"password": "t", **fields})
+
+
+def test_extra_may_be_text_as_in_a_uri() -> None:
+    settings = read_settings(
+        password=" token\n",
+        extra={
+            "request_timeout": "30",
+            "connect_timeout": "2.5",
+            "retry_attempts": "3",
+            "retry_seconds": "60",
+            "verify": "False",
+            "auth_scheme": "jwt",
+        },
+    )
+    assert (30.0, 2.5, False, "JWT") == (
+        settings.request_timeout,
+        settings.connect_timeout,
+        settings.verify,
+        settings.auth_scheme,
+    )
+    assert Budget(attempts=3, seconds=60.0) == settings.budget
+    assert "JWT token" == settings.make_auth().header()
+
+
+def test_defaults_are_just_above_the_gateways_minute() -> None:
+    settings = read_settings(password="t")
+    assert (75.0, True, "UAT") == (settings.request_timeout, settings.verify, settings.auth_scheme)
+    assert settings.portal_url == "https://portal.scantrust.com/#/"
+
+
+def test_unknown_extras_are_kept_for_a_warning() -> None:
+    assert ("auth_schema",) == read_settings(password="t", extra={"auth_schema": "UAT"}).ignored
+
+
+def test_verify_may_be_a_path() -> None:
+    assert "/etc/ca.pem" == read_settings(password="t", extra={"verify": "/etc/ca.pem"}).verify
+
+
+@given(
+    host=st.none() | st.text(max_size=30),
+    schema=st.none() | st.text(max_size=6),
+    port=st.none() | st.integers(0, 70_000),
+    password=st.none() | st.text(max_size=20),
+    extra=st.dictionaries(
+        st.sampled_from(
+            ["auth_scheme", "verify", "request_timeout", "login_endpoint", "allow_plain_http", "x"]
+        ),
+        st.none() | st.booleans() | st.floats() | st.text(max_size=20) | st.lists(st.integers(), max_size=2),
+    ),
+)
+def test_no_other_exception_escapes_from_any_connection(**fields: Any) -> None:
+    try:
+        settings = read_settings(login="jane", **fields)
+    except ConfigurationError as error:
+        secret = (fields["password"] or "").strip()
+        assert len(secret) < 8 or secret not in str(error)  # noqa: PT017 - any raise is fine, this is more
+    else:
+        assert settings.base_url.startswith(("https://", "http://"))
+        assert not settings.base_url.endswith("/")
