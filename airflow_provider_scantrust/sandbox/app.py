@@ -23,7 +23,13 @@ from airflow_provider_scantrust.sandbox.service import Call, Service
 def build_app(controls: Controls, service: Service) -> ASGIApp:
     """Put the control calls beside the imitated API."""
     api = Api(service)
-    return Starlette(routes=[Mount("/_sandbox", routes=control_routes(controls)), Mount("/", app=api)])
+    control = Starlette(routes=[Mount("/_sandbox", routes=control_routes(controls))])
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        chosen = control if scope["path"].startswith("/_sandbox/") else api
+        await chosen(scope, receive, send)
+
+    return app
 
 
 @dataclass

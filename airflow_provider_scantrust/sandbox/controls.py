@@ -24,6 +24,9 @@ class Controls:
         """
         Add codes by number: SBX00000001 and on, in lots L-000001…, cases of 6 and pallets of 600.
 
+        Lots are numbered by the numbers of all codes: a second call with another `codes_per_lot` may add to lots
+        that are there.
+
         :param count: How many codes to add to those there are.
         :param codes_per_lot: How many codes share one lot_number.
         :param campaign: The campaign of the codes.

@@ -80,11 +80,17 @@ class Service:
         self.throttle = Throttle(self.settings)
         self.jobs = Jobs(self.store, self.registry, self.settings, self.clock)
         self._routes = [
-            Route("POST", _path("/api/v2/scm/upload/"), self._upload, "scm_update", UPLOAD_PERMISSIONS),
-            Route("POST", _path("/api/v2/scm/upload/async/"), self._submit, "scm_update", UPLOAD_PERMISSIONS),
-            Route("GET", _path("/api/v2/scm/tasks/([^/]+)/"), self._task),
-            Route("GET", _path("/api/v2/me/"), self._me),
-            Route("POST", _path("/api/v2/auth/login/"), self._log_in, "login"),
+            Route("POST", re.compile("/api/v2/scm/upload/"), self._upload, "scm_update", UPLOAD_PERMISSIONS),
+            Route(
+                "POST",
+                re.compile("/api/v2/scm/upload/async/"),
+                self._submit,
+                "scm_update",
+                UPLOAD_PERMISSIONS,
+            ),
+            Route("GET", re.compile("/api/v2/scm/tasks/([0-9A-Za-z_-]+)/"), self._task),
+            Route("GET", re.compile("/api/v2/me/"), self._me),
+            Route("POST", re.compile("/api/v2/auth/login/"), self._log_in, "login"),
         ]
         try:
             self._begin()
@@ -149,9 +155,9 @@ class Service:
         except Refused:
             self.throttle.count("anonymous", call.address)
             raise
-        self.throttle.count(route.scope, token.token)
         if not set(route.permissions) <= set(token.permissions):
             raise detail(403, "You do not have permission to perform this action.")
+        self.throttle.count(route.scope, token.token)
         return token
 
     def _token(self, header: str) -> Token:
@@ -202,10 +208,6 @@ class Service:
 
 
 _ANYBODY = Token(token="", scheme="", permissions=[], expires=None, owner="")
-
-
-def _path(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern)
 
 
 def _json(call: Call) -> Any:

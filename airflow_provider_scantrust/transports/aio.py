@@ -70,6 +70,8 @@ class AioTransport:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=context), cookie_jar=aiohttp.DummyCookieJar()
         )
+        # There is no public switch: aiohttp would repeat a GET by itself, unseen, without a pause, beside the budget.
+        self._session._retry_connection = False
         return self
 
     async def __aexit__(

@@ -1,0 +1,303 @@
+"""
+The parity table: every final state and fault, waited for in every way, ends alike.
+
+One difference is meant, and is in the table: a failed job fails a sensor at once, because asking again cannot mend it,
+while an operator's retry submits the job anew and so may (docs/adr/0005-errors-at-the-edge.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+)
+from tasks import bottles, run
+
+from airflow_provider_scantrust import exceptions as exc
+from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
+from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
+from airflow_provider_scantrust.sandbox import Sandbox
+from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
+
+STATUS_PATH = "/api/v2/scm/tasks/"
+QUICK = 0.05
+
+
+def sensor(task_ids: list[str], **options: Any) -> Callable[[], ScantrustTaskSensor]:
+    options = {"poke_interval": QUICK, "timeout": 20, **options}
+    return lambda: ScantrustTaskSensor(task_id="wait", scantrust_task_id=task_ids, **options)
+
+
+def operator(**options: Any) -> Callable[[], ScantrustUploadOperator]:
+    options = {"poll_interval": QUICK, "timeout": 20, **options}
+    return lambda: ScantrustUploadOperator(
+        task_id="upload", items=bottles(1, 2, lot_number="L-9"), mode="async", **options
+    )
+
+
+WAYS = {
+    "sensor deferred": (sensor, {"deferrable": True}),
+    "sensor poke": (sensor, {"deferrable": False, "mode": "poke"}),
+    "sensor reschedule": (sensor, {"deferrable": False, "mode": "reschedule"}),
+    "operator deferred": (operator, {"deferrable": True}),
+    "operator on the worker": (operator, {"deferrable": False}),
+}
+SENSORS = [name for name in WAYS if name.startswith("sensor")]
+
+
+def submit(sandbox: Sandbox) -> list[str]:
+    return [
+        ScantrustHook().submit(
+            {"extended_id": [row["extended_id"] for row in bottles(1, 2)]}, {"lot_number": "L-9"}
+        )
+    ]
+
+
+def wait(sandbox: Sandbox, way: str, after_submit: Callable[[], None] | None = None, **options: Any) -> Any:
+    """Wait in that way; for a sensor the job is submitted first, for an operator it is by itself."""
+    make, fixed = WAYS[way]
+    if make is sensor:
+        task_ids = submit(sandbox)
+        if after_submit:
+            after_submit()
+        return run(sensor(task_ids, **fixed, **options))
+    return run(operator(**fixed, **options))
+
+
+def faults(*many: dict[str, Any]) -> Callable[[Sandbox], None]:
+    def script(sandbox: Sandbox) -> None:
+        for fault in many:
+            sandbox.fault(method="GET", path=STATUS_PATH, **fault)
+
+    return script
+
+
+GOOD: dict[str, Callable[[Sandbox], None]] = {
+    "complete": lambda sandbox: None,
+    "complete at once": lambda sandbox: sandbox.jobs(polls=1),
+    "complete after six questions": lambda sandbox: sandbox.jobs(polls=6),
+    "other words": lambda sandbox: sandbox.jobs(
+        polls=3, states={"in-progress": "In progress", "complete": "SUCCESS"}
+    ),
+    "unknown word on the way": lambda sandbox: sandbox.jobs(polls=4, states={"in-progress": "archiving"}),
+    "camel case": lambda sandbox: sandbox.jobs(polls=3, camel_case=True),
+    "500, 502, 503, 504": faults(*({"status": status} for status in (500, 502, 503, 504))),
+    "throttled": faults({"status": 429, "headers": {"Retry-After": "1"}, "skip": 1}),
+    "cut": faults({"cut": "before"}, {"cut": "after"}, {"cut": "body"}),
+    "garbage": faults({"body": "<html>"}, {"body": '{"state":'}, {"body": [1]}, {"body": {"state": 5}}),
+    "redirect": faults({"status": 302, "headers": {"Location": "/api/v2/me/"}}),
+    "longer outage than the tries of one call": faults({"status": 503, "times": 12}),
+}
+# "redirect" leads to an answer without a state, which is one more unreadable answer.
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("script", GOOD.values(), ids=GOOD)
+def test_wait_that_can_go_on_succeeds_in_every_way(
+    sandbox: Sandbox, way: str, script: Callable[[Sandbox], None]
+) -> None:
+    script(sandbox)
+    result, ti, states = wait(sandbox, way)
+    assert 2 == result["codes_affected"]
+    (task,) = sandbox.tasks()
+    if way.startswith("sensor"):
+        assert {task["id"]: 2} == result["tasks"]
+    else:
+        assert ([task["id"]], {"count": 0, "examples": []}) == (result["task_ids"], result["unmatched"])
+        assert [task["id"]] == ti.xcoms["task_ids"]
+    assert ("deferred" in states) <= ("deferred" in way)
+    assert 1 == len([entry for entry in sandbox.transcript() if entry["method"] == "POST"])
+
+
+def after_the_first_question(**fault: Any) -> Callable[[Sandbox], None]:
+    """The job goes on for ever, and all questions but the first meet the fault."""
+
+    def script(sandbox: Sandbox) -> None:
+        sandbox.jobs(hang=True)
+        sandbox.fault(method="GET", path=STATUS_PATH, times=None, skip=1, **fault)
+
+    return script
+
+
+BAD: dict[str, tuple[Callable[[Sandbox], None], dict[str, Any], type[Exception], type[Exception], str]] = {
+    "failed": (
+        lambda sandbox: sandbox.jobs(polls=3, fail=True),
+        {},
+        AirflowFailException,
+        exc.TaskFailed,
+        r"1 of 1 asynchronous uploads failed at Scantrust: \(task_id .*, reference SCM-.*, state 'failed', created_at 20",
+    ),
+    "failed at once": (
+        lambda sandbox: sandbox.jobs(polls=1, fail=True),
+        {},
+        AirflowFailException,
+        exc.TaskFailed,
+        "failed at Scantrust",
+    ),
+    "never ends": (
+        lambda sandbox: sandbox.jobs(hang=True),
+        {"timeout": 0.4},
+        AirflowSensorTimeout,
+        exc.WaitTimedOut,
+        r"had not ended in time: .* \(in-progress\)\. Scantrust has no call that cancels a job",
+    ),
+    "unknown word for ever": (
+        lambda sandbox: sandbox.jobs(hang=True, states={"in-progress": "archived"}),
+        {"timeout": 0.4},
+        AirflowSensorTimeout,
+        exc.WaitTimedOut,
+        r"\(archived\)",
+    ),
+    "401 at once": (
+        faults({"status": 401, "times": None}),
+        {},
+        AirflowFailException,
+        exc.AuthenticationFailed,
+        r"AuthenticationFailed: Scantrust refused the status of task .* \(401\)",
+    ),
+    "401 later": (
+        after_the_first_question(status=401),
+        {},
+        AirflowFailException,
+        exc.AuthenticationFailed,
+        "make a new one in the portal",
+    ),
+    "403": (
+        faults({"status": 403, "times": None}),
+        {},
+        AirflowFailException,
+        exc.PermissionDenied,
+        "lacks a permission",
+    ),
+    "404": (faults({"status": 404, "times": None}), {}, AirflowFailException, exc.NotFound, "no such thing"),
+    "redirect to another host": (
+        faults({"status": 302, "headers": {"Location": "http://other.test/"}, "times": None}),
+        {},
+        AirflowFailException,
+        exc.UnexpectedRedirect,
+        "the token stays on its host",
+    ),
+    "outage": (
+        after_the_first_question(status=503),
+        {"error_budget": 0.5},
+        exc.ServiceUnavailable,
+        exc.ServiceUnavailable,
+        r"exceed the retry budget of 0 s|exceed the retry budget of 1 s",
+    ),
+    "throttled for ever": (
+        after_the_first_question(status=429, headers={"Retry-After": "50"}),
+        {"error_budget": 5},
+        exc.Throttled,
+        exc.Throttled,
+        "throttled the status",
+    ),
+    "garbage for ever": (
+        after_the_first_question(body="<html>"),
+        {"error_budget": 0.5},
+        exc.UnreadableAnswer,
+        exc.UnreadableAnswer,
+        "cannot be understood",
+    ),
+    "outage until the deadline": (
+        faults({"status": 503, "times": None}),
+        {"timeout": 0.4},
+        AirflowSensorTimeout,
+        exc.WaitTimedOut,
+        "never answered",
+    ),
+}
+
+
+def cause(error: BaseException) -> BaseException:
+    return error if isinstance(error, exc.ScantrustError) else error.__cause__ or error
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("script", "options", "raised", "because", "said"), BAD.values(), ids=BAD)
+def test_wait_that_cannot_go_on_ends_alike_in_every_way(
+    sandbox: Sandbox,
+    way: str,
+    script: Callable[[Sandbox], None],
+    options: dict[str, Any],
+    raised: type[Exception],
+    because: type[Exception],
+    said: str,
+) -> None:
+    script(sandbox)
+    if because is exc.TaskFailed and way.startswith("operator"):
+        raised = exc.TaskFailed
+    with pytest.raises(raised, match=said) as caught:
+        wait(sandbox, way, **options)
+    assert type(caught.value) is raised
+    assert type(cause(caught.value)) is because
+
+
+SKIPS = [
+    # case, soft_fail skips it, never_fail skips it
+    ("failed", True, True),
+    ("never ends", True, True),
+    ("401 later", True, True),
+    ("outage", False, True),
+]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("way", SENSORS)
+@pytest.mark.parametrize("option", ["soft_fail", "never_fail"])
+@pytest.mark.parametrize(("case", "soft", "never"), SKIPS)
+def test_soft_fail_and_never_fail_skip_alike(
+    sandbox: Sandbox, way: str, option: str, case: str, soft: bool, never: bool
+) -> None:
+    script, options, raised, _, _ = BAD[case]
+    script(sandbox)
+    skips = soft if option == "soft_fail" else never
+    with pytest.raises(AirflowSkipException if skips else raised):
+        wait(sandbox, way, **options, **{option: True})
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("way", SENSORS)
+def test_silent_fail_waits_through_any_outage(sandbox: Sandbox, way: str) -> None:
+    faults({"status": 503, "times": 15})(sandbox)
+    result, *_ = wait(sandbox, way, silent_fail=True, error_budget=0.1)
+    assert 2 == result["codes_affected"]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("way", SENSORS)
+def test_many_jobs_are_one_wait_with_all_failures_named(sandbox: Sandbox, way: str) -> None:
+    sandbox.jobs(polls=2)
+    sandbox.jobs(polls=1, fail=True)
+    sandbox.jobs(polls=4)
+    sandbox.jobs(polls=3, fail=True)
+    task_ids = [submit(sandbox)[0] for _ in range(4)]
+    _, options = WAYS[way]
+    with pytest.raises(AirflowFailException, match="2 of 4 asynchronous uploads failed") as caught:
+        run(sensor(task_ids, **options))
+    assert [task_ids[1] in str(caught.value), task_ids[3] in str(caught.value)] == [True, True]
+    assert task_ids[0] not in str(caught.value)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("way", SENSORS)
+def test_nothing_to_wait_for_is_done_at_once(sandbox: Sandbox, way: str) -> None:
+    _, options = WAYS[way]
+    result, _, states = run(sensor([], **options))
+    assert {"codes_affected": 0, "tasks": {}} == result
+    assert ["running"] == states
+
+
+@pytest.mark.parametrize("way", SENSORS)
+@pytest.mark.parametrize("task_id", ["../me", "a/b?x=1", ""])
+def test_id_that_is_none_fails_at_once_and_asks_nothing(sandbox: Sandbox, way: str, task_id: str) -> None:
+    _, options = WAYS[way]
+    with pytest.raises(AirflowFailException, match="InvalidInput"):
+        run(sensor([task_id], **options))
+    assert [] == sandbox.transcript()

@@ -1,0 +1,225 @@
+"""Control calls: in the process and over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_scantrust.sandbox import DEFAULT_FIELDS, Sandbox
+from airflow_provider_scantrust.sandbox.settings import DEFAULT_PASSWORD, DEFAULT_USERNAME
+
+from .conftest import Caller
+
+
+def test_seeded_codes_have_lots_cases_and_pallets(sandbox: Sandbox) -> None:
+    sandbox.seed(10, codes_per_lot=5)
+    code = sandbox.code("SBX00003010") or {}
+    assert tuple(code[name] for name in ("serial_number", "case_id", "pallet_id", "campaign")) == (
+        "SN00003010",
+        "CASE-0000502",
+        "PALLET-000006",
+        1,
+    )
+    assert sandbox.count(lot_number=code["lot_number"]) == 5
+    assert set(DEFAULT_FIELDS) < set(code)
+
+
+def test_csv_adds_codes_and_changes_those_there_are(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.add_campaign(2, fields=["colour"])
+    file = tmp_path / "codes.csv"
+    file.write_text(
+        "extended_id,serial_number,campaign,product,activation_status,market,colour\n"
+        'NEW00000001,S1,1,prod_1,1,"Genève, CH",\n'
+        "NEW00000002,,2,,,,red\n"
+        "SBX00000001,,,,,FR,\n",
+        encoding="utf-8",
+    )
+    assert sandbox.seed_csv(file) == 3
+    first, second = sandbox.code("NEW00000001") or {}, sandbox.code("NEW00000002") or {}
+    assert tuple(first[name] for name in ("serial_number", "product", "activation_status", "market")) == (
+        "S1",
+        "prod_1",
+        1,
+        "Genève, CH",
+    )
+    assert (second["campaign"], second["colour"], second["activation_status"]) == (2, "red", 0)
+    changed = sandbox.code("SBX00000001") or {}
+    assert (changed["market"], changed["lot_number"]) == ("FR", "L-000001")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "need an extended_id"),
+        ("market\nCH\n", "need an extended_id"),
+        ("extended_id,colour\nNEW00000001,red\n", "colour"),
+        ("extended_id,market,market\nNEW00000001,a,b\n", "twice"),
+        ("extended_id,market\nNEW00000001,CH\nNEW00000002\n", "row 3 has 1 values"),
+        ("extended_id,campaign\nNEW00000001,1\nNEW00000002,7\n", "unknown campaign 7"),
+        ("extended_id,product\nNEW00000001,prod_9\n", "prod_9"),
+        ("extended_id,market\nNEW00000001,CH\n,CH\n", "without extended_id"),
+    ],
+)
+def test_wrong_csv_is_refused_as_a_whole(sandbox: Sandbox, tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "codes.csv"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        sandbox.seed_csv(file)
+    assert sandbox.count() == 3000
+
+
+def test_value_for_a_field_the_campaign_lacks_is_refused(sandbox: Sandbox) -> None:
+    sandbox.add_campaign(2, fields=["colour"])
+    with pytest.raises(ValueError, match="campaign 2 has no field 'market'"):
+        sandbox.add_codes([{"extended_id": "NEW00000001", "campaign": 2, "market": "CH"}])
+
+
+def test_field_removed_from_the_campaign_is_discarded(sandbox: Sandbox, caller: Caller) -> None:
+    sandbox.remove_field("market")
+    assert caller.upload([{"extended_id": "SBX00000001", "market": "CH"}]).json()["codes_affected"] == 0
+    sandbox.add_field("market")
+    assert caller.upload([{"extended_id": "SBX00000001", "market": "CH"}]).json()["codes_affected"] == 1
+
+
+@pytest.mark.parametrize("name", ["", "product", "extended_id", "campaign"])
+def test_special_name_cannot_become_an_scm_field(sandbox: Sandbox, name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be the name"):
+        sandbox.add_field(name)
+
+
+def test_names_of_fields_may_be_anything_else(sandbox: Sandbox, caller: Caller) -> None:
+    for name in ('a "b"; DROP TABLE code', "Market", "市场", "id", "f1"):
+        sandbox.add_field(name)
+        assert caller.upload([{"extended_id": "SBX00000001", name: "x"}]).json()["codes_affected"] == 1
+        assert (sandbox.code("SBX00000001") or {})[name] == "x"
+
+
+def test_transcript_masks_every_secret(sandbox: Sandbox, caller: Caller) -> None:
+    body = {"username": DEFAULT_USERNAME, "password": DEFAULT_PASSWORD}
+    jwt = caller.call("POST", "/api/v2/auth/login/", json=body).json()["token"]
+    caller.me(f"JWT {jwt}")
+    caller.call("POST", "/api/v2/auth/login/", data=f"password={DEFAULT_PASSWORD}")
+    transcript = sandbox.transcript()
+    for secret in (jwt, DEFAULT_PASSWORD, sandbox.token):
+        assert secret not in str(transcript)
+    assert [entry["number"] for entry in transcript] == [1, 2, 3]
+    assert transcript[0]["body"] == {"username": DEFAULT_USERNAME, "password": "***"}
+    assert transcript[0]["response_body"] == {"token": "***"}
+    assert transcript[1]["headers"]["authorization"] == "JWT ***"
+
+
+def test_transcript_tells_what_was_asked_and_answered(sandbox: Sandbox, caller: Caller) -> None:
+    items = [{"extended_id": "SBX00000001", "market": "CH"}]
+    answer = caller.upload(items)
+    (entry,) = sandbox.transcript()
+    assert ("POST", "/api/v2/scm/upload/", {"items": items}) == (
+        entry["method"],
+        entry["path"],
+        entry["body"],
+    )
+    assert (200, answer.json(), None) == (entry["status"], entry["response_body"], entry["fault"])
+    assert entry["seconds"] > 0
+    sandbox.clear_transcript()
+    assert sandbox.transcript() == []
+
+
+def test_reset_goes_back_to_the_start(sandbox: Sandbox, caller: Caller) -> None:
+    sandbox.configure(rate_limits=True, limits={"scm_update": (1, 60)}, states={"complete": "x"})
+    sandbox.add_token("other")
+    sandbox.add_field("colour")
+    sandbox.add_product("prod_9")
+    sandbox.jobs(times=None, fail=True)
+    sandbox.fault(times=None, status=500)
+    caller.me()
+    sandbox.seed(1)
+    sandbox.reset()
+    assert (sandbox.count(), sandbox.tasks(), sandbox.faults(), sandbox.transcript()) == (3000, [], [], [])
+    assert caller.me("UAT other").status_code == 401
+    for _ in range(2):
+        assert caller.upload([{"extended_id": "SBX00000001", "colour": "red"}]).json()["codes_affected"] == 0
+    assert caller.run(sandbox, {"lot_number": "L-000001"}, {"market": "CH"})["state"] == "complete"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"no_such_setting": 1}, {"limits": {"no_such_scope": (1, 1)}}, {"states": {"done": "x"}}]
+)
+def test_unknown_setting_is_refused(sandbox: Sandbox, wrong: Any) -> None:
+    with pytest.raises(ValueError, match="unknown"):
+        sandbox.configure(**wrong)
+
+
+def test_everything_can_be_controlled_over_http(sandbox: Sandbox, caller: Caller) -> None:
+    for path, body in (
+        ("/campaigns/", {"campaign": 2, "name": "Gin", "fields": ["colour"]}),
+        ("/fields/", {"name": "label", "campaign": 2}),
+        ("/products/", {"sku": "gin_1", "campaign": 2}),
+        ("/tokens/", {"token": "over-http", "permissions": [], "expires": "2126-01-01T00:00:00+00:00"}),
+        ("/users/", {"username": "anna", "password": "secret"}),
+        ("/seed/", {"count": 5}),
+        ("/jobs/", {"polls": 1}),
+        ("/faults/", {"path": "/api/v2/me/", "status": 503}),
+        ("/codes/", {"codes": [{"extended_id": "GIN00000001", "campaign": 2, "label": "dry"}]}),
+    ):
+        response = caller.control("POST", path, json=body)
+        assert response.status_code == 200, response.text
+    assert 3006 == sandbox.count() == caller.control("GET", "/").json()["codes"]
+    assert caller.me("UAT over-http").status_code == 503
+    assert caller.me("UAT over-http").status_code == 200
+    assert (
+        caller.task(caller.submit({"label": "dry"}, {"product": "gin_1"}).json()["task_id"])["codes_affected"]
+        == 1
+    )
+    assert caller.control("GET", "/tasks/").json()[0]["state"] == "complete"
+    assert len(caller.control("GET", "/transcript/").json()) == 4
+    assert caller.control("PATCH", "/settings/", json={"states": {"complete": "Complete"}}).status_code == 200
+    assert caller.control("GET", "/").json()["settings"]["states"]["complete"] == "Complete"
+    assert "/api/v2/me/" in caller.control("GET", "/openapi.json").json()["paths"]
+    assert caller.control("DELETE", "/faults/").status_code == 200
+    assert caller.control("GET", "/faults/").json() == []
+    assert caller.control("POST", "/reset/").status_code == 200
+    assert sandbox.count() == 3000
+
+
+def test_codes_are_looked_up_by_filter_and_page(caller: Caller) -> None:
+    page = caller.control("GET", "/codes/?lot_number=L-000002&page_size=400").json()
+    assert (
+        page["count"],
+        len(page["results"]),
+        page["results"][0]["extended_id"],
+    ) == (1000, 400, "SBX00001001")
+    seen = len(page["results"])
+    while page["next"]:
+        page = caller.control("GET", page["next"].partition("/_sandbox")[2]).json()
+        seen += len(page["results"])
+    assert (seen, page["results"][-1]["extended_id"]) == (1000, "SBX00002000")
+
+
+def test_csv_is_taken_over_http(sandbox: Sandbox, caller: Caller) -> None:
+    text = "extended_id,market\nNEW00000001,CH\nNEW00000002,FR\n"
+    response = caller.control("POST", "/codes/", data=text)
+    assert response.status_code == 400
+    response = caller.call("POST", "/_sandbox/codes/", data=text, headers={"Content-Type": "text/csv"})
+    assert (response.status_code, response.json()["result"]) == (200, 2)
+    assert sandbox.count(market="CH") == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/faults/", {"cut": "sometimes"}),
+        ("POST", "/faults/", {"no_such": 1}),
+        ("POST", "/fields/", {"name": "x", "campaign": 9}),
+        ("PATCH", "/settings/", {"no_such": 1}),
+        ("POST", "/seed/", []),
+        ("POST", "/codes/", {"codes": [{"market": "CH"}]}),
+        ("POST", "/tokens/", {"token": "x", "expires": "tomorrow"}),
+        ("GET", "/codes/?no_such=1", None),
+        ("GET", "/codes/?page=x", None),
+    ],
+)
+def test_wrong_control_call_is_400_and_says_why(caller: Caller, method: str, path: str, body: Any) -> None:
+    response = caller.control(method, path, json=body)
+    assert response.status_code == 400
+    assert response.json()["detail"]

@@ -1,0 +1,156 @@
+"""Async uploads and their jobs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from airflow_provider_scantrust.sandbox import Sandbox
+
+from .conftest import Caller
+
+LOT = {"lot_number": "L-000001"}
+
+
+def test_job_updates_every_code_that_meets_all_constraints(sandbox: Sandbox, caller: Caller) -> None:
+    ids = ["SBX00000001", "SBX00000002", "SBX00001001", "no-such-code"]
+    task = caller.run(sandbox, {**LOT, "extended_id": ids}, {"market": "CH", "product": "prod_1"})
+    assert (task["state"], task["codes_affected"]) == ("complete", 2)
+    assert ids[:2] == [code["extended_id"] for code in sandbox.codes(market="CH")]
+
+
+def test_job_that_matches_nothing_is_complete(sandbox: Sandbox, caller: Caller) -> None:
+    task = caller.run(sandbox, {"lot_number": "no-such-lot"}, {"market": "CH"})
+    assert (task["state"], task["codes_affected"]) == ("complete", 0)
+
+
+def test_job_may_change_the_field_that_selects(sandbox: Sandbox, caller: Caller) -> None:
+    assert caller.run(sandbox, LOT, {"lot_number": "L-new"})["codes_affected"] == 1000
+    assert (sandbox.count(**LOT), sandbox.count(lot_number="L-new")) == (0, 1000)
+
+
+def test_job_discards_what_the_campaign_lacks(sandbox: Sandbox, caller: Caller) -> None:
+    assert caller.run(sandbox, LOT, {"colour": "red"})["codes_affected"] == 0
+
+
+def test_job_passes_through_its_states(sandbox: Sandbox, caller: Caller) -> None:
+    sandbox.jobs(polls=3)
+    task_id = caller.submit(LOT, {"market": "CH"}).json()["task_id"]
+    first, second, third, fourth = (caller.task(task_id) for _ in range(4))
+    assert [task["state"] for task in (first, second, third)] == ["pending", "in-progress", "complete"]
+    assert [first[name] for name in ("codes_affected", "started_at", "completed_at")] == [None, None, None]
+    assert first["created_at"] <= second["started_at"] <= third["completed_at"]
+    assert second["completed_at"] is None
+    assert third == fourth
+
+
+def test_job_ends_by_itself(sandbox: Sandbox, caller: Caller) -> None:
+    task_id = caller.submit(LOT, {"market": "CH"}).json()["task_id"]
+    while (task := caller.task(task_id))["state"] != "complete":
+        assert task["state"] in ("pending", "in-progress")
+    assert task["codes_affected"] == sandbox.count(market="CH") == 1000
+
+
+def test_unknown_product_fails_the_job_and_not_the_call(sandbox: Sandbox, caller: Caller) -> None:
+    task = caller.run(sandbox, LOT, {"product": "prod_9", "market": "CH"})
+    assert (task["state"], task["codes_affected"]) == ("failed", 0)
+    assert sandbox.count(market="CH") == 0
+    assert "prod_9" in sandbox.tasks()[-1]["error"]
+
+
+def test_job_told_to_fail_updates_nothing_and_the_next_one_works(sandbox: Sandbox, caller: Caller) -> None:
+    sandbox.jobs(fail=True, polls=1)
+    assert caller.task(caller.submit(LOT, {"market": "CH"}).json()["task_id"])["state"] == "failed"
+    assert sandbox.count(market="CH") == 0
+    assert caller.run(sandbox, LOT, {"market": "CH"})["state"] == "complete"
+
+
+@pytest.mark.parametrize(("hang", "state"), [(True, "in-progress"), ("pending", "pending")])
+def test_job_told_to_hang_never_ends(sandbox: Sandbox, caller: Caller, hang: Any, state: str) -> None:
+    sandbox.jobs(hang=hang)
+    task_id = caller.submit(LOT, {"market": "CH"}).json()["task_id"]
+    assert caller.run(sandbox, LOT, {"vintage": "2020"})["state"] == "complete"
+    while caller.task(task_id)["state"] != state:
+        pass
+    assert sandbox.count(market="CH") == 0
+
+
+def test_order_counts_jobs_and_orders_are_used_up_in_turn(sandbox: Sandbox, caller: Caller) -> None:
+    sandbox.jobs(times=2, fail=True, polls=1)
+    sandbox.jobs(times=None, polls=1)
+    tasks = [caller.task(caller.submit(LOT, {"market": "CH"}).json()["task_id"]) for _ in range(4)]
+    assert [task["state"] for task in tasks] == ["failed", "failed", "complete", "complete"]
+
+
+def test_orders_can_be_forgotten(sandbox: Sandbox, caller: Caller) -> None:
+    sandbox.jobs(times=None, fail=True)
+    sandbox.jobs()
+    assert caller.run(sandbox, LOT, {"market": "CH"})["state"] == "complete"
+
+
+def test_job_takes_the_seconds_it_is_told(sandbox: Sandbox, caller: Caller) -> None:
+    sandbox.jobs(seconds=1_000_000)
+    task_id = caller.submit(LOT, {"market": "CH"}).json()["task_id"]
+    while caller.task(task_id)["state"] == "pending":
+        pass
+    assert caller.task(task_id)["state"] == "in-progress"
+
+
+def test_words_for_states_and_case_of_keys_can_be_changed(sandbox: Sandbox, caller: Caller) -> None:
+    sandbox.jobs(states={"complete": "All Done"}, camel_case=True)
+    task = caller.run(sandbox, LOT, {"market": "CH"})
+    assert (task["state"], task["codesAffected"]) == ("All Done", 1000)
+    assert {"createdBy", "createdAt", "startedAt", "completedAt"} < set(task)
+
+
+def test_unknown_task_is_not_found(caller: Caller) -> None:
+    response = caller.call("GET", "/api/v2/scm/tasks/no-such-task/")
+    assert (response.status_code, response.json()) == (404, {"detail": "Not found."})
+
+
+@pytest.mark.parametrize(
+    ("constraints", "scm_data", "field"),
+    [
+        ({}, {"market": "CH"}, "constraints"),
+        (None, {"market": "CH"}, "constraints"),
+        (LOT, {}, "scm_data"),
+        (LOT, [{"market": "CH"}], "scm_data"),
+        ({"lot_number": ["L-000001"]}, {"market": "CH"}, "lot_number"),
+        ({"serial_number": ["SN00000001"]}, {"market": "CH"}, "serial_number"),
+        ({"extended_id": []}, {"market": "CH"}, "extended_id"),
+        ({"lot_number": ""}, {"market": "CH"}, "lot_number"),
+        ({"no_such_field": "x"}, {"market": "CH"}, "constraints"),
+        ({"product": "prod_1"}, {"market": "CH"}, "constraints"),
+        (LOT, {"activation_status": "3"}, "activation_status"),
+        (LOT, {"market": {"a": "b"}}, "market"),
+    ],
+)
+def test_bad_submission_is_refused_at_once(
+    sandbox: Sandbox, caller: Caller, constraints: Any, scm_data: Any, field: str
+) -> None:
+    response = caller.submit(constraints, scm_data)
+    assert (400, [field]) == (response.status_code, list(response.json()))
+    assert sandbox.tasks() == []
+
+
+def test_status_is_answered_while_the_database_is_busy(sandbox: Sandbox, caller: Caller) -> None:
+    sandbox.jobs(polls=100)
+    task_id = caller.submit(LOT, {"market": "CH"}).json()["task_id"]
+    with sandbox._service.store.transaction():
+        assert caller.task(task_id)["state"] == "pending"
+        assert caller.me().status_code == 200
+
+
+def test_job_cut_short_by_a_stop_is_done_after_the_restart(tmp_path: Path) -> None:
+    with Sandbox(db=tmp_path / "sandbox.db", seed=10) as sandbox, requests.Session() as session:
+        sandbox.jobs(hang=True)
+        task_id = Caller(sandbox, session).submit(LOT, {"market": "CH"}).json()["task_id"]
+        Caller(sandbox, session).run(sandbox, LOT, {"vintage": "2020"})
+    with Sandbox(db=tmp_path / "sandbox.db", time_scale=0) as sandbox, requests.Session() as session:
+        caller = Caller(sandbox, session)
+        while caller.task(task_id)["state"] != "complete":
+            pass
+        assert sandbox.count(market="CH", vintage="2020") == 10
