@@ -66,7 +66,7 @@ class AirflowClient:
         Call the REST API and return the decoded answer.
 
         :param method: "GET", "POST", …
-        :param path: What comes after ``/api/v2/``.
+        :param path: What comes after ``/api/v2/``; with a leading slash, the whole path.
         :param json: The body.
         :param params: The query.
         :raises ApiError: Every answer that is not a 2xx.
@@ -80,7 +80,7 @@ class AirflowClient:
         return response.json() if response.content else None
 
     def _send(self, method: str, path: str, json: Any, params: dict[str, Any] | None) -> requests.Response:
-        url = f"{self.ui_url}/api/{self._api_version}/{path.lstrip('/')}"
+        url = self.ui_url + (path if path.startswith("/") else f"/api/{self._api_version}/{path}")
         headers = {"Accept": "application/json"}
         return self._http.request(method, url, json=json, params=params, headers=headers, timeout=30)
 

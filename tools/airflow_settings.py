@@ -27,6 +27,9 @@ _COMMON = {
     # A worker that died with its supervisor is noticed by its missing heartbeat only.
     "scheduler.task_instance_heartbeat_timeout": "30",
     "scheduler.task_instance_heartbeat_timeout_detection_interval": "5",
+    # A worker that deferred may be seen to end only after this time; Airflow fails a task whose trigger
+    # has fired and which runs again by then.
+    "workers.min_heartbeat_interval": "1",
     "triggerer.job_heartbeat_sec": "1",
     # Triggers of a triggerer that died are taken over after this time.
     "triggerer.triggerer_health_check_threshold": "10",

@@ -18,6 +18,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -91,6 +92,7 @@ class LocalAirflow(AirflowClient):
 
         :raises AirflowFailed: With the log's end of the part that did not start. Nothing is left running.
         """
+        _take_sigterm_as_ctrl_c()
         (self.home / "parts").mkdir(parents=True, exist_ok=True)
         (self.home / "plugins").mkdir(exist_ok=True)
         write_settings(self.home, self.dags_folder, self._port, self._major, self._config)
@@ -239,6 +241,13 @@ class LocalAirflow(AirflowClient):
 def runs_task(process: Process, task_instance_id: str) -> bool:
     """Say whether a worker process runs this task instance (``TaskInstance.raw["id"]``; Airflow 3)."""
     return process.title.endswith(task_instance_id)
+
+
+def _take_sigterm_as_ctrl_c() -> None:
+    # Else `timeout` or a CI that ends this process would leave all of Airflow behind.
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _free_port() -> int:

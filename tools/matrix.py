@@ -54,7 +54,15 @@ def _test(version: str, interpreter: str) -> dict[str, object]:
         result = Path(folder) / "result.json"
         # Not in the repository, so that it is the installed wheel which is imported.
         command = [str(python), "-W", "ignore", str(REPO / "tools" / "matrix_smoke.py"), str(result)]
-        subprocess.run(command, cwd=folder, env=_clean_environ(), check=True)
+        process = subprocess.Popen(command, cwd=folder, env=_clean_environ())
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            # It got the Ctrl-C as well and has an Airflow to end.
+            process.wait(timeout=60)
+            raise
+        if code != 0:
+            raise subprocess.CalledProcessError(code, command)
         return dict(json.loads(result.read_text()))
 
 

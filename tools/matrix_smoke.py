@@ -105,6 +105,7 @@ def check_deferred_dag(home: Path, uri: str) -> None:
             progress=lambda tasks: seen.update((task.task_id, task.state) for task in tasks),
         )
         logs = [airflow.logs(DAG_ID, run_id, task) for task, end in seen if end == "failed"]
+        logs.append(airflow.parts["scheduler"].tail())
         require(state == "success", "\n".join(logs))
         require(("wait", "deferred") in seen, f"the sensor was never seen deferred: {seen}")
         result = airflow.xcom(DAG_ID, run_id, "wait")

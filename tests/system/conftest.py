@@ -1,0 +1,46 @@
+"""System tests run on one real Airflow, which is started once, and on one sandbox in real time."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from local_airflow import LocalAirflow
+
+from airflow_provider_scantrust.sandbox import Sandbox
+
+ROOT = Path(__file__).parent.parent.parent
+# Looked for in everything that Airflow writes.
+TOKEN = "marked-token-4711-not-a-secret"
+
+
+@pytest.fixture(scope="session")
+def running_sandbox() -> Iterator[Sandbox]:
+    with Sandbox(token=TOKEN, time_scale=1) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="session")
+def airflow(running_sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
+    home = tmp_path_factory.mktemp("airflow")
+    dags = home / "dags"
+    shutil.copytree(ROOT / "dags_examples", dags, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(Path(__file__).parent / "dags" / "scantrust_system.py", dags)
+    with LocalAirflow(
+        home,
+        dags,
+        connections={"scantrust_default": running_sandbox.connection_uri},
+        # Only the runs that a test asks for, not also the one that is due today.
+        config={"scheduler.use_job_schedule": "False", "logging.logging_level": "DEBUG"},
+    ) as airflow:
+        yield airflow
+
+
+@pytest.fixture
+def sandbox(running_sandbox: Sandbox) -> Sandbox:
+    """The sandbox with the codes of the sample data, as after its start."""
+    running_sandbox.reset()
+    running_sandbox.seed_csv(ROOT / "dags_examples" / "sample_data" / "codes.csv")
+    return running_sandbox

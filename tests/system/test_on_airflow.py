@@ -1,0 +1,242 @@
+"""On a real Airflow: scheduler, DAG processor, triggerer and API server, LocalExecutor, SQLite."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import requests
+from airflow_client import TaskInstance
+from conftest import ROOT, TOKEN
+from local_airflow import LocalAirflow, runs_task
+
+from airflow_provider_scantrust.get_provider_info import get_provider_info
+from airflow_provider_scantrust.sandbox import Sandbox
+
+PACKAGE = "airflow-provider-scantrust"
+SAMPLE_DATA = ROOT / "dags_examples" / "sample_data"
+CODES = [
+    row["extended_id"] for row in csv.DictReader((SAMPLE_DATA / "codes.csv").read_text("utf-8").splitlines())
+]
+ENDED = {"success", "failed", "skipped", "up_for_retry"}
+
+
+def run_example(airflow: LocalAirflow, dag_id: str) -> list[TaskInstance]:
+    """Run an example for the day of the sample data; its schedule's last full day before the logical date."""
+    run_id = airflow.trigger(dag_id, logical_date=datetime(2026, 11, 2, 7, tzinfo=UTC), run_id="sample_day")
+    assert "success" == airflow.wait_for_run(dag_id, run_id)
+    return airflow.tasks(dag_id, run_id)
+
+
+def run_task(airflow: LocalAirflow, dag_id: str, **conf: Any) -> tuple[TaskInstance, str]:
+    """Run a DAG of one task with a conf and return the task's end and its log."""
+    run_id = airflow.trigger(dag_id, conf=conf)
+    task = airflow.wait_for_task(dag_id, run_id, "task", states=ENDED, timeout=90)
+    return task, airflow.logs(dag_id, run_id, "task")
+
+
+def submit(sandbox: Sandbox) -> list[str]:
+    """Submit a job as somebody else would."""
+    answer = requests.post(
+        f"{sandbox.url}/api/v2/scm/upload/async/",
+        json={"constraints": {"lot_number": "L-2611-01"}, "scm_data": {"market": "FR"}},
+        headers={"Authorization": f"UAT {sandbox.token}"},
+        timeout=10,
+    )
+    return [answer.json()["task_id"]]
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
+    """Wait for something that nothing announces."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.2)
+
+
+def parse_output(text: str) -> Any:
+    """Return the JSON that a CLI printed after its log lines."""
+    return json.loads(text[text.rindex("\n[{", 0, None) + 1 :] if "\n[{" in text else text)
+
+
+def rows(*extended_ids: str) -> list[dict[str, str]]:
+    return [{"extended_id": extended_id, "market": "FR"} for extended_id in extended_ids]
+
+
+def test_sync_example_updates_every_bottle(airflow: LocalAirflow, sandbox: Sandbox) -> None:
+    run_example(airflow, "scantrust_sync_upload")
+    report = airflow.xcom("scantrust_sync_upload", "sample_day", "upload")
+    assert ("sync", 360, 360, 1) == tuple(
+        report[name] for name in ("mode", "rows", "codes_affected", "requests")
+    )
+    with (SAMPLE_DATA / "bottling-2026-11-01.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            code = sandbox.code(row["extended_id"])
+            assert code is not None
+            assert row["bottling_date"] == code["bottling_date"]
+            assert row["case_id"] == code["case_id"]
+
+
+def test_async_example_waits_with_the_sensor(airflow: LocalAirflow, sandbox: Sandbox) -> None:
+    run_example(airflow, "scantrust_async_upload")
+    (task,) = sandbox.tasks()
+    result = airflow.xcom("scantrust_async_upload", "sample_day", "wait")
+    assert {"codes_affected": 150, "tasks": {task["id"]: 150}} == result
+    assert [task["id"]] == airflow.xcom("scantrust_async_upload", "sample_day", "submit", key="task_ids")
+    assert {"market": "FR", "bottling_date": "2026-11-01"} == task["scm_data"]
+
+
+def test_waiting_example_updates_every_lot(airflow: LocalAirflow, sandbox: Sandbox) -> None:
+    run_example(airflow, "scantrust_upload_and_wait")
+    report = airflow.xcom("scantrust_upload_and_wait", "sample_day", "upload")
+    assert ("async", 3, 360) == tuple(report[name] for name in ("mode", "rows", "codes_affected"))
+    assert [150, 120, 90] == [sandbox.count(market=market) for market in ("FR", "DE", "JP")]
+
+
+def test_mapped_example_waits_for_all_lots_with_one_sensor(airflow: LocalAirflow, sandbox: Sandbox) -> None:
+    tasks = run_example(airflow, "scantrust_mapped_uploads")
+    assert [0, 1, 2] == [task.map_index for task in tasks if task.task_id == "submit"]
+    result = airflow.xcom("scantrust_mapped_uploads", "sample_day", "wait")
+    assert (360, 3) == (result["codes_affected"], len(result["tasks"]))
+
+
+@pytest.mark.parametrize("dag_id", ["wait_deferred", "upload_async"])
+def test_deferred_task_has_no_worker_and_survives_the_triggerer(
+    airflow: LocalAirflow, sandbox: Sandbox, dag_id: str
+) -> None:
+    sandbox.jobs(polls=8)
+    conf = {"task_ids": submit(sandbox)} if dag_id == "wait_deferred" else {"items": rows(*CODES[:5])}
+    run_id = airflow.trigger(dag_id, conf=conf)
+    task = airflow.wait_for_task(dag_id, run_id, "task", states={"deferred"})
+    assert not [each for each in airflow.worker_processes() if runs_task(each, task.raw["id"])]
+    airflow.kill("triggerer")
+    airflow.start_part("triggerer")
+    task = airflow.wait_for_task(dag_id, run_id, "task", states=ENDED, timeout=120)
+    assert ("success", 1) == (task.state, task.try_number)
+    posts = [entry for entry in sandbox.transcript() if entry["method"] == "POST"]
+    assert 1 == len(posts)
+
+
+@pytest.mark.parametrize("dag_id", ["wait_deferred", "wait_poke", "wait_reschedule"])
+def test_failed_job_fails_the_sensor_at_once_and_names_it(
+    airflow: LocalAirflow, sandbox: Sandbox, dag_id: str
+) -> None:
+    sandbox.jobs(polls=3, fail=True)
+    task_ids = submit(sandbox)
+    task, log = run_task(airflow, dag_id, task_ids=task_ids)
+    assert ("failed", 1) == (task.state, task.try_number), log
+    assert (
+        f"TaskFailed: 1 of 1 asynchronous uploads failed at Scantrust: (task_id {task_ids[0]}, reference SCM-"
+        in log
+    )
+
+
+def test_failed_job_lets_the_operator_retry(airflow: LocalAirflow, sandbox: Sandbox) -> None:
+    sandbox.jobs(polls=3, fail=True)
+    task, log = run_task(airflow, "upload_async", items=rows(*CODES[:2]))
+    assert "up_for_retry" == task.state
+    assert "failed at Scantrust" in log
+
+
+def test_time_that_is_up_fails_at_once(airflow: LocalAirflow, sandbox: Sandbox) -> None:
+    sandbox.jobs(hang=True)
+    task, log = run_task(airflow, "wait_deferred_short", task_ids=submit(sandbox))
+    assert ("failed", 1) == (task.state, task.try_number)
+    assert "AirflowSensorTimeout" in log
+    assert "no call that cancels a job" in log
+
+
+@pytest.mark.parametrize("dag_id", ["wait_deferred_execution_timeout", "wait_poke_execution_timeout"])
+def test_execution_timeout_holds_deferred_and_not(
+    airflow: LocalAirflow, sandbox: Sandbox, dag_id: str
+) -> None:
+    sandbox.jobs(hang=True)
+    task, log = run_task(airflow, dag_id, task_ids=submit(sandbox))
+    assert "up_for_retry" == task.state
+    assert "AirflowTaskTimeout" in log
+
+
+def test_revoked_token_fails_at_once(airflow: LocalAirflow, sandbox: Sandbox) -> None:
+    task_ids = submit(sandbox)
+    sandbox.remove_token(TOKEN)
+    for dag_id, conf in (("upload", {"items": rows(CODES[0])}), ("wait_deferred", {"task_ids": task_ids})):
+        task, log = run_task(airflow, dag_id, **conf)
+        assert ("failed", 1) == (task.state, task.try_number)
+        assert "AuthenticationFailed" in log
+        assert "make a new one in the portal" in log
+
+
+def test_unmatched_key_is_reported_or_fails_as_told(airflow: LocalAirflow, sandbox: Sandbox) -> None:
+    items = rows(CODES[0], "UNKNOWN00001")
+    task, log = run_task(airflow, "upload", items=items)
+    assert "success" == task.state
+    assert "1 keys (extended_id) are on no code that this token sees, such as UNKNOWN00001" in log
+    task, log = run_task(airflow, "upload_fail_on_unmatched", items=items)
+    assert ("failed", 1) == (task.state, task.try_number)
+    assert "UnmatchedKeys" in log
+    report = airflow.xcom("upload_fail_on_unmatched", task.raw["dag_run_id"], "task", key="report")
+    assert {"count": 1, "examples": ["UNKNOWN00001"]} == report["unmatched"]
+
+
+def test_bad_row_fails_before_anything_is_sent(airflow: LocalAirflow, sandbox: Sandbox) -> None:
+    task, log = run_task(
+        airflow, "upload", items=[*rows(CODES[0]), {"extended_id": CODES[1], "activation_status": 7}]
+    )
+    assert ("failed", 1) == (task.state, task.try_number)
+    assert "row 2, field 'activation_status': 7 is out of range" in log
+    assert [] == sandbox.transcript()
+
+
+def test_killing_a_waiting_task_says_that_the_job_goes_on(airflow: LocalAirflow, sandbox: Sandbox) -> None:
+    said = re.compile(
+        r"ended by hand\. Scantrust has no call that cancels a job, so it goes on there: [0-9a-f-]{36}"
+    )
+    for dag_id, state in (("wait_deferred", "deferred"), ("upload_async_on_worker", "running")):
+        sandbox.clear_transcript()
+        sandbox.jobs(hang=True)
+        conf = {"task_ids": submit(sandbox)} if dag_id == "wait_deferred" else {"items": rows(*CODES[:5])}
+        run_id = airflow.trigger(dag_id, conf=conf)
+        airflow.wait_for_task(dag_id, run_id, "task", states={state})
+        wait_until(lambda: len([entry for entry in sandbox.transcript() if entry["method"] == "GET"]) >= 3)
+        airflow.set_state(dag_id, run_id, "task", "failed")
+        wait_until(lambda: said.search(airflow.logs(dag_id, run_id, "task")))
+
+
+def test_airflow_shows_the_provider(airflow: LocalAirflow) -> None:
+    assert PACKAGE in airflow.run_cli("providers", "list", "--output", "plain")
+    assert "Scantrust" in airflow.run_cli("providers", "get", PACKAGE, "--full", "--output", "json")
+    hooks = parse_output(airflow.run_cli("providers", "hooks", "--output", "json"))
+    (hook,) = [each for each in hooks if each["connection_type"] == "scantrust"]
+    assert hook["class"].endswith("ScantrustHook")
+    fields = get_provider_info()["connection-types"][0]["conn-fields"]
+    widgets = airflow.run_cli("providers", "widgets", "--output", "json")
+    for name in fields:
+        assert name in widgets
+    assert '"scantrust"' in airflow.run_cli("providers", "behaviours", "--output", "json")
+
+
+def test_connection_form_and_test_button_work(airflow: LocalAirflow, sandbox: Sandbox) -> None:
+    forms = airflow.api("GET", "/ui/connections/hook_meta")
+    (form,) = [each for each in forms if each["connection_type"] == "scantrust"]
+    assert set(get_provider_info()["connection-types"][0]["conn-fields"]) == set(form["extra_fields"])
+    body = {"connection_id": "typed_in", "conn_type": "scantrust", "host": sandbox.url, "password": TOKEN}
+    answer = airflow.api("POST", "connections/test", body)
+    assert {
+        "status": True,
+        "message": f"Connected to Scantrust at {sandbox.url[7:]} as sandbox@example.com.",
+    } == answer
+    answer = airflow.api("POST", "connections/test", {**body, "password": "wrong-token"})
+    assert answer["status"] is False
+    assert "make a new one in the portal" in answer["message"]
+
+
+def test_token_is_in_nothing_that_airflow_wrote(airflow: LocalAirflow) -> None:
+    files = [path for path in airflow.home.rglob("*") if path.is_file() and path.suffix != ".py"]
+    assert any(path.name == "airflow.db" for path in files)
+    assert [] == [path for path in files if TOKEN.encode() in path.read_bytes()]
