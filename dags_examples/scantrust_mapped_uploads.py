@@ -31,17 +31,18 @@ DATA = Path(__file__).parent / "sample_data"
 )
 def scantrust_mapped_uploads() -> None:
     @task
-    def read_lots(data_interval_start: pendulum.DateTime | None = None) -> list[dict[str, Any]]:
+    def read_lots(day: str) -> list[dict[str, Any]]:
         """Return what each mapped task is to submit."""
-        assert data_interval_start is not None
-        path = DATA / f"lots-{data_interval_start.to_date_string()}.csv"
+        path = DATA / f"lots-{day}.csv"
         with path.open(encoding="utf-8", newline="") as file:
             return [
                 {"constraints": {"lot_number": row.pop("lot_number")}, "scm_data": row}
                 for row in csv.DictReader(file)
             ]
 
-    submit = ScantrustUploadOperator.partial(task_id="submit", wait_for_completion=False).expand_kwargs(read_lots())
+    submit = ScantrustUploadOperator.partial(task_id="submit", wait_for_completion=False).expand_kwargs(
+        read_lots("{{ data_interval_start | ds }}")
+    )
     ScantrustTaskSensor(
         task_id="wait",
         scantrust_task_id=submit.output["task_ids"],

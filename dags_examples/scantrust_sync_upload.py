@@ -29,14 +29,15 @@ DATA = Path(__file__).parent / "sample_data"
 )
 def scantrust_sync_upload() -> None:
     @task
-    def read_bottling(data_interval_start: pendulum.DateTime | None = None) -> list[dict[str, str]]:
+    def read_bottling(day: str) -> list[dict[str, str]]:
         """Read the file of the day that the run is for; every value stays text."""
-        assert data_interval_start is not None
-        path = DATA / f"bottling-{data_interval_start.to_date_string()}.csv"
+        path = DATA / f"bottling-{day}.csv"
         with path.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
 
-    ScantrustUploadOperator(task_id="upload", items=read_bottling(), on_unmatched="fail")
+    ScantrustUploadOperator(
+        task_id="upload", items=read_bottling("{{ data_interval_start | ds }}"), on_unmatched="fail"
+    )
 
 
 scantrust_sync_upload()

@@ -30,16 +30,15 @@ DATA = Path(__file__).parent / "sample_data"
 )
 def scantrust_upload_and_wait() -> None:
     @task
-    def read_lots(data_interval_start: pendulum.DateTime | None = None) -> list[dict[str, str]]:
+    def read_lots(day: str) -> list[dict[str, str]]:
         """Read the file of the day that the run is for; every value stays text."""
-        assert data_interval_start is not None
-        path = DATA / f"lots-{data_interval_start.to_date_string()}.csv"
+        path = DATA / f"lots-{day}.csv"
         with path.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
 
     ScantrustUploadOperator(
         task_id="upload",
-        items=read_lots(),
+        items=read_lots("{{ data_interval_start | ds }}"),
         data_key="lot_number",
         on_unmatched="fail",
         timeout=6 * 60 * 60,

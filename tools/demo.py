@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from airflow_client import TaskInstance
-from local_airflow import LocalAirflow
-
 from airflow_provider_scantrust.sandbox import Sandbox
+from local_airflow import LocalAirflow
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "dags_examples"

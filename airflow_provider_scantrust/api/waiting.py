@@ -85,18 +85,20 @@ class Watch:
         return not self.open
 
     def wait(
-        self, poll_interval: float, longest_poll_interval: float | None = None
+        self, poll_interval: float, longest_poll_interval: float | None = None, *, ask_first: bool = True
     ) -> Conversation[dict[str, int | None]]:
         """
         Ask until all jobs have ended; return the codes affected by each.
 
         :param poll_interval: Seconds between two questions for one job; jittered by a tenth.
         :param longest_poll_interval: When given, the interval doubles after each question up to this.
+        :param ask_first: Ask before the first pause.
         :raises TaskFailed: At least one job failed.
         :raises WaitTimedOut: The deadline came first.
         :raises ScantrustError: As :meth:`ask`.
         """
-        while not (yield from self.ask()):
+        while not (ask_first and (yield from self.ask())):
+            ask_first = True
             left = self.check_deadline()
             yield Pause(min(left, poll_interval * (0.9 + 0.2 * self._random())))
             if longest_poll_interval is not None:

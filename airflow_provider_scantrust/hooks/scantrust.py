@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.providers.common.compat.sdk import BaseHook
+from airflow.providers.common.compat.sdk import BaseHook, mask_secret
 
 from airflow_provider_scantrust.api import endpoints
 from airflow_provider_scantrust.api.flow import converse
@@ -106,6 +106,8 @@ class ScantrustHook(BaseHook):
         :raises ConfigurationError: A field of the connection cannot work.
         """
         connection = self.get_connection(self.scantrust_conn_id)
+        if connection.password:
+            mask_secret(connection.password)
         return settings_of(connection, connection.extra_dejson, self.log)
 
     def watch(self, task_ids: Iterable[str], *, deadline: float, error_budget: float = ERROR_BUDGET) -> Watch:
@@ -168,14 +170,10 @@ class ScantrustHook(BaseHook):
 
 def settings_of(connection: Any, extra: Mapping[str, Any], log: Any) -> Settings:
     """
-    Read an Airflow connection and hide its secret from every log of this process.
+    Read an Airflow connection; safe on an event loop.
 
     :raises ConfigurationError: A field of the connection cannot work.
     """
-    from airflow.providers.common.compat.sdk import mask_secret
-
-    if connection.password:
-        mask_secret(connection.password)
     settings = read_settings(
         host=connection.host,
         schema=connection.schema,

@@ -21,7 +21,7 @@ from airflow_provider_scantrust.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, XComArg
 
     from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
     from airflow_provider_scantrust.uploads.report import Report
@@ -67,9 +67,9 @@ class ScantrustUploadOperator(BaseOperator):
     def __init__(
         self,
         *,
-        items: Iterable[Mapping[str, Any]] | str | None = None,
-        constraints: Mapping[str, Any] | str | None = None,
-        scm_data: Mapping[str, Any] | str | None = None,
+        items: Iterable[Mapping[str, Any]] | XComArg | str | None = None,
+        constraints: Mapping[str, Any] | XComArg | str | None = None,
+        scm_data: Mapping[str, Any] | XComArg | str | None = None,
         data_key: str = "extended_id",
         mode: Literal["auto", "sync", "async"] = "auto",
         codes_per_key: float | None = None,

@@ -21,7 +21,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_scantrust.exceptions import InvalidInput, ScantrustError, WaitTimedOut
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, XComArg
 
     from airflow_provider_scantrust.api.waiting import Watch
     from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
@@ -57,7 +57,7 @@ class ScantrustTaskSensor(BaseSensorOperator):
     def __init__(
         self,
         *,
-        scantrust_task_id: str | Iterable[Any],
+        scantrust_task_id: str | Iterable[Any] | XComArg,
         scantrust_conn_id: str = "scantrust_default",
         deferrable: bool = True,
         poke_interval: timedelta | float = 10,

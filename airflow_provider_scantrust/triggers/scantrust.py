@@ -92,7 +92,10 @@ class ScantrustTaskTrigger(BaseTrigger):
             error_budget=self.error_budget,
         )
         async with AioTransport(verify=settings.verify, log=self.log) as transport:
-            return await transport.perform(watch.wait(self.poll_interval, self.longest_poll_interval))
+            # The worker has just asked. An event that comes before Airflow has seen the worker off can make the
+            # scheduler fail the task, so the first question waits for its turn.
+            wait = watch.wait(self.poll_interval, self.longest_poll_interval, ask_first=False)
+            return await transport.perform(wait)
 
     async def _settings(self) -> Settings:
         """Look the connection up; "not found" may also be a passing fault of Airflow's API, so it is asked again."""

@@ -16,13 +16,13 @@ from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
     AirflowSkipException,
 )
-from tasks import bottles, run
 
 from airflow_provider_scantrust import exceptions as exc
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sandbox import Sandbox
 from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
+from tasks import bottles, run
 
 STATUS_PATH = "/api/v2/scm/tasks/"
 QUICK = 0.05
@@ -40,7 +40,7 @@ def operator(**options: Any) -> Callable[[], ScantrustUploadOperator]:
     )
 
 
-WAYS = {
+WAYS: dict[str, tuple[Callable[..., Callable[[], Any]], dict[str, Any]]] = {
     "sensor deferred": (sensor, {"deferrable": True}),
     "sensor poke": (sensor, {"deferrable": False, "mode": "poke"}),
     "sensor reschedule": (sensor, {"deferrable": False, "mode": "reschedule"}),
@@ -50,7 +50,7 @@ WAYS = {
 SENSORS = [name for name in WAYS if name.startswith("sensor")]
 
 
-def submit(sandbox: Sandbox) -> list[str]:
+def submit() -> list[str]:
     return [
         ScantrustHook().submit(
             {"extended_id": [row["extended_id"] for row in bottles(1, 2)]}, {"lot_number": "L-9"}
@@ -58,15 +58,10 @@ def submit(sandbox: Sandbox) -> list[str]:
     ]
 
 
-def wait(sandbox: Sandbox, way: str, after_submit: Callable[[], None] | None = None, **options: Any) -> Any:
+def wait(way: str, **options: Any) -> Any:
     """Wait in that way; for a sensor the job is submitted first, for an operator it is by itself."""
     make, fixed = WAYS[way]
-    if make is sensor:
-        task_ids = submit(sandbox)
-        if after_submit:
-            after_submit()
-        return run(sensor(task_ids, **fixed, **options))
-    return run(operator(**fixed, **options))
+    return run(make(submit(), **fixed, **options) if make is sensor else make(**fixed, **options))
 
 
 def faults(*many: dict[str, Any]) -> Callable[[Sandbox], None]:
@@ -103,8 +98,8 @@ def test_wait_that_can_go_on_succeeds_in_every_way(
     sandbox: Sandbox, way: str, script: Callable[[Sandbox], None]
 ) -> None:
     script(sandbox)
-    result, ti, states = wait(sandbox, way)
-    assert 2 == result["codes_affected"]
+    result, ti, states = wait(way)
+    assert result["codes_affected"] == 2
     (task,) = sandbox.tasks()
     if way.startswith("sensor"):
         assert {task["id"]: 2} == result["tasks"]
@@ -112,7 +107,7 @@ def test_wait_that_can_go_on_succeeds_in_every_way(
         assert ([task["id"]], {"count": 0, "examples": []}) == (result["task_ids"], result["unmatched"])
         assert [task["id"]] == ti.xcoms["task_ids"]
     assert ("deferred" in states) <= ("deferred" in way)
-    assert 1 == len([entry for entry in sandbox.transcript() if entry["method"] == "POST"])
+    assert len([entry for entry in sandbox.transcript() if entry["method"] == "POST"]) == 1
 
 
 def after_the_first_question(**fault: Any) -> Callable[[Sandbox], None]:
@@ -234,7 +229,7 @@ def test_wait_that_cannot_go_on_ends_alike_in_every_way(
     if because is exc.TaskFailed and way.startswith("operator"):
         raised = exc.TaskFailed
     with pytest.raises(raised, match=said) as caught:
-        wait(sandbox, way, **options)
+        wait(way, **options)
     assert type(caught.value) is raised
     assert type(cause(caught.value)) is because
 
@@ -259,15 +254,15 @@ def test_soft_fail_and_never_fail_skip_alike(
     script(sandbox)
     skips = soft if option == "soft_fail" else never
     with pytest.raises(AirflowSkipException if skips else raised):
-        wait(sandbox, way, **options, **{option: True})
+        wait(way, **options, **{option: True})
 
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("way", SENSORS)
 def test_silent_fail_waits_through_any_outage(sandbox: Sandbox, way: str) -> None:
     faults({"status": 503, "times": 15})(sandbox)
-    result, *_ = wait(sandbox, way, silent_fail=True, error_budget=0.1)
-    assert 2 == result["codes_affected"]
+    result, *_ = wait(way, silent_fail=True, error_budget=0.1)
+    assert result["codes_affected"] == 2
 
 
 @pytest.mark.usefixtures("quick")
@@ -277,7 +272,7 @@ def test_many_jobs_are_one_wait_with_all_failures_named(sandbox: Sandbox, way: s
     sandbox.jobs(polls=1, fail=True)
     sandbox.jobs(polls=4)
     sandbox.jobs(polls=3, fail=True)
-    task_ids = [submit(sandbox)[0] for _ in range(4)]
+    task_ids = [submit()[0] for _ in range(4)]
     _, options = WAYS[way]
     with pytest.raises(AirflowFailException, match="2 of 4 asynchronous uploads failed") as caught:
         run(sensor(task_ids, **options))
@@ -290,8 +285,8 @@ def test_many_jobs_are_one_wait_with_all_failures_named(sandbox: Sandbox, way: s
 def test_nothing_to_wait_for_is_done_at_once(sandbox: Sandbox, way: str) -> None:
     _, options = WAYS[way]
     result, _, states = run(sensor([], **options))
-    assert {"codes_affected": 0, "tasks": {}} == result
-    assert ["running"] == states
+    assert result == {"codes_affected": 0, "tasks": {}}
+    assert states == ["running"]
 
 
 @pytest.mark.parametrize("way", SENSORS)
@@ -300,4 +295,4 @@ def test_id_that_is_none_fails_at_once_and_asks_nothing(sandbox: Sandbox, way: s
     _, options = WAYS[way]
     with pytest.raises(AirflowFailException, match="InvalidInput"):
         run(sensor([task_id], **options))
-    assert [] == sandbox.transcript()
+    assert sandbox.transcript() == []

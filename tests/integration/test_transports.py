@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from tasks import bottles
 
 from airflow_provider_scantrust.api import endpoints
 from airflow_provider_scantrust.api.flow import converse
@@ -20,6 +19,7 @@ from airflow_provider_scantrust.exceptions import ConfigurationError, ScantrustE
 from airflow_provider_scantrust.sandbox import Sandbox
 from airflow_provider_scantrust.transports.aio import AioTransport, choose_proxy
 from airflow_provider_scantrust.transports.blocking import BlockingTransport, make_session
+from tasks import bottles
 
 LOG = logging.getLogger(__name__)
 UPLOAD = endpoints.upload_scm_data(bottles(1, 2), "extended_id")
@@ -129,7 +129,7 @@ def test_requests_carry_the_same_headers(sandbox: Sandbox, driver: Callable[...,
     assert headers["user-agent"].startswith("airflow-provider-scantrust/0.")
     assert "apache-airflow/" in headers["user-agent"]
     assert {"application/json"} == {headers["accept"], headers["content-type"]}
-    assert "identity" == headers["accept-encoding"]
+    assert headers["accept-encoding"] == "identity"
     assert sandbox.token not in str(headers)
 
 
@@ -139,9 +139,9 @@ def test_refused_connection_is_told_with_its_host(driver: Callable[..., Any]) ->
         closed.bind(("127.0.0.1", 0))
         settings = read_settings(host=f"http://127.0.0.1:{closed.getsockname()[1]}", password="t")
         kind, text, *_, pauses = outcome(driver, ME, settings)
-    assert "ConnectionFailed" == kind.__name__
+    assert kind.__name__ == "ConnectionFailed"
     assert f"No answer to the test of the connection at {settings.host}: could not connect" == text
-    assert 4 == len(pauses)
+    assert len(pauses) == 4
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -151,7 +151,7 @@ def test_netrc_does_not_replace_the_token(
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login someone password else\n")
     monkeypatch.setenv("NETRC", str(netrc))
-    assert "sandbox@example.com" == driver(ME, read_settings(host=sandbox.url, password=sandbox.token), [])
+    assert driver(ME, read_settings(host=sandbox.url, password=sandbox.token), []) == "sandbox@example.com"
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -164,7 +164,7 @@ def test_proxy_of_the_environment_is_used(
     )
     # The sandbox is no proxy; that the request reached it is enough.
     outcome(driver, ME, settings)
-    assert "scantrust.test" == sandbox.transcript()[-1]["headers"]["host"]
+    assert sandbox.transcript()[-1]["headers"]["host"] == "scantrust.test"
     monkeypatch.setenv("no_proxy", "scantrust.test")
     assert choose_proxy("http://scantrust.test/") is None
 
@@ -223,7 +223,7 @@ def test_trickling_answer_is_cut_off_in_time(driver: Callable[..., Any]) -> None
         kind, text, *_ = outcome(driver, ME, read_settings(host=server.url, password="t", extra=extra))
     finally:
         server.close()
-    assert "ConnectionFailed" == kind.__name__
+    assert kind.__name__ == "ConnectionFailed"
     assert "no answer in time" in text
 
 
@@ -239,7 +239,7 @@ def test_answer_without_an_end_is_refused(driver: Callable[..., Any]) -> None:
         kind, text, *_ = outcome(driver, ME, read_settings(host=server.url, password="t"))
     finally:
         server.close()
-    assert "UnreadableAnswer" == kind.__name__
+    assert kind.__name__ == "UnreadableAnswer"
     assert "longer than any of the API's can be" in text
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from local_airflow import LocalAirflow
 
 from airflow_provider_scantrust.sandbox import Sandbox
+from doc_blocks import ROOT, is_dag, python_blocks
+from local_airflow import LocalAirflow
 
-ROOT = Path(__file__).parent.parent.parent
 # Looked for in everything that Airflow writes.
 TOKEN = "marked-token-4711-not-a-secret"
 
@@ -28,6 +28,8 @@ def airflow(running_sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) 
     dags = home / "dags"
     shutil.copytree(ROOT / "dags_examples", dags, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(Path(__file__).parent / "dags" / "scantrust_system.py", dags)
+    for number, block in enumerate(block for block in python_blocks().values() if is_dag(block)):
+        (dags / f"documented_{number}.py").write_text(block, encoding="utf-8")
     with LocalAirflow(
         home,
         dags,

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import requests
-from airflow_client import TaskInstance
-from conftest import ROOT, TOKEN
-from local_airflow import LocalAirflow, runs_task
 
+from airflow_client import TaskInstance
 from airflow_provider_scantrust.get_provider_info import get_provider_info
 from airflow_provider_scantrust.sandbox import Sandbox
+from doc_blocks import ROOT
+from local_airflow import LocalAirflow, runs_task
 
 PACKAGE = "airflow-provider-scantrust"
 SAMPLE_DATA = ROOT / "dags_examples" / "sample_data"
@@ -30,7 +30,7 @@ ENDED = {"success", "failed", "skipped", "up_for_retry"}
 def run_example(airflow: LocalAirflow, dag_id: str) -> list[TaskInstance]:
     """Run an example for the day of the sample data; its schedule's last full day before the logical date."""
     run_id = airflow.trigger(dag_id, logical_date=datetime(2026, 11, 2, 7, tzinfo=UTC), run_id="sample_day")
-    assert "success" == airflow.wait_for_run(dag_id, run_id)
+    assert airflow.wait_for_run(dag_id, run_id) == "success"
     return airflow.tasks(dag_id, run_id)
 
 
@@ -49,7 +49,7 @@ def submit(sandbox: Sandbox) -> list[str]:
         headers={"Authorization": f"UAT {sandbox.token}"},
         timeout=10,
     )
-    return [answer.json()["task_id"]]
+    return [str(answer.json()["task_id"])]
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
@@ -72,8 +72,11 @@ def rows(*extended_ids: str) -> list[dict[str, str]]:
 def test_sync_example_updates_every_bottle(airflow: LocalAirflow, sandbox: Sandbox) -> None:
     run_example(airflow, "scantrust_sync_upload")
     report = airflow.xcom("scantrust_sync_upload", "sample_day", "upload")
-    assert ("sync", 360, 360, 1) == tuple(
-        report[name] for name in ("mode", "rows", "codes_affected", "requests")
+    assert tuple(report[name] for name in ("mode", "rows", "codes_affected", "requests")) == (
+        "sync",
+        360,
+        360,
+        1,
     )
     with (SAMPLE_DATA / "bottling-2026-11-01.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
@@ -89,21 +92,30 @@ def test_async_example_waits_with_the_sensor(airflow: LocalAirflow, sandbox: San
     result = airflow.xcom("scantrust_async_upload", "sample_day", "wait")
     assert {"codes_affected": 150, "tasks": {task["id"]: 150}} == result
     assert [task["id"]] == airflow.xcom("scantrust_async_upload", "sample_day", "submit", key="task_ids")
-    assert {"market": "FR", "bottling_date": "2026-11-01"} == task["scm_data"]
+    assert task["scm_data"] == {"market": "FR", "bottling_date": "2026-11-01"}
 
 
 def test_waiting_example_updates_every_lot(airflow: LocalAirflow, sandbox: Sandbox) -> None:
     run_example(airflow, "scantrust_upload_and_wait")
     report = airflow.xcom("scantrust_upload_and_wait", "sample_day", "upload")
-    assert ("async", 3, 360) == tuple(report[name] for name in ("mode", "rows", "codes_affected"))
-    assert [150, 120, 90] == [sandbox.count(market=market) for market in ("FR", "DE", "JP")]
+    assert tuple(report[name] for name in ("mode", "rows", "codes_affected")) == ("async", 3, 360)
+    assert [sandbox.count(market=market) for market in ("FR", "DE", "JP")] == [150, 120, 90]
 
 
 def test_mapped_example_waits_for_all_lots_with_one_sensor(airflow: LocalAirflow, sandbox: Sandbox) -> None:
     tasks = run_example(airflow, "scantrust_mapped_uploads")
-    assert [0, 1, 2] == [task.map_index for task in tasks if task.task_id == "submit"]
+    assert [task.map_index for task in tasks if task.task_id == "submit"] == [0, 1, 2]
     result = airflow.xcom("scantrust_mapped_uploads", "sample_day", "wait")
-    assert (360, 3) == (result["codes_affected"], len(result["tasks"]))
+    assert (result["codes_affected"], len(result["tasks"])) == (360, 3)
+
+
+@pytest.mark.parametrize(("dag_id", "task_id", "codes"), [("bottling", "upload", 2), ("market", "wait", 150)])
+def test_dag_of_the_readme_runs(
+    airflow: LocalAirflow, sandbox: Sandbox, dag_id: str, task_id: str, codes: int
+) -> None:
+    run_id = airflow.trigger(dag_id)
+    assert airflow.wait_for_run(dag_id, run_id) == "success"
+    assert codes == airflow.xcom(dag_id, run_id, task_id)["codes_affected"]
 
 
 @pytest.mark.parametrize("dag_id", ["wait_deferred", "upload_async"])
@@ -118,9 +130,9 @@ def test_deferred_task_has_no_worker_and_survives_the_triggerer(
     airflow.kill("triggerer")
     airflow.start_part("triggerer")
     task = airflow.wait_for_task(dag_id, run_id, "task", states=ENDED, timeout=120)
-    assert ("success", 1) == (task.state, task.try_number)
+    assert (task.state, task.try_number) == ("success", 1)
     posts = [entry for entry in sandbox.transcript() if entry["method"] == "POST"]
-    assert 1 == len(posts)
+    assert len(posts) == 1
 
 
 @pytest.mark.parametrize("dag_id", ["wait_deferred", "wait_poke", "wait_reschedule"])
@@ -130,7 +142,7 @@ def test_failed_job_fails_the_sensor_at_once_and_names_it(
     sandbox.jobs(polls=3, fail=True)
     task_ids = submit(sandbox)
     task, log = run_task(airflow, dag_id, task_ids=task_ids)
-    assert ("failed", 1) == (task.state, task.try_number), log
+    assert (task.state, task.try_number) == ("failed", 1), log
     assert (
         f"TaskFailed: 1 of 1 asynchronous uploads failed at Scantrust: (task_id {task_ids[0]}, reference SCM-"
         in log
@@ -140,14 +152,14 @@ def test_failed_job_fails_the_sensor_at_once_and_names_it(
 def test_failed_job_lets_the_operator_retry(airflow: LocalAirflow, sandbox: Sandbox) -> None:
     sandbox.jobs(polls=3, fail=True)
     task, log = run_task(airflow, "upload_async", items=rows(*CODES[:2]))
-    assert "up_for_retry" == task.state
+    assert task.state == "up_for_retry"
     assert "failed at Scantrust" in log
 
 
 def test_time_that_is_up_fails_at_once(airflow: LocalAirflow, sandbox: Sandbox) -> None:
     sandbox.jobs(hang=True)
     task, log = run_task(airflow, "wait_deferred_short", task_ids=submit(sandbox))
-    assert ("failed", 1) == (task.state, task.try_number)
+    assert (task.state, task.try_number) == ("failed", 1)
     assert "AirflowSensorTimeout" in log
     assert "no call that cancels a job" in log
 
@@ -158,16 +170,16 @@ def test_execution_timeout_holds_deferred_and_not(
 ) -> None:
     sandbox.jobs(hang=True)
     task, log = run_task(airflow, dag_id, task_ids=submit(sandbox))
-    assert "up_for_retry" == task.state
+    assert task.state == "up_for_retry"
     assert "AirflowTaskTimeout" in log
 
 
 def test_revoked_token_fails_at_once(airflow: LocalAirflow, sandbox: Sandbox) -> None:
     task_ids = submit(sandbox)
-    sandbox.remove_token(TOKEN)
+    sandbox.remove_token(sandbox.token)
     for dag_id, conf in (("upload", {"items": rows(CODES[0])}), ("wait_deferred", {"task_ids": task_ids})):
         task, log = run_task(airflow, dag_id, **conf)
-        assert ("failed", 1) == (task.state, task.try_number)
+        assert (task.state, task.try_number) == ("failed", 1)
         assert "AuthenticationFailed" in log
         assert "make a new one in the portal" in log
 
@@ -175,37 +187,40 @@ def test_revoked_token_fails_at_once(airflow: LocalAirflow, sandbox: Sandbox) ->
 def test_unmatched_key_is_reported_or_fails_as_told(airflow: LocalAirflow, sandbox: Sandbox) -> None:
     items = rows(CODES[0], "UNKNOWN00001")
     task, log = run_task(airflow, "upload", items=items)
-    assert "success" == task.state
+    assert task.state == "success"
     assert "1 keys (extended_id) are on no code that this token sees, such as UNKNOWN00001" in log
     task, log = run_task(airflow, "upload_fail_on_unmatched", items=items)
-    assert ("failed", 1) == (task.state, task.try_number)
+    assert (task.state, task.try_number) == ("failed", 1)
     assert "UnmatchedKeys" in log
     report = airflow.xcom("upload_fail_on_unmatched", task.raw["dag_run_id"], "task", key="report")
-    assert {"count": 1, "examples": ["UNKNOWN00001"]} == report["unmatched"]
+    assert report["unmatched"] == {"count": 1, "examples": ["UNKNOWN00001"]}
 
 
 def test_bad_row_fails_before_anything_is_sent(airflow: LocalAirflow, sandbox: Sandbox) -> None:
     task, log = run_task(
         airflow, "upload", items=[*rows(CODES[0]), {"extended_id": CODES[1], "activation_status": 7}]
     )
-    assert ("failed", 1) == (task.state, task.try_number)
+    assert (task.state, task.try_number) == ("failed", 1)
     assert "row 2, field 'activation_status': 7 is out of range" in log
-    assert [] == sandbox.transcript()
+    assert sandbox.transcript() == []
 
 
-def test_killing_a_waiting_task_says_that_the_job_goes_on(airflow: LocalAirflow, sandbox: Sandbox) -> None:
+@pytest.mark.parametrize(
+    ("dag_id", "state"), [("wait_deferred", "deferred"), ("upload_async_on_worker", "running")]
+)
+def test_killing_a_waiting_task_says_that_the_job_goes_on(
+    airflow: LocalAirflow, sandbox: Sandbox, dag_id: str, state: str
+) -> None:
     said = re.compile(
         r"ended by hand\. Scantrust has no call that cancels a job, so it goes on there: [0-9a-f-]{36}"
     )
-    for dag_id, state in (("wait_deferred", "deferred"), ("upload_async_on_worker", "running")):
-        sandbox.clear_transcript()
-        sandbox.jobs(hang=True)
-        conf = {"task_ids": submit(sandbox)} if dag_id == "wait_deferred" else {"items": rows(*CODES[:5])}
-        run_id = airflow.trigger(dag_id, conf=conf)
-        airflow.wait_for_task(dag_id, run_id, "task", states={state})
-        wait_until(lambda: len([entry for entry in sandbox.transcript() if entry["method"] == "GET"]) >= 3)
-        airflow.set_state(dag_id, run_id, "task", "failed")
-        wait_until(lambda: said.search(airflow.logs(dag_id, run_id, "task")))
+    sandbox.jobs(hang=True)
+    conf = {"task_ids": submit(sandbox)} if dag_id == "wait_deferred" else {"items": rows(*CODES[:5])}
+    run_id = airflow.trigger(dag_id, conf=conf)
+    airflow.wait_for_task(dag_id, run_id, "task", states={state})
+    wait_until(lambda: len([entry for entry in sandbox.transcript() if entry["method"] == "GET"]) >= 3)
+    airflow.set_state(dag_id, run_id, "task", "failed")
+    wait_until(lambda: said.search(airflow.logs(dag_id, run_id, "task")))
 
 
 def test_airflow_shows_the_provider(airflow: LocalAirflow) -> None:
@@ -225,7 +240,12 @@ def test_connection_form_and_test_button_work(airflow: LocalAirflow, sandbox: Sa
     forms = airflow.api("GET", "/ui/connections/hook_meta")
     (form,) = [each for each in forms if each["connection_type"] == "scantrust"]
     assert set(get_provider_info()["connection-types"][0]["conn-fields"]) == set(form["extra_fields"])
-    body = {"connection_id": "typed_in", "conn_type": "scantrust", "host": sandbox.url, "password": TOKEN}
+    body = {
+        "connection_id": "typed_in",
+        "conn_type": "scantrust",
+        "host": sandbox.url,
+        "password": sandbox.token,
+    }
     answer = airflow.api("POST", "connections/test", body)
     assert {
         "status": True,
@@ -236,7 +256,7 @@ def test_connection_form_and_test_button_work(airflow: LocalAirflow, sandbox: Sa
     assert "make a new one in the portal" in answer["message"]
 
 
-def test_token_is_in_nothing_that_airflow_wrote(airflow: LocalAirflow) -> None:
+def test_token_is_in_nothing_that_airflow_wrote(airflow: LocalAirflow, sandbox: Sandbox) -> None:
     files = [path for path in airflow.home.rglob("*") if path.is_file() and path.suffix != ".py"]
     assert any(path.name == "airflow.db" for path in files)
-    assert [] == [path for path in files if TOKEN.encode() in path.read_bytes()]
+    assert [path for path in files if sandbox.token.encode() in path.read_bytes()] == []

@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-from steps import TOKEN, Talk, answer, sample, settings
 
 from airflow_provider_scantrust import exceptions as exc
 from airflow_provider_scantrust.api import endpoints
@@ -14,6 +13,7 @@ from airflow_provider_scantrust.api.auth import LoginAuth
 from airflow_provider_scantrust.api.flow import converse
 from airflow_provider_scantrust.api.messages import Answer, Endpoint, Fault, FaultKind
 from airflow_provider_scantrust.api.settings import Budget, Settings, read_settings
+from steps import TOKEN, Talk, answer, sample, settings
 
 ROW = {"extended_id": "ABC12345", "lot_number": "L-1"}
 CUT = Fault(FaultKind.CUT, "reset by peer", 0.1)
@@ -123,7 +123,7 @@ def test_seconds_are_counted_answers_included() -> None:
     conversation = talk(STATUS, slow, budget=Budget(attempts=None, seconds=100))
     with pytest.raises(exc.ServiceUnavailable):
         conversation.run()
-    assert 3 == len(conversation.requests)
+    assert len(conversation.requests) == 3
 
 
 def test_connection_faults_end_as_connection_failed() -> None:

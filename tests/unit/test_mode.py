@@ -17,7 +17,7 @@ ROWS = ROW.findall(DOC.read_text(encoding="utf-8"))
 
 
 def test_the_table_was_found() -> None:
-    assert 14 == len(ROWS)
+    assert len(ROWS) == 14
 
 
 @pytest.mark.parametrize(("data_key", "keys", "codes_per_key", "mode", "items"), ROWS)

@@ -53,7 +53,7 @@ def test_jobs_set_exactly_what_the_rows_say(data: list[dict[str, Any]], size: in
 
 def test_values_that_python_finds_equal_are_different_data() -> None:
     jobs = make_jobs([{KEY: "A", "x": 1}, {KEY: "B", "x": True}, {KEY: "C", "x": "1"}], KEY)
-    assert 3 == len(jobs)
+    assert len(jobs) == 3
 
 
 def test_identical_rows_share_a_job_whatever_the_order_of_their_fields() -> None:
@@ -81,7 +81,7 @@ def test_constraints_that_could_select_too_much_are_refused(constraints: Any, sa
 
 def test_long_list_of_ids_is_cut_and_each_is_sent_once() -> None:
     jobs = make_constrained_jobs({"lot": "L", KEY: ["A", "B", "A", "C"]}, {"x": 1}, ids_per_job=2)
-    assert [["A", "B"], ["C"]] == [job.constraints[KEY] for job in jobs]
+    assert [job.constraints[KEY] for job in jobs] == [["A", "B"], ["C"]]
     assert {"L"} == {job.constraints["lot"] for job in jobs}
 
 
@@ -107,7 +107,8 @@ class Service:
 
 
 def upload(service: Service, count: int, *, split: bool = True) -> tuple[Report, list[str]]:
-    report, warnings = Report("sync", count, 0.0), []
+    report = Report("sync", count, 0.0)
+    warnings: list[str] = []
     run_sync(
         cut(rows(count), 999),
         KEY,
@@ -132,9 +133,9 @@ def test_halving_brings_every_row_home_once_and_in_order(count: int, most: int) 
 def test_single_item_that_times_out_goes_async() -> None:
     service = Service(most_codes=999, codes_per_key=1000)
     report, warnings = upload(service, 2)
-    assert [{KEY: ["K0"]}, {KEY: ["K1"]}] == service.submitted
-    assert 5 == report.requests
-    assert ["t-1", "t-2"] == list(report.jobs)
+    assert service.submitted == [{KEY: ["K0"]}, {KEY: ["K1"]}]
+    assert report.requests == 5
+    assert list(report.jobs) == ["t-1", "t-2"]
     assert "goes async" in warnings[-1]
 
 
@@ -143,7 +144,7 @@ def test_timeout_without_splitting_is_the_callers() -> None:
     service.most_codes = 500
     with pytest.raises(UploadTimedOut):
         upload(service, 1500, split=False)
-    assert [] == service.updated
+    assert service.updated == []
 
 
 def test_refusal_stops_the_upload_and_the_report_says_how_far_it_came() -> None:
@@ -157,7 +158,7 @@ def test_refusal_stops_the_upload_and_the_report_says_how_far_it_came() -> None:
 
     with pytest.raises(RequestRejected):
         run_sync(cut(rows(3), 1), KEY, report, upload=refuse, submit=lambda *_: "", warn=print, split=True)
-    assert (2, 1) == (report.requests, report.codes_affected)
+    assert (report.requests, report.codes_affected) == (2, 1)
 
 
 def test_submitted_jobs_survive_a_failing_submit() -> None:
@@ -170,7 +171,7 @@ def test_submitted_jobs_survive_a_failing_submit() -> None:
 
     with pytest.raises(RequestRejected):
         run_async(make_jobs(rows(2, distinct=2), KEY), report, submit=submit)
-    assert ["t-1"] == list(report.jobs)
+    assert list(report.jobs) == ["t-1"]
 
 
 def test_unmatched_keys_and_discarded_fields_are_counted() -> None:
@@ -179,10 +180,10 @@ def test_unmatched_keys_and_discarded_fields_are_counted() -> None:
     result = UploadResult(3, 4, {"A": ["lot"], "B": ["lot", "colour"], "C": ["lot"]})
     report.add_answer(items, KEY, result)
     summary = report.summary(now=102.5)
-    assert {"count": 1, "examples": ["D"]} == summary["unmatched"]
-    assert ["colour"] == summary["discarded_fields"]
-    assert {"colour": 2} == report.discarded
-    assert 2.5 == summary["seconds"]
+    assert summary["unmatched"] == {"count": 1, "examples": ["D"]}
+    assert summary["discarded_fields"] == ["colour"]
+    assert report.discarded == {"colour": 2}
+    assert summary["seconds"] == 2.5
 
 
 def test_jobs_tell_how_many_ids_matched_nothing() -> None:
@@ -191,8 +192,8 @@ def test_jobs_tell_how_many_ids_matched_nothing() -> None:
         report.add_job(Job({}, {}, keys, f"first of {task_id}"), task_id)
     report.end_jobs({"all": 3, "some": 1, "none": 0, "unsaid": None, "many": 5000})
     summary = report.summary(now=1.0)
-    assert {"count": 3, "examples": ["first of none"]} == summary["unmatched"]
-    assert 5004 == summary["codes_affected"]
+    assert summary["unmatched"] == {"count": 3, "examples": ["first of none"]}
+    assert summary["codes_affected"] == 5004
 
 
 def test_codes_of_jobs_that_are_not_waited_for_are_unknown() -> None:
@@ -205,8 +206,8 @@ def test_examples_are_few() -> None:
     report = Report("sync", 5000, 0.0)
     report.add_answer(rows(5000), KEY, UploadResult(0, 0, {}))
     summary = report.summary(now=0.0)
-    assert 5000 == summary["unmatched"]["count"]
-    assert EXAMPLES == len(summary["unmatched"]["examples"])
+    assert summary["unmatched"]["count"] == 5000
+    assert len(summary["unmatched"]["examples"]) == EXAMPLES
 
 
 def test_report_survives_a_deferral() -> None:
@@ -216,4 +217,4 @@ def test_report_survives_a_deferral() -> None:
     loaded = Report.load({**json.loads(json.dumps(report.save())), "written_by_a_later_version": 1})
     assert report == loaded
     loaded.end_jobs({"t-1": 2})
-    assert 2 == loaded.codes_affected
+    assert loaded.codes_affected == 2

@@ -51,9 +51,7 @@ def run(make: Callable[[], Any], *, most_steps: int = 200) -> tuple[Any, TaskIns
             states.append("up_for_reschedule")
         except TaskDeferred as deferred:
             states.append("deferred")
-            assert isinstance(deferred.trigger, ScantrustTaskTrigger)
-            path, arguments = deferred.trigger.serialize()
-            assert path.endswith(".ScantrustTaskTrigger")
+            _, arguments = deferred.trigger.serialize()
             trigger = ScantrustTaskTrigger(**json.loads(json.dumps(arguments)))
             event = asyncio.run(fire(trigger))
             method = deferred.method_name

@@ -1,0 +1,43 @@
+"""Check that every relative link in the Markdown pages leads to a file, and every anchor to a heading."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+def main() -> int:
+    """Print each broken link and return how many there are."""
+    listed = subprocess.check_output(["git", "ls-files", "*.md"], cwd=ROOT, text=True).split()
+    broken = [f"{page}: {link}" for page in listed for link in broken_links(ROOT / page)]
+    print(*broken, f"{len(listed)} pages, {len(broken)} broken links", sep="\n")
+    return len(broken)
+
+
+def broken_links(page: Path) -> list[str]:
+    """Return the links of a page that lead nowhere."""
+    broken = []
+    for link in _LINK.findall(page.read_text(encoding="utf-8")):
+        if "://" in link or link.startswith("mailto:"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path) if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    return broken
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings."""
+    headings = _HEADING.findall(page.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+if __name__ == "__main__":
+    sys.exit(min(main(), 1))
