@@ -149,7 +149,7 @@ def test_interval_doubles_up_to_the_longest() -> None:
 def test_first_question_can_wait_for_its_turn() -> None:
     clock = wait(["a"], [DONE], ask_first=False)
     clock.run()
-    assert [10.0] == clock.pauses
+    assert clock.pauses == [10.0]
     with pytest.raises(exc.WaitTimedOut):
         wait(["a"], [state("pending")], ask_first=False, deadline=0.0).run()
 

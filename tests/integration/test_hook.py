@@ -1,0 +1,169 @@
+"""The hook over a real socket, with connections as users write them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import quote
+
+import pendulum
+import pytest
+import requests
+
+from airflow_provider_scantrust import exceptions as exc
+from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
+from airflow_provider_scantrust.sandbox import Sandbox
+from tasks import bottles
+
+CONNECTION = "AIRFLOW_CONN_SCANTRUST_DEFAULT"
+
+
+def connect(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, **changes: Any) -> ScantrustHook:
+    fields = {**json.loads(sandbox.connection_json), **changes}
+    monkeypatch.setenv(CONNECTION, json.dumps(fields))
+    return ScantrustHook()
+
+
+@pytest.mark.parametrize("form", ["uri", "json", "uri with schema", "uri with extra"])
+def test_connection_works_in_every_form(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    forms = {
+        "uri": sandbox.connection_uri,
+        "json": sandbox.connection_json,
+        "uri with schema": f"scantrust://:{sandbox.token}@127.0.0.1:{sandbox.port}/http",
+        "uri with extra": f"scantrust://:{sandbox.token}@{quote(sandbox.url, safe='')}?auth_scheme=UAT&verify=true",
+    }
+    monkeypatch.setenv(CONNECTION, forms[form])
+    hook = ScantrustHook()
+    assert sandbox.url == hook.settings.base_url
+    works, sentence = hook.test_connection()
+    assert works
+    assert f"Connected to Scantrust at 127.0.0.1:{sandbox.port} as sandbox@example.com." == sentence
+
+
+def test_connection_id_is_the_users(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_SCANTRUST_STAGING", sandbox.connection_uri)
+    monkeypatch.delenv(CONNECTION)
+    assert ScantrustHook("scantrust_staging").test_connection()[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"password": "wrong-token"}, "make a new one in the portal"),
+        ({"password": ""}, "no token"),
+        ({"host": "http://scantrust.test"}, "Plain http"),
+        ({"extra": {"auth_scheme": "login"}}, "needs a login"),
+        ({"host": "http://127.0.0.1:9", "extra": {"retry_attempts": 1}}, "could not connect"),
+    ],
+)
+def test_connection_that_does_not_work_says_why(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], said: str
+) -> None:
+    works, sentence = connect(monkeypatch, sandbox, **changes).test_connection()
+    assert not works
+    assert said in sentence
+    assert "\n" not in sentence
+
+
+def test_upload_tells_what_was_updated(sandbox: Sandbox) -> None:
+    result = ScantrustHook().upload([*bottles(1, market="FR", colour="red"), *bottles(99, market="FR")])
+    assert (result.codes_affected, result.total_updates, result.items) == (1, 1, {"SBX00000001": ["market"]})
+    code = sandbox.code("SBX00000001")
+    assert code is not None
+    assert code["market"] == "FR"
+
+
+def test_upload_by_an_scm_key_updates_all_its_codes(sandbox: Sandbox) -> None:
+    result = ScantrustHook().upload([{"lot_number": "L-000002", "market": "JP"}], data_key="lot_number")
+    assert result.codes_affected == 10
+    assert sandbox.count(market="JP") == 10
+
+
+def test_submitted_job_can_be_followed(sandbox: Sandbox) -> None:
+    sandbox.jobs(polls=3)
+    hook = ScantrustHook()
+    task_id = hook.submit({"lot_number": "L-000001"}, {"market": "DE"})
+    tasks = [hook.get_task(task_id) for _ in range(3)]
+    assert [task.is_done for task in tasks] == [False, False, True]
+    assert not tasks[2].is_failed
+    assert (task_id, 10) == (tasks[2].id, tasks[2].codes_affected)
+    assert isinstance(tasks[2].completed_at, pendulum.DateTime)
+    assert tasks[0].completed_at is None
+
+
+def test_refused_data_is_told_by_field(sandbox: Sandbox) -> None:
+    with pytest.raises(exc.RequestRejected, match="product") as caught:
+        ScantrustHook().upload(bottles(1, product="no such product"))
+    assert caught.value.status == 400
+    assert caught.value.fields
+
+
+def test_token_without_permission_is_told(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox.add_token("reader-token", permissions=["codes_view"])
+    hook = connect(monkeypatch, sandbox, password="reader-token")
+    with pytest.raises(exc.PermissionDenied):
+        hook.upload(bottles(1))
+
+
+def test_expired_token_is_told(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox.add_token("expired-token", expires=-1)
+    hook = connect(monkeypatch, sandbox, password="expired-token")
+    with pytest.raises(exc.AuthenticationFailed):
+        hook.upload(bottles(1))
+
+
+def test_upload_of_too_much_times_out_and_updates_nothing(sandbox: Sandbox) -> None:
+    sandbox.configure(code_seconds=100.0)
+    with pytest.raises(exc.UploadTimedOut):
+        ScantrustHook().upload([{"lot_number": "L-000001", "market": "JP"}], data_key="lot_number")
+    assert sandbox.count(market="JP") == 0
+
+
+LOGIN = {
+    "login": "sandbox",
+    "password": "sandbox-password-not-a-secret",
+    "extra": {"auth_scheme": "login", "login_endpoint": "/api/v2/auth/login/"},
+}
+
+
+def test_login_is_made_once_for_many_calls(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    hook = connect(monkeypatch, sandbox, **LOGIN)
+    for _ in range(3):
+        hook.upload(bottles(1))
+    paths = [entry["path"] for entry in sandbox.transcript()]
+    assert paths == ["/api/v2/auth/login/"] + ["/api/v2/scm/upload/"] * 3
+
+
+def test_expired_jwt_costs_one_login_and_no_task(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    hook = connect(monkeypatch, sandbox, **LOGIN)
+    hook.upload(bottles(1))
+    sandbox.clear_transcript()
+    sandbox.fault(path="/api/v2/scm/upload/", status=401)
+    hook.upload(bottles(1))
+    assert [entry["status"] for entry in sandbox.transcript()] == [401, 200, 200]
+
+
+def test_wrong_password_is_told(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    hook = connect(monkeypatch, sandbox, **{**LOGIN, "password": "wrong-password"})
+    with pytest.raises(exc.ScantrustError, match="the login") as caught:
+        hook.upload(bottles(1))
+    assert caught.value.permanent
+
+
+def test_session_signs_calls_to_its_host_only(sandbox: Sandbox) -> None:
+    with ScantrustHook().get_conn() as session:
+        assert isinstance(session, requests.Session)
+        assert session.get(f"{sandbox.url}/api/v2/me/", timeout=5).ok
+        with Sandbox() as other:
+            assert session.get(f"{other.url}/api/v2/me/", timeout=5).status_code == 401
+            assert "authorization" not in other.transcript()[-1]["headers"]
+
+
+def test_rate_limit_is_waited_out(sandbox: Sandbox) -> None:
+    sandbox.configure(rate_limits=True)
+    hook = ScantrustHook()
+    for _ in range(12):
+        hook.upload(bottles(1))
+    statuses = [entry["status"] for entry in sandbox.transcript()]
+    assert statuses.count(200) == 12
+    assert 1 <= statuses.count(429) <= 2

@@ -1,0 +1,221 @@
+"""The operator over a real socket: what is sent, what is reported, what fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_scantrust import exceptions as exc
+from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
+from airflow_provider_scantrust.sandbox import Sandbox
+from tasks import TaskInstance, bottles, run
+
+UPLOAD, SUBMIT = "/api/v2/scm/upload/", "/api/v2/scm/upload/async/"
+
+
+def upload(**options: Any) -> tuple[dict[str, Any], TaskInstance]:
+    options = {"deferrable": False, "poll_interval": 0.05, **options}
+    result, ti, _ = run(lambda: ScantrustUploadOperator(task_id="upload", **options))
+    return result, ti
+
+
+def calls(sandbox: Sandbox) -> list[str]:
+    return [entry["path"] for entry in sandbox.transcript() if entry["method"] == "POST"]
+
+
+def test_report_is_small_and_complete(sandbox: Sandbox) -> None:
+    report, ti = upload(items=bottles(1, 2, 3))
+    seconds = report.pop("seconds")
+    assert 0 < seconds < 10
+    assert report == {
+        "mode": "sync",
+        "rows": 3,
+        "requests": 1,
+        "codes_affected": 3,
+        "unmatched": {"count": 0, "examples": []},
+        "discarded_fields": [],
+        "task_ids": [],
+    }
+    assert ti.xcoms["task_ids"] == []
+
+
+def test_many_rows_by_extended_id_go_in_calls_below_a_thousand(sandbox: Sandbox) -> None:
+    sandbox.seed(2450)
+    report, _ = upload(items=bottles(*range(1, 2501)))
+    assert (report["rows"], report["requests"], report["codes_affected"]) == (2500, 3, 2500)
+    sizes = [len(entry["body"]["items"]) for entry in sandbox.transcript() if entry["path"] == UPLOAD]
+    assert sizes == [833, 833, 834]
+
+
+def test_unknown_number_of_codes_goes_async_and_says_why(sandbox: Sandbox, caplog: Any, capsys: Any) -> None:
+    report, ti = upload(items=[{"lot_number": "L-000001", "market": "FR"}], data_key="lot_number")
+    assert (report["mode"], report["requests"], report["codes_affected"]) == ("async", 1, 10)
+    assert report["task_ids"] == ti.xcoms["task_ids"] == [task["id"] for task in sandbox.tasks()]
+    assert "how many codes one lot_number is on is not known" in capsys.readouterr().out + caplog.text
+
+
+def test_known_number_of_codes_goes_sync(sandbox: Sandbox) -> None:
+    items = [{"lot_number": f"L-00000{number}", "market": "FR"} for number in (1, 2, 3)]
+    report, _ = upload(items=items, data_key="lot_number", codes_per_key=10)
+    assert (report["mode"], report["codes_affected"]) == ("sync", 30)
+
+
+def test_rows_with_identical_data_share_a_job(sandbox: Sandbox) -> None:
+    items = [*bottles(1, 2, 3, market="FR"), *bottles(4, 5, market="DE")]
+    report, _ = upload(items=items, mode="async", ids_per_job=2)
+    jobs = [(task["constraints"]["extended_id"], task["scm_data"]["market"]) for task in sandbox.tasks()]
+    assert jobs == [
+        (["SBX00000001", "SBX00000002"], "FR"),
+        (["SBX00000003"], "FR"),
+        (["SBX00000004", "SBX00000005"], "DE"),
+    ]
+    assert report["codes_affected"] == 5
+
+
+def test_call_that_times_out_is_halved_until_it_passes(sandbox: Sandbox) -> None:
+    sandbox.configure(code_seconds=2.0)
+    items = [{"lot_number": f"L-00000{number}", "market": "FR"} for number in range(1, 6)]
+    report, _ = upload(items=items, data_key="lot_number", codes_per_key=10)
+    assert 50 == report["codes_affected"] == sandbox.count(market="FR")
+    assert [len(entry["body"]["items"]) for entry in sandbox.transcript()] == [5, 2, 3, 1, 2]
+    assert report["requests"] == 5
+
+
+def test_single_key_that_times_out_goes_async(sandbox: Sandbox) -> None:
+    sandbox.configure(code_seconds=10.0)
+    items = [{"lot_number": f"L-00000{number}", "market": "FR"} for number in (1, 2)]
+    report, _ = upload(items=items, data_key="lot_number", codes_per_key=10)
+    assert calls(sandbox) == [UPLOAD, UPLOAD, SUBMIT, UPLOAD, SUBMIT]
+    assert (report["codes_affected"], len(report["task_ids"])) == (20, 2)
+
+
+def test_timeout_with_mode_sync_fails_at_once(sandbox: Sandbox) -> None:
+    sandbox.configure(code_seconds=10.0)
+    with pytest.raises(AirflowFailException, match="UploadTimedOut"):
+        upload(items=[{"lot_number": "L-000001", "market": "FR"}], data_key="lot_number", mode="sync")
+    assert calls(sandbox) == [UPLOAD]
+
+
+def test_jobs_that_are_not_waited_for_are_handed_on(sandbox: Sandbox) -> None:
+    sandbox.jobs(hang=True)
+    report, ti = upload(
+        constraints={"lot_number": "L-000001"}, scm_data={"market": "FR"}, wait_for_completion=False
+    )
+    assert report["codes_affected"] is None
+    assert ti.xcoms["task_ids"] == report["task_ids"]
+    assert all(entry["method"] == "POST" for entry in sandbox.transcript())
+
+
+def test_several_constraints_must_all_hold(sandbox: Sandbox) -> None:
+    report, _ = upload(
+        constraints={"lot_number": "L-000001", "extended_id": ["SBX00000001", "SBX00000011"]},
+        scm_data={"market": "X"},
+    )
+    assert report["codes_affected"] == 1
+    assert report["unmatched"] == {"count": 1, "examples": []}
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_unmatched_keys_are_counted_in_both_modes(sandbox: Sandbox, mode: str) -> None:
+    report, _ = upload(items=bottles(1, 2, 98, 99), mode=mode)
+    assert (report["codes_affected"], report["unmatched"]["count"]) == (2, 2)
+    if mode == "sync":
+        assert report["unmatched"]["examples"] == ["SBX00000098", "SBX00000099"]
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_unmatched_keys_fail_when_told_and_the_report_is_kept(sandbox: Sandbox, deferrable: bool) -> None:
+    items = bottles(1, 99)
+    kept: list[TaskInstance] = []
+
+    class Kept(TaskInstance):
+        def __init__(self) -> None:
+            super().__init__()
+            kept.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tasks.TaskInstance", Kept)
+        with pytest.raises(AirflowFailException, match="UnmatchedKeys: 1 keys"):
+            upload(items=items, mode="async", on_unmatched="fail", deferrable=deferrable)
+    assert kept[0].xcoms["report"]["unmatched"]["count"] == 1
+    assert kept[0].xcoms["report"]["codes_affected"] == 1
+
+
+def test_discarded_field_is_named_and_fails_when_told(sandbox: Sandbox) -> None:
+    items = bottles(1, 2, market="FR", colour="red")
+    report, _ = upload(items=items)
+    assert report["discarded_fields"] == ["colour"]
+    with pytest.raises(AirflowFailException, match=r"DiscardedFields: .*colour \(in 2 rows\)"):
+        upload(items=items, on_discarded="fail")
+
+
+def test_ignored_is_still_reported(sandbox: Sandbox, capsys: Any, caplog: Any) -> None:
+    report, _ = upload(items=bottles(1, 99, colour="red"), on_unmatched="ignore", on_discarded="ignore")
+    assert report["unmatched"]["count"] == 1
+    assert report["discarded_fields"] == ["colour"]
+    assert "are on no code" not in capsys.readouterr().out + caplog.text
+
+
+def test_no_rows_are_no_call_and_no_failure(sandbox: Sandbox) -> None:
+    report, _ = upload(items=[])
+    assert (report["rows"], report["requests"]) == (0, 0)
+    assert sandbox.transcript() == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"items": [{"extended_id": "", "market": "FR"}]},
+        {"items": "not json"},
+        {"items": [{"lot_number": "L", "market": "FR"}]},
+        {"constraints": {"lot_number": ["a", "b"]}, "scm_data": {"market": "FR"}},
+        {"constraints": {"lot_number": "L"}, "scm_data": {"market": None}},
+        {"constraints": "[]", "scm_data": {"market": "FR"}},
+    ],
+)
+def test_bad_input_fails_at_once_before_anything_is_sent(sandbox: Sandbox, options: dict[str, Any]) -> None:
+    with pytest.raises(AirflowFailException, match="InvalidInput"):
+        upload(**options)
+    assert sandbox.transcript() == []
+
+
+def test_rendered_json_is_read(sandbox: Sandbox) -> None:
+    report, _ = upload(items='[{"extended_id": "SBX00000001", "market": "FR"}]')
+    assert report["codes_affected"] == 1
+
+
+def test_refused_call_fails_at_once_and_tells_how_far_it_came(
+    sandbox: Sandbox, capsys: Any, caplog: Any
+) -> None:
+    sandbox.seed(1950)
+    sandbox.fault(path=UPLOAD, status=400, skip=1, body={"market": ["Not a market."]})
+    with pytest.raises(AirflowFailException, match=r"RequestRejected: .*market: Not a market"):
+        upload(items=bottles(*range(1, 2001)))
+    said = capsys.readouterr().out + caplog.text
+    assert "ended early" in said
+    assert '"codes_affected": 666' in said or '"codes_affected": 667' in said
+
+
+@pytest.mark.usefixtures("quick")
+def test_outage_of_an_upload_is_left_to_the_tasks_retries(sandbox: Sandbox) -> None:
+    sandbox.fault(path=UPLOAD, status=503, times=None)
+    with pytest.raises(exc.ServiceUnavailable, match="Gave up after 5 tries"):
+        upload(items=bottles(1))
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("cut", ["before", "after"])
+def test_repeated_submit_is_told(sandbox: Sandbox, cut: Any, capsys: Any, caplog: Any) -> None:
+    sandbox.fault(path=SUBMIT, cut=cut)
+    report, _ = upload(items=bottles(1, 2), mode="async")
+    assert report["codes_affected"] == 2
+    assert (1 if cut == "before" else 2) == len(sandbox.tasks())
+    assert "there are two jobs" in capsys.readouterr().out + caplog.text
+
+
+def test_wrong_connection_fails_at_once(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_SCANTRUST_DEFAULT", "scantrust://:t@scantrust.test/http")
+    with pytest.raises(AirflowFailException, match="ConfigurationError: Plain http"):
+        upload(items=bottles(1))

@@ -1,0 +1,87 @@
+"""TLS with a real server: both transports trust the same, and say the same."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from test_transports import DRIVERS, ME, outcome
+
+from airflow_provider_scantrust import exceptions as exc
+from airflow_provider_scantrust.api.settings import read_settings
+
+SEEN: list[str | None] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers `me` to everybody and remembers what they showed."""
+
+    def do_GET(self) -> None:
+        SEEN.append(self.headers["Authorization"])
+        body = b'{"email": "tls@example.com"}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[trustme.CA, Path]:
+    path = tmp_path_factory.mktemp("tls") / "ca.pem"
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(path))
+    return ca, path
+
+
+@pytest.fixture(params=["127.0.0.1", "other.test"])
+def server(request: Any, authority: tuple[trustme.CA, Path]) -> Iterator[tuple[str, str]]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority[0].issue_cert(request.param).configure_cert(context)
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    httpd.socket = context.wrap_socket(httpd.socket, server_side=True)
+    thread = threading.Thread(target=httpd.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    yield request.param, f"https://127.0.0.1:{httpd.server_address[1]}"
+    httpd.shutdown()
+    httpd.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize(
+    "verify", ["default", "own CA", "own CA, environment's beside it", "environment", "off"]
+)
+def test_only_a_trusted_certificate_of_this_host_gets_the_token(
+    server: tuple[str, str],
+    authority: tuple[trustme.CA, Path],
+    driver: Callable[..., Any],
+    verify: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name, url = server
+    if verify.startswith("own CA, "):
+        import certifi
+
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", certifi.where())
+    if verify == "environment":
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority[1]))
+    extra = {"own": str(authority[1]), "off": "false"}.get(verify.split(" ")[0])
+    settings = read_settings(host=url, password="marked-token", extra={"verify": extra})
+    SEEN.clear()
+    result = outcome(driver, ME, settings)
+    trusted = verify == "off" or (verify != "default" and name == "127.0.0.1")
+    if trusted:
+        assert result == ("tls@example.com", [])
+        assert SEEN == ["UAT marked-token"]
+    else:
+        assert exc.CertificateRejected is result[0]
+        assert SEEN == []
