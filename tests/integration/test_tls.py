@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import trustme
-from test_transports import DRIVERS, ME, outcome
 
 from airflow_provider_scantrust import exceptions as exc
 from airflow_provider_scantrust.api.settings import read_settings
+from drivers import DRIVERS, ME, outcome
 
 SEEN: list[str | None] = []
 
@@ -56,6 +56,8 @@ def server(request: Any, authority: tuple[trustme.CA, Path]) -> Iterator[tuple[s
     thread.join()
 
 
+# urllib3 warns each time when verification is off, which is what one of the cases asks for.
+@pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize(
     "verify", ["default", "own CA", "own CA, environment's beside it", "environment", "off"]

@@ -18,7 +18,7 @@ with DAG("scantrust_matrix", schedule=None, start_date=datetime(2026, 1, 1), cat
     )
     ScantrustTaskSensor(
         task_id="wait",
-        scantrust_task_id=XComArg(submit, key="task_ids"),  # type: ignore[arg-type
+        scantrust_task_id=XComArg(submit, key="task_ids"),
         poke_interval=1,
         timeout=120,
     )
