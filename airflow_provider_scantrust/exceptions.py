@@ -15,6 +15,7 @@ Every way a conversation with Scantrust can fail, split by what the reader shoul
     ├── UnexpectedRedirect       the host in the connection is not the API's own address
     ├── UploadTimedOut           504 of a synchronous upload: nothing was updated; send less, or asynchronously
     ├── UnmatchedKeys            some keys are on no code (only with on_unmatched="fail")
+    ├── TooManyRejected          Scantrust refused more rows than max_rejected: mend the file
     ├── DiscardedFields          the campaign lacks a field (only with on_discarded="fail")
     ├── TaskFailed               an asynchronous job ended as failed at Scantrust
     ├── WaitTimedOut             a job did not end within the time that the user gave it
@@ -115,6 +116,10 @@ class UploadTimedOut(ScantrustError):
 
 class UnmatchedKeys(ScantrustError):
     """Some keys matched no code and the operator was told to fail then."""
+
+
+class TooManyRejected(ScantrustError):
+    """Scantrust refused more rows than the operator was told to put up with."""
 
 
 class DiscardedFields(ScantrustError):

@@ -128,14 +128,18 @@ def _converse(
         if endpoint.signed and auth.header() is None and (login := auth.renewal()) is not None:
             auth.renew((yield from _converse(login, settings, auth, random, ledger)))
             renewed = True
+        signature = auth.header()
         try:
             answer = yield from _send(make_request(endpoint, settings, auth), endpoint, settings, ledger)
             result = read_answer(answer, endpoint)
         except AuthenticationFailed:
             if renewed or not endpoint.signed or auth.renewal() is None:
                 raise
-            auth.renew(None)
-            yield Notice("Scantrust no longer accepts the login's token; logging in again.", warning=False)
+            if auth.header() == signature:
+                auth.renew(None)
+                yield Notice("Scantrust no longer accepts the login's token; logging in again.", warning=False)
+            # Otherwise another thread has a new token already.
+            renewed = auth.header() is not None
             continue
         except TransientError as error:
             if isinstance(error, UnreadableAnswer) and not ledger.budget.retry_unreadable:

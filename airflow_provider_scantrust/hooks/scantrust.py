@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import BaseHook, mask_secret
 
 from airflow_provider_scantrust.api import endpoints
 from airflow_provider_scantrust.api.flow import converse
+from airflow_provider_scantrust.api.pacing import Pacer
 from airflow_provider_scantrust.api.settings import Settings, read_settings
 from airflow_provider_scantrust.api.waiting import ERROR_BUDGET, Watch
 from airflow_provider_scantrust.exceptions import ScantrustError
@@ -32,7 +33,8 @@ class ScantrustHook(BaseHook):
     """
     Call Scantrust's REST API with the credentials of an Airflow connection.
 
-    Every method waits out rate limits and retries what may pass within the connection's retry budget. All
+    Every method waits out rate limits and retries what may pass within the connection's retry budget. ``upload`` and
+    ``submit`` may be called from several threads; together they keep below Scantrust's ten a second. All
     errors are :class:`~airflow_provider_scantrust.exceptions.ScantrustError`, whose subclass says what to do;
     ``permanent`` tells whether a retry of the task could help.
 
@@ -47,6 +49,7 @@ class ScantrustHook(BaseHook):
     def __init__(self, scantrust_conn_id: str = default_conn_name) -> None:
         super().__init__()
         self.scantrust_conn_id = scantrust_conn_id
+        self.pacer = Pacer(random=random.random)
 
     def upload(self, items: Iterable[Mapping[str, Any]], data_key: str = "extended_id") -> UploadResult:
         """
@@ -59,7 +62,7 @@ class ScantrustHook(BaseHook):
         :raises RequestRejected: Scantrust refused the data and processed nothing of it.
         :raises UploadTimedOut: Too many codes for one call; nothing was updated.
         """
-        return self._call(endpoints.upload_scm_data(list(items), data_key))
+        return self._call_paced(endpoints.upload_scm_data(list(items), data_key))
 
     def submit(self, constraints: Mapping[str, Any], scm_data: Mapping[str, Any]) -> str:
         """
@@ -70,7 +73,7 @@ class ScantrustHook(BaseHook):
         :param scm_data: Field -> value to set on each of these codes.
         :raises UnreadableAnswer: The answer holds no task_id, so the job may run under an unknown one.
         """
-        return self._call(endpoints.upload_scm_data_async(dict(constraints), dict(scm_data)))
+        return self._call_paced(endpoints.upload_scm_data_async(dict(constraints), dict(scm_data)))
 
     def get_task(self, scantrust_task_id: str) -> Task:
         """
@@ -164,8 +167,22 @@ class ScantrustHook(BaseHook):
 
         return BlockingTransport(make_session(self.settings, self._auth), log=self.log)
 
+    @cached_property
+    def _upload_transport(self) -> BlockingTransport:
+        """The transport of both uploads, which share a rate limit of their own."""
+        from airflow_provider_scantrust.hooks.logs import RareLog
+        from airflow_provider_scantrust.transports.blocking import BlockingTransport, Gate
+
+        return BlockingTransport(self._transport.session, log=RareLog(self.log), gate=Gate(self.pacer))
+
     def _call(self, endpoint: Endpoint[T]) -> T:
-        return self.perform(converse(endpoint, self.settings, self._auth, random=random.random))
+        return self._transport.perform(self._converse(endpoint))
+
+    def _call_paced(self, endpoint: Endpoint[T]) -> T:
+        return self._upload_transport.perform(self._converse(endpoint))
+
+    def _converse(self, endpoint: Endpoint[T]) -> Conversation[T]:
+        return converse(endpoint, self.settings, self._auth, random=random.random)
 
 
 def settings_of(connection: Any, extra: Mapping[str, Any], log: Any) -> Settings:

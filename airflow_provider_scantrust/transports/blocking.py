@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 import requests
+import requests.adapters
 import requests.auth
 import urllib3.exceptions
 
+from airflow_provider_scantrust.api.answers import read_retry_after
 from airflow_provider_scantrust.api.auth import Auth
+from airflow_provider_scantrust.api.flow import FIRST_BACKOFF
 from airflow_provider_scantrust.api.messages import (
     Answer,
     Conversation,
@@ -20,6 +24,7 @@ from airflow_provider_scantrust.api.messages import (
     Pause,
     Request,
 )
+from airflow_provider_scantrust.api.pacing import Pacer
 from airflow_provider_scantrust.api.settings import Settings
 from airflow_provider_scantrust.transports.common import (
     MOST_BYTES,
@@ -35,11 +40,47 @@ from airflow_provider_scantrust.transports.common import (
 T = TypeVar("T")
 
 
+class Gate:
+    """
+    The turns of all threads that share a rate limit.
+
+    :param pacer: Says how long to wait.
+    """
+
+    def __init__(
+        self,
+        pacer: Pacer,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.pacer = pacer
+        self._sleep = sleep
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def wait(self) -> None:
+        """Return when it is this thread's turn."""
+        while True:
+            with self._lock:
+                seconds = self.pacer.take_turn(self._clock())
+            if seconds <= 0:
+                return
+            self._sleep(seconds)
+
+    def hear(self, answer: Answer) -> None:
+        """Stop everybody when an answer says so."""
+        if answer.status == 429:
+            with self._lock:
+                self.pacer.slow_down(self._clock(), read_retry_after(answer) or FIRST_BACKOFF)
+
+
 class BlockingTransport:
     """
     Send the requests of a conversation over one session.
 
     :param session: Its proxies, CA bundle and ``verify`` are used; its headers and its auth are not.
+    :param gate: Where to wait before each request, when many threads share a rate limit.
     :param sleep: Waits that many seconds.
     :param clock: Monotonic seconds.
     :param now: Wall clock, seconds since the epoch.
@@ -50,11 +91,13 @@ class BlockingTransport:
         session: requests.Session,
         *,
         log: Log,
+        gate: Gate | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.session = session
+        self._gate = gate
         self._user_agent = make_user_agent("requests")
         self._log = log
         self._sleep = sleep
@@ -69,7 +112,11 @@ class BlockingTransport:
                 step = conversation.send(reply)
                 reply = None
                 if isinstance(step, Request):
+                    if self._gate is not None:
+                        self._gate.wait()
                     reply = self._send(step)
+                    if self._gate is not None and isinstance(reply, Answer):
+                        self._gate.hear(reply)
                 elif isinstance(step, Pause):
                     say(step, self._log)
                     self._sleep(step.seconds)
@@ -135,16 +182,19 @@ class _SignForOrigin(requests.auth.AuthBase):
         return request
 
 
-def make_session(settings: Settings, auth: Auth) -> requests.Session:
+def make_session(settings: Settings, auth: Auth, connections: int = 64) -> requests.Session:
     """
     Return a session that signs calls to the service, and no others.
 
+    :param connections: Connections that are kept, one for each thread that uses the session.
     :raises ConfigurationError: ``verify`` names a CA bundle that is not there.
     """
     session = requests.Session()
     session.verify = check_verify(settings.verify)
     session.auth = _SignForOrigin(settings.base_url, auth)
     session.headers["User-Agent"] = make_user_agent("requests")
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=connections))
     return session
 
 

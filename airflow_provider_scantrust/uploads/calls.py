@@ -29,6 +29,11 @@ class Job:
     keys: int
     example: str
 
+    def as_rows(self, data_key: str) -> list[Row]:
+        """Return the rows that the job was made of."""
+        keys = self.constraints[data_key]
+        return [{data_key: key, **self.scm_data} for key in (keys if isinstance(keys, list) else [keys])]
+
 
 def cut(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
     """Return the rows in pieces of at most ``size``, as equal in length as can be."""

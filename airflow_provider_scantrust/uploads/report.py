@@ -23,6 +23,7 @@ class Report:
     :param codes_affected: Codes updated, as far as the answers say.
     :param discarded: Field -> rows in which the campaign discarded it.
     :param jobs: task_id -> (keys it selects by, one of them).
+    :param rejected: Kind -> rows that were not sent, or that Scantrust refused.
     """
 
     mode: str
@@ -34,17 +35,36 @@ class Report:
     examples: list[str] = field(default_factory=list)
     discarded: dict[str, int] = field(default_factory=dict)
     jobs: dict[str, list[Any]] = field(default_factory=dict)
+    rejected: dict[str, int] = field(default_factory=dict)
 
-    def add_answer(self, rows: Sequence[Row], data_key: str, result: UploadResult) -> None:
-        """Compare the answer to a synchronous call with what was sent."""
+    def add(self, other: Report) -> None:
+        """Add the counts of another report."""
+        self.requests += other.requests
+        self.codes_affected += other.codes_affected
+        self.unmatched += other.unmatched
+        self.examples = (self.examples + other.examples)[:EXAMPLES]
+        for mine, others in ((self.discarded, other.discarded), (self.rejected, other.rejected)):
+            for name, count in others.items():
+                mine[name] = mine.get(name, 0) + count
+        self.jobs.update(other.jobs)
+
+    def add_answer(self, rows: Sequence[Row], data_key: str, result: UploadResult) -> list[str]:
+        """Compare the answer to a synchronous call with what was sent; return the keys that matched nothing."""
         self.codes_affected += result.codes_affected
+        unmatched = []
         for row in rows:
             updated = result.items.get(row[data_key])
             if updated is None:
+                unmatched.append(row[data_key])
                 self._add_unmatched(1, row[data_key])
                 continue
             for name in row.keys() - {data_key, *updated}:
                 self.discarded[name] = self.discarded.get(name, 0) + 1
+        return unmatched
+
+    def add_rejected(self, kind: str, count: int) -> None:
+        """Count rows that did not arrive: refused, key missing, invalid, unreadable."""
+        self.rejected[kind] = self.rejected.get(kind, 0) + count
 
     def add_job(self, job: Job, task_id: str) -> None:
         """Write down a job that was submitted."""
@@ -80,6 +100,7 @@ class Report:
             "codes_affected": self.codes_affected if ended or not self.jobs else None,
             "unmatched": {"count": self.unmatched, "examples": self.examples},
             "discarded_fields": sorted(self.discarded),
+            **({"rejected": self.rejected} if self.rejected else {}),
             "task_ids": list(self.jobs),
             "seconds": round(now - self.started_at, 3),
         }

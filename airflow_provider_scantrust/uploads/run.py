@@ -1,67 +1,260 @@
-"""Performing an upload: the calls in turn, and what a 504 asks for."""
+"""
+Performing an upload: several calls at once, and what a 504 or a 400 asks for.
+
+Rule 1: no two calls carry the same key, so they may end in any order.
+Rule 2: everything is counted in the thread that runs :meth:`Runner.run`; the others only send.
+Rule 3: a call counts when all its pieces have ended, so that a call which is sent again is never counted twice.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_scantrust.api.models import UploadResult
-from airflow_provider_scantrust.exceptions import UploadTimedOut
+from airflow_provider_scantrust.exceptions import (
+    RequestRejected,
+    ScantrustError,
+    TooManyRejected,
+    UploadTimedOut,
+)
 from airflow_provider_scantrust.uploads.calls import Job, make_jobs
+from airflow_provider_scantrust.uploads.mode import FEW_CODES
 from airflow_provider_scantrust.uploads.report import Report
 from airflow_provider_scantrust.uploads.rows import Row
 
 Upload = Callable[[Sequence[Row], str], UploadResult]
 Submit = Callable[[Mapping[str, Any], Mapping[str, Any]], str]
+Reject = Callable[[str, str, str], None]
+
+_TICK = 1.0
 
 
-def run_sync(
-    calls: Iterable[Sequence[Row]],
-    data_key: str,
-    report: Report,
-    *,
-    upload: Upload,
-    submit: Submit,
-    warn: Callable[[str], None],
-    split: bool,
-) -> None:
+@dataclass(frozen=True)
+class Piece:
     """
-    Make synchronous calls, one after the other, and count their answers into the report.
+    One request to make: a call of the plan, or a part of one that had to be cut.
 
-    A call that ends in 504 updated nothing. With ``split`` it is halved until it passes; a single item that still
-    times out is handed to an asynchronous job.
-
-    :raises UploadTimedOut: A call ended in 504 and ``split`` is off.
-    :raises ScantrustError: As ``upload`` and ``submit`` raise them; what was done before is in the report.
+    :param number: The call's number in the plan.
+    :param alike: The rows carry identical data, since they come from a job that was refused.
     """
-    waiting = list(reversed(list(calls)))
-    while waiting:
-        rows = waiting.pop()
-        report.requests += 1
+
+    number: int
+    rows: Sequence[Row] = ()
+    job: Job | None = None
+    alike: bool = False
+
+
+@dataclass(frozen=True)
+class _Ended:
+    piece: Piece
+    result: UploadResult | str | None = None
+    error: ScantrustError | None = None
+    requests: int = 1
+    refused_alike: bool = False
+
+
+class Runner:
+    """
+    Make the calls of an upload.
+
+    :param data_key: The field that selects codes.
+    :param report: Counts what became of the rows.
+    :param upload: Makes a synchronous call; runs in several threads.
+    :param submit: Submits a job and returns its task_id; runs in several threads.
+    :param warn: Called with what a human should know.
+    :param max_in_flight: Requests at once.
+    :param split: Halve a call that times out, and submit a single item that still does.
+    :param reject: Called with key, kind and reason of each row that did not arrive. When None, a call that Scantrust
+        refuses ends the upload; otherwise it is cut until the rows that are refused stand alone.
+    :param max_rejected: Refused rows after which the upload ends early.
+    :param before_call: Called before each request with the requests under way.
+    :param call_done: Called with the number of each call that has ended, and whether all its rows arrived.
+    :param tick: Called at least every second.
+    """
+
+    def __init__(
+        self,
+        data_key: str,
+        report: Report,
+        *,
+        upload: Upload,
+        submit: Submit,
+        warn: Callable[[str], None],
+        max_in_flight: int = 1,
+        split: bool = True,
+        reject: Reject | None = None,
+        max_rejected: float = float("inf"),
+        before_call: Callable[[int], None] = lambda in_flight: None,
+        call_done: Callable[[int, bool], None] = lambda number, clean: None,
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._data_key = data_key
+        self._report = report
+        self._upload = upload
+        self._submit = submit
+        self._warn = warn
+        self._max_in_flight = max_in_flight
+        self._split = split
+        self._reject = reject
+        self._max_rejected = max_rejected
+        self._before_call = before_call
+        self._call_done = call_done
+        self._tick = tick
+        self._cut: deque[Piece] = deque()
+        self._open: dict[int, int] = {}
+        self._counted: dict[int, Report] = {}
+        self._rejected = 0
+
+    def run(self, calls: Iterable[Piece]) -> None:
+        """
+        Make all calls.
+
+        :raises UploadTimedOut: A call ended in 504 and ``split`` is off.
+        :raises TooManyRejected: More rows were refused than allowed.
+        :raises ScantrustError: The first error that ends the upload, after the requests under way have ended.
+        """
+        waiting = iter(calls)
+        under_way: set[Future[_Ended]] = set()
+        failed: ScantrustError | None = None
+        pool = ThreadPoolExecutor(self._max_in_flight, thread_name_prefix="scantrust-upload")
         try:
-            result = upload(rows, data_key)
-        except UploadTimedOut:
-            if not split:
-                raise
-            if len(rows) > 1:
-                half = len(rows) // 2
-                waiting += [rows[half:], rows[:half]]
-                warn(f"A synchronous call of {len(rows)} items timed out and updated nothing; it is halved.")
+            while True:
+                while failed is None and len(under_way) < self._max_in_flight:
+                    piece = self._next_piece(waiting)
+                    if piece is None:
+                        break
+                    self._before_call(len(under_way))
+                    under_way.add(pool.submit(self._send, piece))
+                if not under_way:
+                    break
+                ended, under_way = wait(under_way, timeout=_TICK, return_when=FIRST_COMPLETED)
+                self._tick()
+                for future in ended:
+                    try:
+                        self._take(future.result())
+                    except ScantrustError as error:
+                        failed = failed or error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+        if failed is not None:
+            self._count_what_is_left()
+            raise failed
+
+    def _next_piece(self, waiting: Any) -> Piece | None:
+        if self._cut:
+            return self._cut.popleft()
+        piece: Piece | None = next(waiting, None)
+        if piece is not None:
+            self._open[piece.number] = 1
+            self._counted[piece.number] = Report(self._report.mode, 0, 0.0)
+        return piece
+
+    def _send(self, piece: Piece) -> _Ended:
+        """Make one request; the errors that the upload survives come back as values."""
+        try:
+            if piece.job is not None:
+                return _Ended(piece, self._submit(piece.job.constraints, piece.job.scm_data))
+            if piece.alike:
+                return self._send_alike(piece)
+            return _Ended(piece, self._upload(piece.rows, self._data_key))
+        except ScantrustError as error:
+            return _Ended(piece, error=error)
+
+    def _send_alike(self, piece: Piece) -> _Ended:
+        """
+        Find out whether it is the data of many rows that Scantrust refuses, or the keys of some.
+
+        When the first and the last row are refused alone, with the same words, it is what they share.
+        """
+        said = []
+        for row in (piece.rows[0], piece.rows[-1]):
+            try:
+                self._upload([row], self._data_key)
+            except RequestRejected as error:
+                said.append(error)
             else:
-                warn(
-                    f"{data_key} {rows[0][data_key]!r} is on too many codes for a synchronous call; it goes async."
-                )
-                run_async(make_jobs(rows, data_key), report, submit=submit)
+                break
+        alike = len(said) == 2 and said[0].fields == said[1].fields
+        return _Ended(piece, error=said[0] if said else None, requests=len(said) or 1, refused_alike=alike)
+
+    def _take(self, ended: _Ended) -> None:
+        piece, counted = ended.piece, self._counted[ended.piece.number]
+        counted.requests += ended.requests
+        if piece.alike and (ended.error is None or isinstance(ended.error, RequestRejected)):
+            if ended.refused_alike:
+                self._refuse(piece.rows, counted, str(ended.error))
+            else:
+                size = FEW_CODES - 1
+                self._replace(piece, [piece.rows[i : i + size] for i in range(0, len(piece.rows), size)])
+        elif isinstance(ended.error, UploadTimedOut) and self._split:
+            self._after_timeout(piece)
+        elif isinstance(ended.error, RequestRejected) and ended.error.status == 400 and self._reject:
+            self._after_refusal(piece, counted, ended.error)
+        elif ended.error is not None:
+            raise ended.error
+        elif piece.job is not None:
+            counted.add_job(piece.job, str(ended.result))
+        elif isinstance(ended.result, UploadResult):
+            for key in counted.add_answer(piece.rows, self._data_key, ended.result):
+                if self._reject:
+                    self._reject(key, "unmatched", "no code that the token sees has this key")
+        self._close(piece.number)
+
+    def _after_timeout(self, piece: Piece) -> None:
+        rows = piece.rows
+        if len(rows) > 1:
+            self._warn(
+                f"A synchronous call of {len(rows)} items timed out and updated nothing; it is halved."
+            )
+            self._replace(piece, [rows[: len(rows) // 2], rows[len(rows) // 2 :]])
+            return
+        key = rows[0][self._data_key]
+        self._warn(f"{self._data_key} {key!r} is on too many codes for a synchronous call; it goes async.")
+        self._open[piece.number] += 1
+        (job,) = make_jobs(rows, self._data_key)
+        self._cut.appendleft(Piece(piece.number, job=job))
+
+    def _after_refusal(self, piece: Piece, counted: Report, error: RequestRejected) -> None:
+        if piece.job is not None:
+            rows = piece.job.as_rows(self._data_key)
+            self._open[piece.number] += 1
+            self._cut.appendleft(Piece(piece.number, rows, alike=True))
+        elif len(piece.rows) > 1:
+            self._replace(piece, [piece.rows[: len(piece.rows) // 2], piece.rows[len(piece.rows) // 2 :]])
         else:
-            report.add_answer(rows, data_key, result)
+            self._refuse(piece.rows, counted, str(error))
 
+    def _refuse(self, rows: Sequence[Row], counted: Report, reason: str) -> None:
+        counted.add_rejected("refused", len(rows))
+        for row in rows:
+            if self._reject:
+                self._reject(row[self._data_key], "refused", reason)
+        self._rejected += len(rows)
+        if self._rejected > self._max_rejected:
+            raise TooManyRejected(
+                f"Scantrust refused {self._rejected} rows, more than max_rejected allows, so the upload ended early. "
+                f"The last one: {reason}"
+            )
 
-def run_async(jobs: Iterable[Job], report: Report, *, submit: Submit) -> None:
-    """
-    Submit jobs, one after the other, and write each task_id down.
+    def _replace(self, piece: Piece, parts: Sequence[Sequence[Row]]) -> None:
+        """Put the parts of a piece first in line, in their order."""
+        self._open[piece.number] += len(parts)
+        self._cut.extendleft(Piece(piece.number, part) for part in reversed(parts))
 
-    :raises ScantrustError: As ``submit`` raises it; the jobs submitted before are in the report.
-    """
-    for job in jobs:
-        report.requests += 1
-        report.add_job(job, submit(job.constraints, job.scm_data))
+    def _close(self, number: int) -> None:
+        self._open[number] -= 1
+        if self._open[number] == 0:
+            del self._open[number]
+            counted = self._counted.pop(number)
+            self._report.add(counted)
+            self._call_done(number, not counted.unmatched and not counted.rejected)
+
+    def _count_what_is_left(self) -> None:
+        """After an error, count also what was done of calls that did not end."""
+        for counted in self._counted.values():
+            self._report.add(counted)
+        self._counted.clear()

@@ -29,7 +29,7 @@ def test_report_is_small_and_complete(sandbox: Sandbox) -> None:
     report, ti = upload(items=bottles(1, 2, 3))
     seconds = report.pop("seconds")
     assert 0 < seconds < 10
-    assert report == {
+    assert {
         "mode": "sync",
         "rows": 3,
         "requests": 1,
@@ -37,21 +37,21 @@ def test_report_is_small_and_complete(sandbox: Sandbox) -> None:
         "unmatched": {"count": 0, "examples": []},
         "discarded_fields": [],
         "task_ids": [],
-    }
-    assert ti.xcoms["task_ids"] == []
+    } == report
+    assert [] == ti.xcoms["task_ids"]
 
 
 def test_many_rows_by_extended_id_go_in_calls_below_a_thousand(sandbox: Sandbox) -> None:
     sandbox.seed(2450)
     report, _ = upload(items=bottles(*range(1, 2501)))
-    assert (report["rows"], report["requests"], report["codes_affected"]) == (2500, 3, 2500)
+    assert (2500, 3, 2500) == (report["rows"], report["requests"], report["codes_affected"])
     sizes = [len(entry["body"]["items"]) for entry in sandbox.transcript() if entry["path"] == UPLOAD]
-    assert sizes == [833, 833, 834]
+    assert [833, 833, 834] == sizes
 
 
 def test_unknown_number_of_codes_goes_async_and_says_why(sandbox: Sandbox, caplog: Any, capsys: Any) -> None:
     report, ti = upload(items=[{"lot_number": "L-000001", "market": "FR"}], data_key="lot_number")
-    assert (report["mode"], report["requests"], report["codes_affected"]) == ("async", 1, 10)
+    assert ("async", 1, 10) == (report["mode"], report["requests"], report["codes_affected"])
     assert report["task_ids"] == ti.xcoms["task_ids"] == [task["id"] for task in sandbox.tasks()]
     assert "how many codes one lot_number is on is not known" in capsys.readouterr().out + caplog.text
 
@@ -59,19 +59,19 @@ def test_unknown_number_of_codes_goes_async_and_says_why(sandbox: Sandbox, caplo
 def test_known_number_of_codes_goes_sync(sandbox: Sandbox) -> None:
     items = [{"lot_number": f"L-00000{number}", "market": "FR"} for number in (1, 2, 3)]
     report, _ = upload(items=items, data_key="lot_number", codes_per_key=10)
-    assert (report["mode"], report["codes_affected"]) == ("sync", 30)
+    assert ("sync", 30) == (report["mode"], report["codes_affected"])
 
 
 def test_rows_with_identical_data_share_a_job(sandbox: Sandbox) -> None:
     items = [*bottles(1, 2, 3, market="FR"), *bottles(4, 5, market="DE")]
     report, _ = upload(items=items, mode="async", ids_per_job=2)
     jobs = [(task["constraints"]["extended_id"], task["scm_data"]["market"]) for task in sandbox.tasks()]
-    assert jobs == [
+    assert [
         (["SBX00000001", "SBX00000002"], "FR"),
         (["SBX00000003"], "FR"),
         (["SBX00000004", "SBX00000005"], "DE"),
-    ]
-    assert report["codes_affected"] == 5
+    ] == jobs
+    assert 5 == report["codes_affected"]
 
 
 def test_call_that_times_out_is_halved_until_it_passes(sandbox: Sandbox) -> None:
@@ -79,8 +79,8 @@ def test_call_that_times_out_is_halved_until_it_passes(sandbox: Sandbox) -> None
     items = [{"lot_number": f"L-00000{number}", "market": "FR"} for number in range(1, 6)]
     report, _ = upload(items=items, data_key="lot_number", codes_per_key=10)
     assert 50 == report["codes_affected"] == sandbox.count(market="FR")
-    assert [len(entry["body"]["items"]) for entry in sandbox.transcript()] == [5, 2, 3, 1, 2]
-    assert report["requests"] == 5
+    assert [5, 2, 3, 1, 2] == [len(entry["body"]["items"]) for entry in sandbox.transcript()]
+    assert 5 == report["requests"]
 
 
 def test_single_key_that_times_out_goes_async(sandbox: Sandbox) -> None:
@@ -88,7 +88,7 @@ def test_single_key_that_times_out_goes_async(sandbox: Sandbox) -> None:
     items = [{"lot_number": f"L-00000{number}", "market": "FR"} for number in (1, 2)]
     report, _ = upload(items=items, data_key="lot_number", codes_per_key=10)
     assert calls(sandbox) == [UPLOAD, UPLOAD, SUBMIT, UPLOAD, SUBMIT]
-    assert (report["codes_affected"], len(report["task_ids"])) == (20, 2)
+    assert (20, 2) == (report["codes_affected"], len(report["task_ids"]))
 
 
 def test_timeout_with_mode_sync_fails_at_once(sandbox: Sandbox) -> None:
@@ -113,16 +113,16 @@ def test_several_constraints_must_all_hold(sandbox: Sandbox) -> None:
         constraints={"lot_number": "L-000001", "extended_id": ["SBX00000001", "SBX00000011"]},
         scm_data={"market": "X"},
     )
-    assert report["codes_affected"] == 1
-    assert report["unmatched"] == {"count": 1, "examples": []}
+    assert 1 == report["codes_affected"]
+    assert {"count": 1, "examples": []} == report["unmatched"]
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
 def test_unmatched_keys_are_counted_in_both_modes(sandbox: Sandbox, mode: str) -> None:
     report, _ = upload(items=bottles(1, 2, 98, 99), mode=mode)
-    assert (report["codes_affected"], report["unmatched"]["count"]) == (2, 2)
+    assert (2, 2) == (report["codes_affected"], report["unmatched"]["count"])
     if mode == "sync":
-        assert report["unmatched"]["examples"] == ["SBX00000098", "SBX00000099"]
+        assert ["SBX00000098", "SBX00000099"] == report["unmatched"]["examples"]
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
@@ -139,29 +139,29 @@ def test_unmatched_keys_fail_when_told_and_the_report_is_kept(sandbox: Sandbox, 
         patch.setattr("tasks.TaskInstance", Kept)
         with pytest.raises(AirflowFailException, match="UnmatchedKeys: 1 keys"):
             upload(items=items, mode="async", on_unmatched="fail", deferrable=deferrable)
-    assert kept[0].xcoms["report"]["unmatched"]["count"] == 1
-    assert kept[0].xcoms["report"]["codes_affected"] == 1
+    assert 1 == kept[0].xcoms["report"]["unmatched"]["count"]
+    assert 1 == kept[0].xcoms["report"]["codes_affected"]
 
 
 def test_discarded_field_is_named_and_fails_when_told(sandbox: Sandbox) -> None:
     items = bottles(1, 2, market="FR", colour="red")
     report, _ = upload(items=items)
-    assert report["discarded_fields"] == ["colour"]
+    assert ["colour"] == report["discarded_fields"]
     with pytest.raises(AirflowFailException, match=r"DiscardedFields: .*colour \(in 2 rows\)"):
         upload(items=items, on_discarded="fail")
 
 
 def test_ignored_is_still_reported(sandbox: Sandbox, capsys: Any, caplog: Any) -> None:
     report, _ = upload(items=bottles(1, 99, colour="red"), on_unmatched="ignore", on_discarded="ignore")
-    assert report["unmatched"]["count"] == 1
-    assert report["discarded_fields"] == ["colour"]
+    assert 1 == report["unmatched"]["count"]
+    assert ["colour"] == report["discarded_fields"]
     assert "are on no code" not in capsys.readouterr().out + caplog.text
 
 
 def test_no_rows_are_no_call_and_no_failure(sandbox: Sandbox) -> None:
     report, _ = upload(items=[])
-    assert (report["rows"], report["requests"]) == (0, 0)
-    assert sandbox.transcript() == []
+    assert (0, 0) == (report["rows"], report["requests"])
+    assert [] == sandbox.transcript()
 
 
 @pytest.mark.parametrize(
@@ -178,12 +178,12 @@ def test_no_rows_are_no_call_and_no_failure(sandbox: Sandbox) -> None:
 def test_bad_input_fails_at_once_before_anything_is_sent(sandbox: Sandbox, options: dict[str, Any]) -> None:
     with pytest.raises(AirflowFailException, match="InvalidInput"):
         upload(**options)
-    assert sandbox.transcript() == []
+    assert [] == sandbox.transcript()
 
 
 def test_rendered_json_is_read(sandbox: Sandbox) -> None:
     report, _ = upload(items='[{"extended_id": "SBX00000001", "market": "FR"}]')
-    assert report["codes_affected"] == 1
+    assert 1 == report["codes_affected"]
 
 
 def test_refused_call_fails_at_once_and_tells_how_far_it_came(
@@ -210,7 +210,7 @@ def test_outage_of_an_upload_is_left_to_the_tasks_retries(sandbox: Sandbox) -> N
 def test_repeated_submit_is_told(sandbox: Sandbox, cut: Any, capsys: Any, caplog: Any) -> None:
     sandbox.fault(path=SUBMIT, cut=cut)
     report, _ = upload(items=bottles(1, 2), mode="async")
-    assert report["codes_affected"] == 2
+    assert 2 == report["codes_affected"]
     assert (1 if cut == "before" else 2) == len(sandbox.tasks())
     assert "there are two jobs" in capsys.readouterr().out + caplog.text
 

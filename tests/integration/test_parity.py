@@ -99,7 +99,7 @@ def test_wait_that_can_go_on_succeeds_in_every_way(
 ) -> None:
     script(sandbox)
     result, ti, states = wait(way)
-    assert result["codes_affected"] == 2
+    assert 2 == result["codes_affected"]
     (task,) = sandbox.tasks()
     if way.startswith("sensor"):
         assert {task["id"]: 2} == result["tasks"]
@@ -107,7 +107,7 @@ def test_wait_that_can_go_on_succeeds_in_every_way(
         assert ([task["id"]], {"count": 0, "examples": []}) == (result["task_ids"], result["unmatched"])
         assert [task["id"]] == ti.xcoms["task_ids"]
     assert ("deferred" in states) <= ("deferred" in way)
-    assert len([entry for entry in sandbox.transcript() if entry["method"] == "POST"]) == 1
+    assert 1 == len([entry for entry in sandbox.transcript() if entry["method"] == "POST"])
 
 
 def after_the_first_question(**fault: Any) -> Callable[[Sandbox], None]:
@@ -262,7 +262,7 @@ def test_soft_fail_and_never_fail_skip_alike(
 def test_silent_fail_waits_through_any_outage(sandbox: Sandbox, way: str) -> None:
     faults({"status": 503, "times": 15})(sandbox)
     result, *_ = wait(way, silent_fail=True, error_budget=0.1)
-    assert result["codes_affected"] == 2
+    assert 2 == result["codes_affected"]
 
 
 @pytest.mark.usefixtures("quick")
@@ -276,7 +276,7 @@ def test_many_jobs_are_one_wait_with_all_failures_named(sandbox: Sandbox, way: s
     _, options = WAYS[way]
     with pytest.raises(AirflowFailException, match="2 of 4 asynchronous uploads failed") as caught:
         run(sensor(task_ids, **options))
-    assert [task_ids[1] in str(caught.value), task_ids[3] in str(caught.value)] == [True, True]
+    assert [True, True] == [task_ids[1] in str(caught.value), task_ids[3] in str(caught.value)]
     assert task_ids[0] not in str(caught.value)
 
 
@@ -285,8 +285,8 @@ def test_many_jobs_are_one_wait_with_all_failures_named(sandbox: Sandbox, way: s
 def test_nothing_to_wait_for_is_done_at_once(sandbox: Sandbox, way: str) -> None:
     _, options = WAYS[way]
     result, _, states = run(sensor([], **options))
-    assert result == {"codes_affected": 0, "tasks": {}}
-    assert states == ["running"]
+    assert {"codes_affected": 0, "tasks": {}} == result
+    assert ["running"] == states
 
 
 @pytest.mark.parametrize("way", SENSORS)
@@ -295,4 +295,4 @@ def test_id_that_is_none_fails_at_once_and_asks_nothing(sandbox: Sandbox, way: s
     _, options = WAYS[way]
     with pytest.raises(AirflowFailException, match="InvalidInput"):
         run(sensor([task_id], **options))
-    assert sandbox.transcript() == []
+    assert [] == sandbox.transcript()

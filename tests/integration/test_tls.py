@@ -82,8 +82,8 @@ def test_only_a_trusted_certificate_of_this_host_gets_the_token(
     result = outcome(driver, ME, settings)
     trusted = verify == "off" or (verify != "default" and name == "127.0.0.1")
     if trusted:
-        assert result == ("tls@example.com", [])
-        assert SEEN == ["UAT marked-token"]
+        assert ("tls@example.com", []) == result
+        assert ["UAT marked-token"] == SEEN
     else:
         assert exc.CertificateRejected is result[0]
-        assert SEEN == []
+        assert [] == SEEN

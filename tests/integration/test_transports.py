@@ -91,7 +91,7 @@ def test_requests_carry_the_same_headers(sandbox: Sandbox, driver: Callable[...,
     assert headers["user-agent"].startswith("airflow-provider-scantrust/0.")
     assert "apache-airflow/" in headers["user-agent"]
     assert {"application/json"} == {headers["accept"], headers["content-type"]}
-    assert headers["accept-encoding"] == "identity"
+    assert "identity" == headers["accept-encoding"]
     assert sandbox.token not in str(headers)
 
 
@@ -101,9 +101,9 @@ def test_refused_connection_is_told_with_its_host(driver: Callable[..., Any]) ->
         closed.bind(("127.0.0.1", 0))
         settings = read_settings(host=f"http://127.0.0.1:{closed.getsockname()[1]}", password="t")
         kind, text, *_, pauses = outcome(driver, ME, settings)
-    assert kind.__name__ == "ConnectionFailed"
+    assert "ConnectionFailed" == kind.__name__
     assert f"No answer to the test of the connection at {settings.host}: could not connect" == text
-    assert len(pauses) == 4
+    assert 4 == len(pauses)
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -113,7 +113,7 @@ def test_netrc_does_not_replace_the_token(
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login someone password else\n")
     monkeypatch.setenv("NETRC", str(netrc))
-    assert driver(ME, read_settings(host=sandbox.url, password=sandbox.token), []) == "sandbox@example.com"
+    assert "sandbox@example.com" == driver(ME, read_settings(host=sandbox.url, password=sandbox.token), [])
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -126,7 +126,7 @@ def test_proxy_of_the_environment_is_used(
     )
     # The sandbox is no proxy; that the request reached it is enough.
     outcome(driver, ME, settings)
-    assert sandbox.transcript()[-1]["headers"]["host"] == "scantrust.test"
+    assert "scantrust.test" == sandbox.transcript()[-1]["headers"]["host"]
     monkeypatch.setenv("no_proxy", "scantrust.test")
     assert choose_proxy("http://scantrust.test/") is None
 
@@ -185,7 +185,7 @@ def test_trickling_answer_is_cut_off_in_time(driver: Callable[..., Any]) -> None
         kind, text, *_ = outcome(driver, ME, read_settings(host=server.url, password="t", extra=extra))
     finally:
         server.close()
-    assert kind.__name__ == "ConnectionFailed"
+    assert "ConnectionFailed" == kind.__name__
     assert "no answer in time" in text
 
 
@@ -201,7 +201,7 @@ def test_answer_without_an_end_is_refused(driver: Callable[..., Any]) -> None:
         kind, text, *_ = outcome(driver, ME, read_settings(host=server.url, password="t"))
     finally:
         server.close()
-    assert kind.__name__ == "UnreadableAnswer"
+    assert "UnreadableAnswer" == kind.__name__
     assert "longer than any of the API's can be" in text
 
 

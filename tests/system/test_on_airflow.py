@@ -30,7 +30,7 @@ ENDED = {"success", "failed", "skipped", "up_for_retry"}
 def run_example(airflow: LocalAirflow, dag_id: str) -> list[TaskInstance]:
     """Run an example for the day of the sample data; its schedule's last full day before the logical date."""
     run_id = airflow.trigger(dag_id, logical_date=datetime(2026, 11, 2, 7, tzinfo=UTC), run_id="sample_day")
-    assert airflow.wait_for_run(dag_id, run_id) == "success"
+    assert "success" == airflow.wait_for_run(dag_id, run_id)
     return airflow.tasks(dag_id, run_id)
 
 
@@ -72,12 +72,12 @@ def rows(*extended_ids: str) -> list[dict[str, str]]:
 def test_sync_example_updates_every_bottle(airflow: LocalAirflow, sandbox: Sandbox) -> None:
     run_example(airflow, "scantrust_sync_upload")
     report = airflow.xcom("scantrust_sync_upload", "sample_day", "upload")
-    assert tuple(report[name] for name in ("mode", "rows", "codes_affected", "requests")) == (
+    assert (
         "sync",
         360,
         360,
         1,
-    )
+    ) == tuple(report[name] for name in ("mode", "rows", "codes_affected", "requests"))
     with (SAMPLE_DATA / "bottling-2026-11-01.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
             code = sandbox.code(row["extended_id"])
@@ -92,21 +92,21 @@ def test_async_example_waits_with_the_sensor(airflow: LocalAirflow, sandbox: San
     result = airflow.xcom("scantrust_async_upload", "sample_day", "wait")
     assert {"codes_affected": 150, "tasks": {task["id"]: 150}} == result
     assert [task["id"]] == airflow.xcom("scantrust_async_upload", "sample_day", "submit", key="task_ids")
-    assert task["scm_data"] == {"market": "FR", "bottling_date": "2026-11-01"}
+    assert {"market": "FR", "bottling_date": "2026-11-01"} == task["scm_data"]
 
 
 def test_waiting_example_updates_every_lot(airflow: LocalAirflow, sandbox: Sandbox) -> None:
     run_example(airflow, "scantrust_upload_and_wait")
     report = airflow.xcom("scantrust_upload_and_wait", "sample_day", "upload")
-    assert tuple(report[name] for name in ("mode", "rows", "codes_affected")) == ("async", 3, 360)
-    assert [sandbox.count(market=market) for market in ("FR", "DE", "JP")] == [150, 120, 90]
+    assert ("async", 3, 360) == tuple(report[name] for name in ("mode", "rows", "codes_affected"))
+    assert [150, 120, 90] == [sandbox.count(market=market) for market in ("FR", "DE", "JP")]
 
 
 def test_mapped_example_waits_for_all_lots_with_one_sensor(airflow: LocalAirflow, sandbox: Sandbox) -> None:
     tasks = run_example(airflow, "scantrust_mapped_uploads")
-    assert [task.map_index for task in tasks if task.task_id == "submit"] == [0, 1, 2]
+    assert [0, 1, 2] == [task.map_index for task in tasks if task.task_id == "submit"]
     result = airflow.xcom("scantrust_mapped_uploads", "sample_day", "wait")
-    assert (result["codes_affected"], len(result["tasks"])) == (360, 3)
+    assert (360, 3) == (result["codes_affected"], len(result["tasks"]))
 
 
 @pytest.mark.parametrize(("dag_id", "task_id", "codes"), [("bottling", "upload", 2), ("market", "wait", 150)])
@@ -114,7 +114,7 @@ def test_dag_of_the_readme_runs(
     airflow: LocalAirflow, sandbox: Sandbox, dag_id: str, task_id: str, codes: int
 ) -> None:
     run_id = airflow.trigger(dag_id)
-    assert airflow.wait_for_run(dag_id, run_id) == "success"
+    assert "success" == airflow.wait_for_run(dag_id, run_id)
     assert codes == airflow.xcom(dag_id, run_id, task_id)["codes_affected"]
 
 
@@ -130,9 +130,9 @@ def test_deferred_task_has_no_worker_and_survives_the_triggerer(
     airflow.kill("triggerer")
     airflow.start_part("triggerer")
     task = airflow.wait_for_task(dag_id, run_id, "task", states=ENDED, timeout=120)
-    assert (task.state, task.try_number) == ("success", 1)
+    assert ("success", 1) == (task.state, task.try_number)
     posts = [entry for entry in sandbox.transcript() if entry["method"] == "POST"]
-    assert len(posts) == 1
+    assert 1 == len(posts)
 
 
 @pytest.mark.parametrize("dag_id", ["wait_deferred", "wait_poke", "wait_reschedule"])
@@ -142,7 +142,7 @@ def test_failed_job_fails_the_sensor_at_once_and_names_it(
     sandbox.jobs(polls=3, fail=True)
     task_ids = submit(sandbox)
     task, log = run_task(airflow, dag_id, task_ids=task_ids)
-    assert (task.state, task.try_number) == ("failed", 1), log
+    assert ("failed", 1) == (task.state, task.try_number), log
     assert (
         f"TaskFailed: 1 of 1 asynchronous uploads failed at Scantrust: (task_id {task_ids[0]}, reference SCM-"
         in log
@@ -152,14 +152,14 @@ def test_failed_job_fails_the_sensor_at_once_and_names_it(
 def test_failed_job_lets_the_operator_retry(airflow: LocalAirflow, sandbox: Sandbox) -> None:
     sandbox.jobs(polls=3, fail=True)
     task, log = run_task(airflow, "upload_async", items=rows(*CODES[:2]))
-    assert task.state == "up_for_retry"
+    assert "up_for_retry" == task.state
     assert "failed at Scantrust" in log
 
 
 def test_time_that_is_up_fails_at_once(airflow: LocalAirflow, sandbox: Sandbox) -> None:
     sandbox.jobs(hang=True)
     task, log = run_task(airflow, "wait_deferred_short", task_ids=submit(sandbox))
-    assert (task.state, task.try_number) == ("failed", 1)
+    assert ("failed", 1) == (task.state, task.try_number)
     assert "AirflowSensorTimeout" in log
     assert "no call that cancels a job" in log
 
@@ -170,7 +170,7 @@ def test_execution_timeout_holds_deferred_and_not(
 ) -> None:
     sandbox.jobs(hang=True)
     task, log = run_task(airflow, dag_id, task_ids=submit(sandbox))
-    assert task.state == "up_for_retry"
+    assert "up_for_retry" == task.state
     assert "AirflowTaskTimeout" in log
 
 
@@ -179,7 +179,7 @@ def test_revoked_token_fails_at_once(airflow: LocalAirflow, sandbox: Sandbox) ->
     sandbox.remove_token(sandbox.token)
     for dag_id, conf in (("upload", {"items": rows(CODES[0])}), ("wait_deferred", {"task_ids": task_ids})):
         task, log = run_task(airflow, dag_id, **conf)
-        assert (task.state, task.try_number) == ("failed", 1)
+        assert ("failed", 1) == (task.state, task.try_number)
         assert "AuthenticationFailed" in log
         assert "make a new one in the portal" in log
 
@@ -187,22 +187,22 @@ def test_revoked_token_fails_at_once(airflow: LocalAirflow, sandbox: Sandbox) ->
 def test_unmatched_key_is_reported_or_fails_as_told(airflow: LocalAirflow, sandbox: Sandbox) -> None:
     items = rows(CODES[0], "UNKNOWN00001")
     task, log = run_task(airflow, "upload", items=items)
-    assert task.state == "success"
+    assert "success" == task.state
     assert "1 keys (extended_id) are on no code that this token sees, such as UNKNOWN00001" in log
     task, log = run_task(airflow, "upload_fail_on_unmatched", items=items)
-    assert (task.state, task.try_number) == ("failed", 1)
+    assert ("failed", 1) == (task.state, task.try_number)
     assert "UnmatchedKeys" in log
     report = airflow.xcom("upload_fail_on_unmatched", task.raw["dag_run_id"], "task", key="report")
-    assert report["unmatched"] == {"count": 1, "examples": ["UNKNOWN00001"]}
+    assert {"count": 1, "examples": ["UNKNOWN00001"]} == report["unmatched"]
 
 
 def test_bad_row_fails_before_anything_is_sent(airflow: LocalAirflow, sandbox: Sandbox) -> None:
     task, log = run_task(
         airflow, "upload", items=[*rows(CODES[0]), {"extended_id": CODES[1], "activation_status": 7}]
     )
-    assert (task.state, task.try_number) == ("failed", 1)
+    assert ("failed", 1) == (task.state, task.try_number)
     assert "row 2, field 'activation_status': 7 is out of range" in log
-    assert sandbox.transcript() == []
+    assert [] == sandbox.transcript()
 
 
 @pytest.mark.parametrize(
@@ -259,4 +259,4 @@ def test_connection_form_and_test_button_work(airflow: LocalAirflow, sandbox: Sa
 def test_token_is_in_nothing_that_airflow_wrote(airflow: LocalAirflow, sandbox: Sandbox) -> None:
     files = [path for path in airflow.home.rglob("*") if path.is_file() and path.suffix != ".py"]
     assert any(path.name == "airflow.db" for path in files)
-    assert [path for path in files if sandbox.token.encode() in path.read_bytes()] == []
+    assert [] == [path for path in files if sandbox.token.encode() in path.read_bytes()]

@@ -111,7 +111,7 @@ def test_unknown_state_is_no_end() -> None:
     task = read_task("t-1", {"state": "archived"})
     assert not task.is_done
     assert not task.is_failed
-    assert task.state_word == "archived"
+    assert "archived" == task.state_word
 
 
 def test_task_is_read_in_snake_and_camel_case_with_pendulum_times() -> None:
@@ -148,12 +148,12 @@ def test_upload_answer_of_another_shape_is_refused(data: Any) -> None:
 
 def test_upload_answer_is_read_tolerantly() -> None:
     result = read_upload({"items": {"a": ["x", "y"], "b": []}, "codesAffected": "3"})
-    assert (result.codes_affected, result.total_updates) == (3, 2)
+    assert (3, 2) == (result.codes_affected, result.total_updates)
 
 
 def test_account_is_named_as_well_as_can_be() -> None:
-    assert read_account({"email": "j@x.test", "id": 4}) == "j@x.test"
-    assert read_account({"id": 4}) == "4"
+    assert "j@x.test" == read_account({"email": "j@x.test", "id": 4})
+    assert "4" == read_account({"id": 4})
     assert "does not give" in read_account({"surprise": []})
 
 
@@ -162,7 +162,7 @@ def test_account_is_named_as_well_as_can_be() -> None:
 )
 def test_task_id_that_could_change_the_path_is_refused(task_id: Any) -> None:
     if task_id == "a\n":
-        assert endpoints.check_task_id(task_id) == "a"
+        assert "a" == endpoints.check_task_id(task_id)
         return
     with pytest.raises(exc.InvalidInput):
         endpoints.get_scm_task(task_id)

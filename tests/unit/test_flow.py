@@ -47,12 +47,12 @@ def test_request_is_signed_and_complete() -> None:
     conversation = talk(UPLOAD, sample("upload/updated.200"))
     conversation.run()
     (request,) = conversation.requests
-    assert request.method == "POST"
-    assert request.url == "https://scantrust.test/api/v2/scm/upload/"
+    assert "POST" == request.method
+    assert "https://scantrust.test/api/v2/scm/upload/" == request.url
     assert request.headers["Authorization"] == f"UAT {TOKEN}"
-    assert request.headers["Content-Type"] == "application/json"
+    assert "application/json" == request.headers["Content-Type"]
     assert json.loads(request.body or b"") == {"data_key": "extended_id", "items": [ROW]}
-    assert request.timeout == (10.0, 75.0)
+    assert (10.0, 75.0) == request.timeout
 
 
 @pytest.mark.parametrize("endpoint", [UPLOAD, SUBMIT, STATUS, ME], ids=lambda each: each.what)
@@ -78,10 +78,10 @@ def test_refusals_are_typed_and_never_sent_again(status: int, error: type[exc.Sc
     conversation = talk(UPLOAD, answer(status, {"product": ["Unknown product."]}))
     with pytest.raises(error, match=r"product: Unknown product") as caught:
         conversation.run()
-    assert len(conversation.requests) == 1
+    assert 1 == len(conversation.requests)
     assert caught.value.permanent
     assert caught.value.status == status
-    assert caught.value.fields == {"product": ["Unknown product."]}
+    assert {"product": ["Unknown product."]} == caught.value.fields
     assert "Unknown product" in (caught.value.excerpt or "")
 
 
@@ -93,8 +93,8 @@ def test_passing_trouble_is_retried_with_exponential_backoff(
     good = {UPLOAD.path: "upload/updated.200", STATUS.path: "task/pending.200", ME.path: "me/ok.200"}
     conversation = talk(endpoint, trouble, trouble, trouble, sample(good[endpoint.path]))
     conversation.run()
-    assert conversation.pauses == [0.5, 1.0, 2.0]
-    assert len({request.body for request in conversation.requests}) == 1
+    assert [0.5, 1.0, 2.0] == conversation.pauses
+    assert 1 == len({request.body for request in conversation.requests})
 
 
 def test_backoff_has_full_jitter_and_a_ceiling() -> None:
@@ -106,7 +106,7 @@ def test_backoff_has_full_jitter_and_a_ceiling() -> None:
         budget=Budget(attempts=None, seconds=1e6),
     )
     conversation.run()
-    assert [round(pause / 0.999) for pause in conversation.pauses] == [1, 2, 4, 8, 16, 30, 30, 30, 30]
+    assert [1, 2, 4, 8, 16, 30, 30, 30, 30] == [round(pause / 0.999) for pause in conversation.pauses]
     assert talk(STATUS, CUT, sample("task/pending.200"), random=0.0).run().state_word
 
 
@@ -114,7 +114,7 @@ def test_tries_are_counted() -> None:
     conversation = talk(UPLOAD, answer(503, {"detail": "down"}))
     with pytest.raises(exc.ServiceUnavailable, match=r"Gave up after 5 tries .* 5 tries and 300 s") as caught:
         conversation.run()
-    assert len(conversation.requests) == 5
+    assert 5 == len(conversation.requests)
     assert not caught.value.permanent
 
 
@@ -123,7 +123,7 @@ def test_seconds_are_counted_answers_included() -> None:
     conversation = talk(STATUS, slow, budget=Budget(attempts=None, seconds=100))
     with pytest.raises(exc.ServiceUnavailable):
         conversation.run()
-    assert len(conversation.requests) == 3
+    assert 3 == len(conversation.requests)
 
 
 def test_connection_faults_end_as_connection_failed() -> None:
@@ -135,7 +135,7 @@ def test_untrusted_certificate_is_permanent() -> None:
     conversation = talk(ME, Fault(FaultKind.CERTIFICATE, "self-signed"))
     with pytest.raises(exc.CertificateRejected, match="verify"):
         conversation.run()
-    assert len(conversation.requests) == 1
+    assert 1 == len(conversation.requests)
 
 
 @pytest.mark.parametrize(
@@ -169,31 +169,31 @@ def test_being_throttled_is_no_failed_try_but_costs_budget() -> None:
     conversation = talk(UPLOAD, answer(429, {}, retry_after="10"), random=0.0)
     with pytest.raises(exc.Throttled) as caught:
         conversation.run()
-    assert len(conversation.pauses) == 29
-    assert caught.value.retry_after == 10.0
+    assert 29 == len(conversation.pauses)
+    assert 10.0 == caught.value.retry_after
 
 
 def test_throttle_longer_than_the_budget_is_given_up_at_once() -> None:
     conversation = talk(UPLOAD, answer(429, {}, retry_after="99999999999999999999"))
     with pytest.raises(exc.Throttled):
         conversation.run()
-    assert conversation.pauses == []
+    assert [] == conversation.pauses
 
 
 def test_gateway_timeout_is_final_for_a_synchronous_upload_only() -> None:
     conversation = talk(UPLOAD, sample("upload/gateway_timeout.504"))
     with pytest.raises(exc.UploadTimedOut, match="updated nothing"):
         conversation.run()
-    assert len(conversation.requests) == 1
+    assert 1 == len(conversation.requests)
     for endpoint, good in ((SUBMIT, "submit/accepted.200"), (STATUS, "task/pending.200")):
         conversation = talk(endpoint, sample("upload/gateway_timeout.504"), sample(good))
         conversation.run()
-        assert len(conversation.requests) == 2
+        assert 2 == len(conversation.requests)
 
 
 def test_replayed_submit_says_what_is_known_of_both_jobs() -> None:
     conversation = talk(SUBMIT, CUT, answer(200, {"task_id": "job-2"}))
-    assert conversation.run() == "job-2"
+    assert "job-2" == conversation.run()
     (notice,) = conversation.notices
     assert "reset by peer" in notice
     assert "unknown id, and job-2" in notice
@@ -202,7 +202,7 @@ def test_replayed_submit_says_what_is_known_of_both_jobs() -> None:
 def test_throttled_submit_leaves_no_doubt() -> None:
     conversation = talk(SUBMIT, answer(429, {}, retry_after="1"), answer(200, {"task_id": "job-1"}))
     conversation.run()
-    assert conversation.notices == []
+    assert [] == conversation.notices
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_unreadable_submit_says_that_the_job_may_run(reply: Answer) -> None:
     conversation = talk(SUBMIT, reply)
     with pytest.raises(exc.UnreadableAnswer) as caught:
         conversation.run()
-    assert len(conversation.requests) == 1
+    assert 1 == len(conversation.requests)
     assert caught.value.excerpt is not None
 
 
@@ -243,10 +243,10 @@ def test_get_follows_redirects_within_its_origin() -> None:
         sample("me/ok.200"),
     )
     conversation.run()
-    assert [request.url for request in conversation.requests[1:]] == [
+    assert [
         "https://scantrust.test/elsewhere/",
         "https://scantrust.test:443/x/",
-    ]
+    ] == [request.url for request in conversation.requests[1:]]
 
 
 @pytest.mark.parametrize(
@@ -267,14 +267,14 @@ def test_the_token_never_leaves_its_origin(location: str) -> None:
     conversation = talk(ME, answer(302, b"", location=location))
     with pytest.raises(exc.UnexpectedRedirect):
         conversation.run()
-    assert len(conversation.requests) == 1
+    assert 1 == len(conversation.requests)
 
 
 def test_endless_redirect_ends() -> None:
     conversation = talk(ME, answer(302, b"", location="/round/"))
     with pytest.raises(exc.UnexpectedRedirect):
         conversation.run()
-    assert len(conversation.requests) == 6
+    assert 6 == len(conversation.requests)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -282,7 +282,7 @@ def test_redirected_post_is_an_error_that_says_so(status: int) -> None:
     conversation = talk(SUBMIT, answer(status, b"", location="/api/v2/scm/upload/async/"))
     with pytest.raises(exc.UnexpectedRedirect, match="a redirected POST would lose its data"):
         conversation.run()
-    assert len(conversation.requests) == 1
+    assert 1 == len(conversation.requests)
 
 
 def test_login_comes_first_and_once() -> None:
@@ -292,13 +292,13 @@ def test_login_comes_first_and_once() -> None:
     conversation = Talk(converse(ME, using, auth, random=lambda: 0.5), replies)
     conversation.run()
     login, me = conversation.requests
-    assert login.url == "https://scantrust.test/some/login/"
+    assert "https://scantrust.test/some/login/" == login.url
     assert "Authorization" not in login.headers
-    assert json.loads(login.body or b"") == {"username": "jane", "password": "marked-password"}
-    assert me.headers["Authorization"] == "JWT jwt-1"
+    assert {"username": "jane", "password": "marked-password"} == json.loads(login.body or b"")
+    assert "JWT jwt-1" == me.headers["Authorization"]
     again = Talk(converse(ME, using, auth, random=lambda: 0.5), [sample("me/ok.200")])
     again.run()
-    assert len(again.requests) == 1
+    assert 1 == len(again.requests)
 
 
 def test_expired_token_costs_one_login() -> None:
@@ -308,11 +308,11 @@ def test_expired_token_costs_one_login() -> None:
     replies = [sample("errors/expired_jwt.401"), answer(200, {"token": "new"}), sample("upload/updated.200")]
     conversation = Talk(converse(UPLOAD, using, auth, random=lambda: 0.5), replies)
     conversation.run()
-    assert [request.headers.get("Authorization") for request in conversation.requests] == [
+    assert [
         "JWT old",
         None,
         "JWT new",
-    ]
+    ] == [request.headers.get("Authorization") for request in conversation.requests]
 
 
 def test_token_that_a_login_just_gave_is_not_renewed_again() -> None:
@@ -321,7 +321,7 @@ def test_token_that_a_login_just_gave_is_not_renewed_again() -> None:
     conversation = Talk(converse(ME, using, using.make_auth(), random=lambda: 0.5), replies)
     with pytest.raises(exc.AuthenticationFailed):
         conversation.run()
-    assert len(conversation.requests) == 2
+    assert 2 == len(conversation.requests)
 
 
 def test_throttled_login_is_waited_for() -> None:
@@ -329,7 +329,7 @@ def test_throttled_login_is_waited_for() -> None:
     replies = [answer(429, {}, retry_after="6"), answer(200, {"access": "jwt"}), sample("me/ok.200")]
     conversation = Talk(converse(ME, using, using.make_auth(), random=lambda: 0.0), replies)
     conversation.run()
-    assert conversation.pauses == [6.0]
+    assert [6.0] == conversation.pauses
 
 
 @pytest.mark.parametrize("secret", [TOKEN, "marked-password", "jwt-secret"])

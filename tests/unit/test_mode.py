@@ -17,7 +17,7 @@ ROWS = ROW.findall(DOC.read_text(encoding="utf-8"))
 
 
 def test_the_table_was_found() -> None:
-    assert len(ROWS) == 14
+    assert 14 == len(ROWS)
 
 
 @pytest.mark.parametrize(("data_key", "keys", "codes_per_key", "mode", "items"), ROWS)
@@ -42,14 +42,14 @@ def test_no_advice_is_broken(data_key: str, keys: int, codes_per_key: float | No
     assert choice.mode in ("sync", "async")
     assert 1 <= choice.keys_per_call <= FEW_CODES - 1
     if data_key != "lot_number":
-        assert choice.mode == "sync"
+        assert "sync" == choice.mode
     elif codes_per_key is None:
-        assert choice.mode == "async"
+        assert "async" == choice.mode
     else:
         codes = keys * codes_per_key
         if codes > DANGER_ZONE + 1:
-            assert choice.mode == "async"
+            assert "async" == choice.mode
         if codes < FEW_CODES - 1:
-            assert choice.mode == "sync"
+            assert "sync" == choice.mode
         if choice.mode == "sync" and codes_per_key < FEW_CODES:
             assert choice.keys_per_call * codes_per_key < FEW_CODES

@@ -98,14 +98,14 @@ def test_importing_a_dag_file_imports_no_http_library(module: str) -> None:
         "print([name for name in set(sys.modules) - before if name.partition('.')[0] in heavy "
         "or 'sandbox' in name or 'transports' in name])"
     )
-    assert run_python(code).splitlines()[-1] == "[]"
+    assert "[]" == run_python(code).splitlines()[-1]
 
 
 def test_public_interface_is_the_contract() -> None:
-    assert parameters(ScantrustHook.__init__) == {"scantrust_conn_id": "scantrust_default"}
-    assert parameters(ScantrustHook.upload)["data_key"] == "extended_id"
-    assert list(parameters(ScantrustHook.submit)) == ["constraints", "scm_data"]
-    assert list(parameters(ScantrustHook.get_task)) == ["scantrust_task_id"]
+    assert {"scantrust_conn_id": "scantrust_default"} == parameters(ScantrustHook.__init__)
+    assert "extended_id" == parameters(ScantrustHook.upload)["data_key"]
+    assert ["constraints", "scm_data"] == list(parameters(ScantrustHook.submit))
+    assert ["scantrust_task_id"] == list(parameters(ScantrustHook.get_task))
     operator = parameters(ScantrustUploadOperator.__init__)
     for name, default in {
         "items": None,
@@ -123,14 +123,14 @@ def test_public_interface_is_the_contract() -> None:
     }.items():
         assert default == operator[name], name
     sensor = parameters(ScantrustTaskSensor.__init__)
-    assert (sensor["deferrable"], sensor["poke_interval"]) == (True, 10)
+    assert (True, 10) == (sensor["deferrable"], sensor["poke_interval"])
 
 
 @pytest.mark.parametrize("cls", [ScantrustUploadOperator, ScantrustTaskSensor, ScantrustTaskTrigger])
 def test_every_parameter_is_documented(cls: type) -> None:
     documented = inspect.getdoc(cls) or ""
     missing = [name for name in parameters(cls) if name != "kwargs" and f":param {name}:" not in documented]
-    assert missing == []
+    assert [] == missing
 
 
 def test_template_fields_are_attributes() -> None:

@@ -97,7 +97,7 @@ def test_dates_are_written_as_scantrust_wants_them() -> None:
         "pendulum": "2026-11-01",
         "old": "0033-04-03",
     }
-    assert warnings == []
+    assert [] == warnings
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_odd_date_is_warned_about_once_and_sent_as_it_is(odd: str) -> None:
     "plain", ["2026-11-01", "L-2026-11-01", "1.5", "10.0.0.1", "20261101", "12-34", "", "1-2-3-4"]
 )
 def test_plain_values_are_no_odd_dates(plain: str) -> None:
-    assert check({KEY: "A", "lot": plain})[1] == []
+    assert [] == check({KEY: "A", "lot": plain})[1]
 
 
 def test_special_fields_in_range_pass_as_number_and_as_text() -> None:
@@ -125,7 +125,7 @@ def test_special_fields_in_range_pass_as_number_and_as_text() -> None:
 
 def test_row_that_repeats_another_is_sent_once() -> None:
     rows, warnings = check({KEY: "A", "lot": "1"}, {"lot": "1", KEY: "A"})
-    assert len(rows) == 1
+    assert 1 == len(rows)
     assert "1 rows repeat" in warnings[0]
 
 
@@ -135,7 +135,7 @@ def test_values_that_only_python_finds_equal_are_other_data() -> None:
 
 
 def test_number_as_key_is_sent_as_text() -> None:
-    assert check({"serial_number": 42, "lot": "1"}, data_key="serial_number")[0][0]["serial_number"] == "42"
+    assert "42" == check({"serial_number": 42, "lot": "1"}, data_key="serial_number")[0][0]["serial_number"]
 
 
 def test_scm_data_is_checked_alike() -> None:

@@ -85,28 +85,28 @@ def test_extra_may_be_text_as_in_a_uri() -> None:
             "auth_scheme": "jwt",
         },
     )
-    assert (
+    assert (30.0, 2.5, False, "JWT") == (
         settings.request_timeout,
         settings.connect_timeout,
         settings.verify,
         settings.auth_scheme,
-    ) == (30.0, 2.5, False, "JWT")
+    )
     assert Budget(attempts=3, seconds=60.0) == settings.budget
-    assert settings.make_auth().header() == "JWT token"
+    assert "JWT token" == settings.make_auth().header()
 
 
 def test_defaults_are_just_above_the_gateways_minute() -> None:
     settings = read_settings(password="t")
-    assert (settings.request_timeout, settings.verify, settings.auth_scheme) == (75.0, True, "UAT")
-    assert settings.portal_url == "https://portal.scantrust.com/#/"
+    assert (75.0, True, "UAT") == (settings.request_timeout, settings.verify, settings.auth_scheme)
+    assert "https://portal.scantrust.com/#/" == settings.portal_url
 
 
 def test_unknown_extras_are_kept_for_a_warning() -> None:
-    assert read_settings(password="t", extra={"auth_schema": "UAT"}).ignored == ("auth_schema",)
+    assert ("auth_schema",) == read_settings(password="t", extra={"auth_schema": "UAT"}).ignored
 
 
 def test_verify_may_be_a_path() -> None:
-    assert read_settings(password="t", extra={"verify": "/etc/ca.pem"}).verify == "/etc/ca.pem"
+    assert "/etc/ca.pem" == read_settings(password="t", extra={"verify": "/etc/ca.pem"}).verify
 
 
 @given(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import pytest
@@ -11,10 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_scantrust.api.models import UploadResult
-from airflow_provider_scantrust.exceptions import InvalidInput, RequestRejected, UploadTimedOut
+from airflow_provider_scantrust.exceptions import (
+    InvalidInput,
+    PermissionDenied,
+    RequestRejected,
+    TooManyRejected,
+    UploadTimedOut,
+)
 from airflow_provider_scantrust.uploads.calls import Job, cut, make_constrained_jobs, make_jobs
 from airflow_provider_scantrust.uploads.report import EXAMPLES, Report
-from airflow_provider_scantrust.uploads.run import run_async, run_sync
+from airflow_provider_scantrust.uploads.run import Piece, Runner
 
 KEY = "extended_id"
 
@@ -53,7 +61,7 @@ def test_jobs_set_exactly_what_the_rows_say(data: list[dict[str, Any]], size: in
 
 def test_values_that_python_finds_equal_are_different_data() -> None:
     jobs = make_jobs([{KEY: "A", "x": 1}, {KEY: "B", "x": True}, {KEY: "C", "x": "1"}], KEY)
-    assert len(jobs) == 3
+    assert 3 == len(jobs)
 
 
 def test_identical_rows_share_a_job_whatever_the_order_of_their_fields() -> None:
@@ -81,43 +89,72 @@ def test_constraints_that_could_select_too_much_are_refused(constraints: Any, sa
 
 def test_long_list_of_ids_is_cut_and_each_is_sent_once() -> None:
     jobs = make_constrained_jobs({"lot": "L", KEY: ["A", "B", "A", "C"]}, {"x": 1}, ids_per_job=2)
-    assert [job.constraints[KEY] for job in jobs] == [["A", "B"], ["C"]]
+    assert [["A", "B"], ["C"]] == [job.constraints[KEY] for job in jobs]
     assert {"L"} == {job.constraints["lot"] for job in jobs}
 
 
 class Service:
-    """Takes calls and times out on those that touch more codes than it likes."""
+    """Times out on calls that touch more codes than it likes, and refuses calls with certain keys."""
 
-    def __init__(self, most_codes: int, codes_per_key: int = 1) -> None:
+    def __init__(
+        self,
+        most_codes: int,
+        codes_per_key: int = 1,
+        refused: AbstractSet[str] = frozenset(),
+        unknown: AbstractSet[str] = frozenset(),
+    ) -> None:
         self.most_codes = most_codes
         self.codes_per_key = codes_per_key
+        self.refused = refused
+        self.unknown = unknown
+        self.calls = 0
         self.updated: list[str] = []
         self.submitted: list[Mapping[str, Any]] = []
+        self._lock = threading.Lock()
 
     def upload(self, items: Sequence[Mapping[str, Any]], data_key: str) -> UploadResult:
-        codes = len(items) * self.codes_per_key
-        if codes > self.most_codes:
-            raise UploadTimedOut("504")
-        self.updated += [item[data_key] for item in items]
-        return UploadResult(codes, codes, {item[data_key]: ["lot"] for item in items})
+        with self._lock:
+            self.calls += 1
+            codes = len(items) * self.codes_per_key
+            if codes > self.most_codes:
+                raise UploadTimedOut("504")
+            keys = [item[data_key] for item in items]
+            self._check(keys)
+            known = [key for key in keys if key not in self.unknown]
+            self.updated += known
+            return UploadResult(len(known) * self.codes_per_key, codes, {key: ["lot"] for key in known})
 
     def submit(self, constraints: Mapping[str, Any], scm_data: Mapping[str, Any]) -> str:
-        self.submitted.append(constraints)
-        return f"t-{len(self.submitted)}"
+        with self._lock:
+            self.calls += 1
+            self._check(constraints.get(KEY, []))
+            self.submitted.append(constraints)
+            return f"t-{len(self.submitted)}"
+
+    def _check(self, keys: Iterable[str]) -> None:
+        if any(key in self.refused for key in keys):
+            raise RequestRejected("400", status=400, fields={"lot": ["bad"]})
 
 
-def upload(service: Service, count: int, *, split: bool = True) -> tuple[Report, list[str]]:
+def run(
+    service: Service, pieces: Iterable[Piece], count: int, **options: Any
+) -> tuple[Report, list[str], dict[str, str]]:
     report = Report("sync", count, 0.0)
     warnings: list[str] = []
-    run_sync(
-        cut(rows(count), 999),
-        KEY,
-        report,
-        upload=service.upload,
-        submit=service.submit,
-        warn=warnings.append,
-        split=split,
-    )
+    rejected: dict[str, str] = {}
+    options = {"upload": service.upload, "submit": service.submit, "warn": warnings.append, **options}
+    if options.pop("quarantine", False):
+        options["reject"] = lambda key, kind, reason: rejected.update({key: kind})
+    Runner(KEY, report, **options).run(pieces)
+    return report, warnings, rejected
+
+
+def pieces(items: Sequence[dict[str, Any]]) -> list[Piece]:
+    return [Piece(number, rows=piece) for number, piece in enumerate(cut(items, 999))]
+
+
+def upload(service: Service, count: int, **options: Any) -> tuple[Report, list[str]]:
+    report, warnings, _ = run(service, pieces(rows(count)), count, **options)
     return report, warnings
 
 
@@ -134,8 +171,8 @@ def test_single_item_that_times_out_goes_async() -> None:
     service = Service(most_codes=999, codes_per_key=1000)
     report, warnings = upload(service, 2)
     assert service.submitted == [{KEY: ["K0"]}, {KEY: ["K1"]}]
-    assert report.requests == 5
-    assert list(report.jobs) == ["t-1", "t-2"]
+    assert 5 == report.requests
+    assert ["t-1", "t-2"] == list(report.jobs)
     assert "goes async" in warnings[-1]
 
 
@@ -144,21 +181,16 @@ def test_timeout_without_splitting_is_the_callers() -> None:
     service.most_codes = 500
     with pytest.raises(UploadTimedOut):
         upload(service, 1500, split=False)
-    assert service.updated == []
+    assert [] == service.updated
 
 
 def test_refusal_stops_the_upload_and_the_report_says_how_far_it_came() -> None:
-    report = Report("sync", 3, 0.0)
-    answers = iter([UploadResult(1, 1, {"K0": ["lot"]})])
-
-    def refuse(items: Sequence[Mapping[str, Any]], data_key: str) -> UploadResult:
-        for result in answers:
-            return result
-        raise RequestRejected("400")
-
+    service = Service(999, refused={"K1500"})
+    report = Report("sync", 3000, 0.0)
+    runner = Runner(KEY, report, upload=service.upload, submit=service.submit, warn=print)
     with pytest.raises(RequestRejected):
-        run_sync(cut(rows(3), 1), KEY, report, upload=refuse, submit=lambda *_: "", warn=print, split=True)
-    assert (report.requests, report.codes_affected) == (2, 1)
+        runner.run(pieces(rows(3000)))
+    assert (3, 1500) == (report.requests, report.codes_affected)
 
 
 def test_submitted_jobs_survive_a_failing_submit() -> None:
@@ -166,12 +198,65 @@ def test_submitted_jobs_survive_a_failing_submit() -> None:
 
     def submit(constraints: Mapping[str, Any], scm_data: Mapping[str, Any]) -> str:
         if report.jobs:
-            raise RequestRejected("400")
+            raise PermissionDenied("403")
         return "t-1"
 
-    with pytest.raises(RequestRejected):
-        run_async(make_jobs(rows(2, distinct=2), KEY), report, submit=submit)
-    assert list(report.jobs) == ["t-1"]
+    jobs = [Piece(number, job=job) for number, job in enumerate(make_jobs(rows(2, distinct=2), KEY))]
+    with pytest.raises(PermissionDenied):
+        Runner(KEY, report, upload=Service(1).upload, submit=submit, warn=print).run(jobs)
+    assert ["t-1"] == list(report.jobs)
+
+
+@given(
+    st.sets(st.integers(0, 2500), max_size=12), st.sets(st.integers(0, 2500), max_size=5), st.integers(1, 8)
+)
+def test_exactly_the_refused_and_unknown_rows_are_rejected(
+    refused: set[int], unknown: set[int], max_in_flight: int
+) -> None:
+    unknown -= refused
+    service = Service(999, refused={f"K{each}" for each in refused}, unknown={f"K{each}" for each in unknown})
+    report, _, rejected = run(service, pieces(rows(2501)), 2501, quarantine=True, max_in_flight=max_in_flight)
+    expected = {f"K{each}": "refused" for each in refused} | {f"K{each}": "unmatched" for each in unknown}
+    assert expected == rejected
+    assert 2501 - len(expected) == report.codes_affected == len(service.updated)
+    assert len(refused) == report.rejected.get("refused", 0)
+    assert len(unknown) == report.unmatched
+
+
+def test_too_many_refused_rows_end_the_upload_early() -> None:
+    service = Service(999, refused={f"K{number}" for number in range(0, 5000, 2)})
+    with pytest.raises(TooManyRejected, match="max_rejected"):
+        run(service, pieces(rows(5000)), 5000, quarantine=True, max_rejected=10)
+    assert service.calls < 100
+
+
+def test_refused_job_whose_data_is_refused_costs_two_more_calls() -> None:
+    service = Service(999, refused={f"K{number}" for number in range(20_000)})
+    jobs = [Piece(number, job=job) for number, job in enumerate(make_jobs(rows(20_000), KEY))]
+    report, _, rejected = run(service, jobs, 20_000, quarantine=True)
+    assert 20_000 == len(rejected) == report.rejected["refused"]
+    assert 3 == service.calls == report.requests
+
+
+def test_refused_job_with_some_bad_keys_updates_all_others() -> None:
+    service = Service(999, refused={"K5", "K1700"})
+    jobs = [Piece(number, job=job) for number, job in enumerate(make_jobs(rows(2000), KEY))]
+    report, _, rejected = run(service, jobs, 2000, quarantine=True)
+    assert {"K5": "refused", "K1700": "refused"} == rejected
+    assert 1998 == report.codes_affected == len(set(service.updated))
+
+
+def test_call_counts_when_all_its_pieces_have_ended() -> None:
+    done: list[tuple[int, bool]] = []
+    service = Service(200, unknown={"K1200"})
+    run(service, pieces(rows(1500)), 1500, call_done=lambda *each: done.append(each))
+    assert [(0, True), (1, False)] == sorted(done)
+
+
+def test_no_more_requests_are_under_way_than_allowed() -> None:
+    seen: list[int] = []
+    run(Service(999), pieces(rows(20_000)), 20_000, max_in_flight=5, before_call=seen.append)
+    assert 4 == max(seen)
 
 
 def test_unmatched_keys_and_discarded_fields_are_counted() -> None:
@@ -180,10 +265,10 @@ def test_unmatched_keys_and_discarded_fields_are_counted() -> None:
     result = UploadResult(3, 4, {"A": ["lot"], "B": ["lot", "colour"], "C": ["lot"]})
     report.add_answer(items, KEY, result)
     summary = report.summary(now=102.5)
-    assert summary["unmatched"] == {"count": 1, "examples": ["D"]}
-    assert summary["discarded_fields"] == ["colour"]
-    assert report.discarded == {"colour": 2}
-    assert summary["seconds"] == 2.5
+    assert {"count": 1, "examples": ["D"]} == summary["unmatched"]
+    assert ["colour"] == summary["discarded_fields"]
+    assert {"colour": 2} == report.discarded
+    assert 2.5 == summary["seconds"]
 
 
 def test_jobs_tell_how_many_ids_matched_nothing() -> None:
@@ -192,8 +277,8 @@ def test_jobs_tell_how_many_ids_matched_nothing() -> None:
         report.add_job(Job({}, {}, keys, f"first of {task_id}"), task_id)
     report.end_jobs({"all": 3, "some": 1, "none": 0, "unsaid": None, "many": 5000})
     summary = report.summary(now=1.0)
-    assert summary["unmatched"] == {"count": 3, "examples": ["first of none"]}
-    assert summary["codes_affected"] == 5004
+    assert {"count": 3, "examples": ["first of none"]} == summary["unmatched"]
+    assert 5004 == summary["codes_affected"]
 
 
 def test_codes_of_jobs_that_are_not_waited_for_are_unknown() -> None:
@@ -206,7 +291,7 @@ def test_examples_are_few() -> None:
     report = Report("sync", 5000, 0.0)
     report.add_answer(rows(5000), KEY, UploadResult(0, 0, {}))
     summary = report.summary(now=0.0)
-    assert summary["unmatched"]["count"] == 5000
+    assert 5000 == summary["unmatched"]["count"]
     assert len(summary["unmatched"]["examples"]) == EXAMPLES
 
 
@@ -217,4 +302,4 @@ def test_report_survives_a_deferral() -> None:
     loaded = Report.load({**json.loads(json.dumps(report.save())), "written_by_a_later_version": 1})
     assert report == loaded
     loaded.end_jobs({"t-1": 2})
-    assert loaded.codes_affected == 2
+    assert 2 == loaded.codes_affected

@@ -65,14 +65,14 @@ DOWN = answer(503, {}, elapsed=0.0)
 
 def test_it_asks_until_the_job_has_ended() -> None:
     clock = wait(["t-1"], [state("pending"), state("in-progress"), DONE])
-    assert clock.run() == {"t-1": 7}
-    assert clock.pauses == [10.0, 10.0]
+    assert {"t-1": 7} == clock.run()
+    assert [10.0, 10.0] == clock.pauses
 
 
 def test_jobs_that_have_ended_are_not_asked_again() -> None:
     clock = wait(["a", "b", "a"], [DONE, state("running"), DONE])
-    assert clock.run() == {"a": 7, "b": 7}
-    assert [request.url.rstrip("/").rpartition("/")[2] for request in clock.requests] == ["a", "b", "b"]
+    assert {"a": 7, "b": 7} == clock.run()
+    assert ["a", "b", "b"] == [request.url.rstrip("/").rpartition("/")[2] for request in clock.requests]
 
 
 def test_all_jobs_are_waited_for_before_a_failure_is_told() -> None:
@@ -91,23 +91,23 @@ def test_all_jobs_are_waited_for_before_a_failure_is_told() -> None:
 def test_unknown_state_is_told_once_and_waited_through() -> None:
     clock = wait(["a"], [state("archived"), state("archived"), state("archived"), DONE])
     clock.run()
-    assert len([notice for notice in clock.notices if "'archived'" in notice]) == 1
+    assert 1 == len([notice for notice in clock.notices if "'archived'" in notice])
 
 
 def test_deadline_ends_the_wait_after_a_last_question() -> None:
     clock = wait(["a"], [state("pending")], deadline=25.0)
     with pytest.raises(exc.WaitTimedOut, match=r"a \(pending\).*no call that cancels"):
         clock.run()
-    assert clock.now == 25.0
-    assert clock.pauses == [10.0, 10.0, 5.0]
-    assert len(clock.requests) == 4
+    assert 25.0 == clock.now
+    assert [10.0, 10.0, 5.0] == clock.pauses
+    assert 4 == len(clock.requests)
 
 
 def test_failed_question_is_not_a_failed_job() -> None:
     garbage = answer(200, b"<html>")
     cut = Fault(FaultKind.CUT, "reset")
     clock = wait(["a"], [DOWN] * 9 + [garbage, cut, answer(429, {}, retry_after="30"), DONE])
-    assert clock.run() == {"a": 7}
+    assert {"a": 7} == clock.run()
 
 
 def test_outage_longer_than_the_error_budget_ends_the_wait() -> None:
@@ -122,7 +122,7 @@ def test_each_good_answer_renews_the_error_budget() -> None:
     clock = wait(
         ["a"], [*outage, state("pending"), *outage, state("pending"), *outage, DONE], error_budget=20.0
     )
-    assert clock.run() == {"a": 7}
+    assert {"a": 7} == clock.run()
 
 
 def test_outage_until_the_deadline_is_a_timeout() -> None:
@@ -137,27 +137,27 @@ def test_permanent_error_ends_the_wait_at_once(status: int, error: type[Exceptio
     clock = wait(["a"], [answer(status, {"detail": "no"})])
     with pytest.raises(error):
         clock.run()
-    assert len(clock.requests) == 1
+    assert 1 == len(clock.requests)
 
 
 def test_interval_doubles_up_to_the_longest() -> None:
     clock = wait(["a"], [state("pending")] * 5 + [DONE], longest=35.0)
     clock.run()
-    assert clock.pauses == [10.0, 20.0, 35.0, 35.0, 35.0]
+    assert [10.0, 20.0, 35.0, 35.0, 35.0] == clock.pauses
 
 
 def test_first_question_can_wait_for_its_turn() -> None:
     clock = wait(["a"], [DONE], ask_first=False)
     clock.run()
-    assert clock.pauses == [10.0]
+    assert [10.0] == clock.pauses
     with pytest.raises(exc.WaitTimedOut):
         wait(["a"], [state("pending")], ask_first=False, deadline=0.0).run()
 
 
 def test_no_ids_are_no_wait() -> None:
-    assert wait([], [DONE]).run() == {}
+    assert {} == wait([], [DONE]).run()
 
 
 def test_open_jobs_are_named_with_a_bound() -> None:
     assert "and 40 more" in jobs_go_on(f"t-{number}" for number in range(50))
-    assert jobs_go_on([]) == "No asynchronous upload is open."
+    assert "No asynchronous upload is open." == jobs_go_on([])

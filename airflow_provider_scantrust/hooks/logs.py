@@ -1,0 +1,90 @@
+"""What a long upload writes to the task's log: enough to follow it, and no line for each call."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from airflow_provider_scantrust.api.pacing import Pacer
+from airflow_provider_scantrust.transports.common import Log
+
+PROGRESS_SECONDS = 10.0
+_SAME_SECONDS = 60.0
+# The retries of one call are all told.
+_FREE = 5
+
+
+class RareLog:
+    """
+    Pass a warning on; one that comes again and again only once a minute, with how many like it there were.
+
+    :param clock: Monotonic seconds.
+    """
+
+    def __init__(self, log: Log, clock: Callable[[], float] = time.monotonic) -> None:
+        self._log = log
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._told: dict[str, tuple[float, int]] = {}
+
+    def info(self, event: str, *args: Any) -> None:
+        """Pass on what is no trouble."""
+        self._log.info(event, *args)
+
+    def warning(self, event: str, *args: Any) -> None:
+        """Pass on, or count."""
+        text = event % args if args else event
+        # What differs between calls of one kind are numbers and ids.
+        kind = "".join(letter for letter in text[:60] if not letter.isdigit())
+        with self._lock:
+            since, seen = self._told.get(kind, (float("-inf"), 0))
+            if self._clock() - since >= _SAME_SECONDS:
+                more, since, seen = max(0, seen - _FREE), self._clock(), 0
+            else:
+                more = 0
+            self._told[kind] = (since, seen + 1)
+            if seen >= _FREE:
+                return
+        self._log.warning("%s%s", text, f" ({more} more like it before.)" if more else "")
+
+
+class ProgressLog:
+    """
+    A line every ten seconds while an upload runs.
+
+    :param rows: Rows to send.
+    :param calls: Calls to make.
+    :param clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self, log: Log, pacer: Pacer, rows: int, calls: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._log = log
+        self._pacer = pacer
+        self._rows, self._calls = rows, calls
+        self._clock = clock
+        self._started = self._told = clock()
+        self.rows_done = self.calls_done = 0
+
+    def tick(self, codes: int) -> None:
+        """Write the line when it is due."""
+        now = self._clock()
+        if now - self._told < PROGRESS_SECONDS:
+            return
+        self._told = now
+        rate = self.rows_done / (now - self._started)
+        left = f"{(self._rows - self.rows_done) / rate:.0f} s left" if rate else "time left unknown"
+        self._log.info(
+            "%s of %s rows, %s of %s calls, %s codes, %s throttled, %.0f rows/s, %s.",
+            self.rows_done,
+            self._rows,
+            self.calls_done,
+            self._calls,
+            codes,
+            self._pacer.throttled,
+            rate,
+            left,
+        )
