@@ -44,6 +44,12 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_provider_scantrust.triggers.scantrust"],
             }
         ],
+        "task-decorators": [
+            {
+                "name": "scantrust_upload",
+                "class-name": "airflow_provider_scantrust.decorators.scantrust.scantrust_upload_task",
+            }
+        ],
         "connection-types": [
             {
                 "connection-type": CONNECTION_TYPE,

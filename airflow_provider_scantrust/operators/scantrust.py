@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
     from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
+    from airflow_provider_scantrust.uploads.calls import Job
+    from airflow_provider_scantrust.uploads.plan import Plan
     from airflow_provider_scantrust.uploads.report import Report
 
 Reaction = Literal["warn", "fail", "ignore"]
@@ -36,14 +38,32 @@ class ScantrustUploadOperator(BaseOperator):
     """
     Set SCM data on Scantrust codes and say what became of every row.
 
-    Give exactly one of ``items`` or ``constraints`` with ``scm_data``. Rows are checked before the first call; a call
-    that times out is halved or handed to an asynchronous job (``mode="auto"``). Returns a small report: mode, rows,
-    requests, codes_affected, unmatched, discarded_fields, task_ids, seconds. The task_ids are also pushed as the
-    XCom ``task_ids``, for :class:`~airflow_provider_scantrust.sensors.scantrust.ScantrustTaskSensor`.
+    Give exactly one of ``items``, ``source``, or ``constraints`` with ``scm_data``. Rows are checked before the first
+    call; a call that times out is halved or handed to an asynchronous job (``mode="auto"``). Returns a small report:
+    mode, rows, requests, codes_affected, unmatched, discarded_fields, task_ids, seconds, and for a source what was
+    rejected. The task_ids are also pushed as the XCom ``task_ids``, for
+    :class:`~airflow_provider_scantrust.sensors.scantrust.ScantrustTaskSensor`.
+
+    Bad rows in ``items`` fail the task before anything is sent. In a ``source`` they are set apart, as are rows that
+    Scantrust refuses, and all others arrive; ``rejects_path`` gets what did not.
 
     Errors that a retry cannot mend (refused data, no permission, wrong configuration) fail the task at once.
 
     :param items: Rows, each a dict with the data key and the fields to set. (templated)
+    :param source: A file of rows: a local path or a URL of Airflow's object storage, CSV, TSV, JSON lines or Parquet,
+        also compressed; or rows, as an iterable that is read once. It is never held in memory. (templated)
+    :param columns: Column of the source -> SCM field, or None to leave it out. (templated)
+    :param constants: SCM field -> value, added to each row of the source. (templated)
+    :param source_format: ``csv``, ``tsv``, ``jsonl`` or ``parquet``, where the name does not tell.
+    :param encoding: Of the source, where neither UTF-8 nor told by its first bytes.
+    :param delimiter: Of a CSV source, where the header does not tell.
+    :param on_duplicate: Rows of a source with the same key: ``last`` merges them, the last value of each field winning;
+        ``fail`` names them.
+    :param max_in_flight: Requests at once.
+    :param max_rejected: Rows of a source that may be rejected before the upload ends early; below 1, a share of all.
+    :param rejects_path: Where to write the rows of a source that did not arrive, in its own format, with line and
+        reason. (templated)
+    :param dry_run: Read and plan the source, and return the plan instead of carrying it out.
     :param constraints: Field -> value that a code must have, all of them; a list for ``extended_id``. (templated)
     :param scm_data: Field -> value to set on the codes that meet the constraints. (templated)
     :param data_key: The field that selects codes: ``extended_id``, ``serial_number``, any SCM field. (templated)
@@ -60,14 +80,41 @@ class ScantrustUploadOperator(BaseOperator):
     :param scantrust_conn_id: The Airflow connection. (templated)
     """
 
-    template_fields: Sequence[str] = ("items", "constraints", "scm_data", "data_key", "scantrust_conn_id")
-    template_fields_renderers = {"items": "json", "constraints": "json", "scm_data": "json"}  # noqa: RUF012
+    template_fields: Sequence[str] = (
+        "items",
+        "source",
+        "columns",
+        "constants",
+        "rejects_path",
+        "constraints",
+        "scm_data",
+        "data_key",
+        "scantrust_conn_id",
+    )
+    template_fields_renderers = {  # noqa: RUF012 - Airflow's own form
+        "items": "json",
+        "columns": "json",
+        "constants": "json",
+        "constraints": "json",
+        "scm_data": "json",
+    }
     ui_color = "#d5ecf7"
 
     def __init__(
         self,
         *,
         items: Iterable[Mapping[str, Any]] | XComArg | str | None = None,
+        source: str | Iterable[Mapping[str, Any]] | XComArg | None = None,
+        columns: Mapping[str, str | None] | None = None,
+        constants: Mapping[str, Any] | None = None,
+        source_format: Literal["csv", "tsv", "jsonl", "parquet"] | None = None,
+        encoding: str | None = None,
+        delimiter: str | None = None,
+        on_duplicate: Literal["last", "fail"] = "last",
+        max_in_flight: int = 16,
+        max_rejected: float | None = None,
+        rejects_path: str | None = None,
+        dry_run: bool = False,
         constraints: Mapping[str, Any] | XComArg | str | None = None,
         scm_data: Mapping[str, Any] | XComArg | str | None = None,
         data_key: str = "extended_id",
@@ -85,8 +132,8 @@ class ScantrustUploadOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if (items is None) == (constraints is None):
-            raise ValueError("Give exactly one of `items` or `constraints` (with `scm_data`).")
+        if [items, source, constraints].count(None) != 2:
+            raise ValueError("Give exactly one of `items`, `source`, or `constraints` (with `scm_data`).")
         if (constraints is None) != (scm_data is None):
             raise ValueError("`constraints` and `scm_data` go together.")
         if constraints is not None and mode == "sync":
@@ -97,10 +144,22 @@ class ScantrustUploadOperator(BaseOperator):
             ("mode", mode, ("auto", "sync", "async")),
             ("on_unmatched", on_unmatched, ("warn", "fail", "ignore")),
             ("on_discarded", on_discarded, ("warn", "fail", "ignore")),
+            ("on_duplicate", on_duplicate, ("last", "fail")),
         ):
             if value not in allowed:
                 raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, not {value!r}.")
         self.items = items
+        self.source = source
+        self.columns = columns
+        self.constants = constants
+        self.source_format = source_format
+        self.encoding = encoding
+        self.delimiter = delimiter
+        self.on_duplicate = on_duplicate
+        self.max_in_flight = max_in_flight
+        self.max_rejected = max_rejected
+        self.rejects_path = rejects_path
+        self.dry_run_only = dry_run
         self.constraints = constraints
         self.scm_data = scm_data
         self.data_key = data_key
@@ -115,19 +174,25 @@ class ScantrustUploadOperator(BaseOperator):
         self.on_unmatched = on_unmatched
         self.on_discarded = on_discarded
         self.scantrust_conn_id = scantrust_conn_id
-        if ids_per_job < 1:
-            raise ValueError(f"`ids_per_job` must be at least 1, not {ids_per_job!r}.")
+        for name, number in (("ids_per_job", ids_per_job), ("max_in_flight", max_in_flight)):
+            if number < 1:
+                raise ValueError(f"`{name}` must be at least 1, not {number!r}.")
         if codes_per_key is not None and not codes_per_key > 0:
             raise ValueError(f"`codes_per_key` must be above 0, not {codes_per_key!r}.")
         self._task_ids: list[str] = []
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Check, upload, and wait as told."""
+        from airflow_provider_scantrust.uploads.report import Report
+
         started = time.time()
+        report = Report(mode="async", rows=1, started_at=started)
         try:
-            report = self._upload(context, started)
+            plan = self._upload(context, report)
         except ScantrustError as error:
             self._fail(error)
+        if plan is not None and self.dry_run_only:
+            return plan.summary()
         if not report.jobs or not self.wait_for_completion:
             return self._finish(context, report, ended=not report.jobs)
         return self._wait(context, report, started)
@@ -149,7 +214,7 @@ class ScantrustUploadOperator(BaseOperator):
         except ScantrustError as error:
             if isinstance(error, WaitTimedOut) and deadline_is == "execution_timeout":
                 raise AirflowTaskTimeout(f"execution_timeout has passed. {error}") from error
-            self._fail(error)
+            self._end_wait(context, error)
         return self._finish(context, loaded)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
@@ -175,14 +240,12 @@ class ScantrustUploadOperator(BaseOperator):
 
         return ScantrustHook(self.scantrust_conn_id)
 
-    def _upload(self, context: Context, started: float) -> Report:
-        from airflow_provider_scantrust.uploads.report import Report
-        from airflow_provider_scantrust.uploads.run import run_async
-
-        report = Report(mode="async", rows=1, started_at=started)
+    def _upload(self, context: Context, report: Report) -> Plan | None:
         try:
+            if self.source is not None:
+                return self._upload_source(context, report)
             if self.constraints is not None:
-                run_async(self._constrained_jobs(), report, submit=self._submit)
+                self._run(report, "extended_id", jobs=self._constrained_jobs())
             else:
                 self._upload_items(report)
         except ScantrustError:
@@ -193,13 +256,34 @@ class ScantrustUploadOperator(BaseOperator):
             raise
         finally:
             context["ti"].xcom_push(key="task_ids", value=list(report.jobs))
-        return report
+        return None
+
+    def _upload_source(self, context: Context, report: Report) -> Plan:
+        from airflow_provider_scantrust.operators.source import SourceOptions, SourceUpload
+
+        options = SourceOptions(
+            data_key=self.data_key,
+            mode=self.mode,
+            codes_per_key=self.codes_per_key,
+            ids_per_job=self.ids_per_job,
+            columns=self.columns,
+            constants=self.constants,
+            source_format=self.source_format,
+            encoding=self.encoding,
+            delimiter=self.delimiter,
+            on_duplicate=self.on_duplicate,
+            max_in_flight=self.max_in_flight,
+            max_rejected=self.max_rejected,
+            rejects_path=self.rejects_path,
+            dry_run=self.dry_run_only,
+        )
+        upload = SourceUpload(options, self.hook, report, self.log)
+        return upload.run(self.source, context, submitted=self._note_job)
 
     def _upload_items(self, report: Report) -> None:
         from airflow_provider_scantrust.uploads.calls import cut, make_jobs
         from airflow_provider_scantrust.uploads.mode import Choice, choose_mode
         from airflow_provider_scantrust.uploads.rows import check_rows
-        from airflow_provider_scantrust.uploads.run import run_async, run_sync
 
         rows, report.rows = check_rows(
             _from_template(self.items, "items"), self.data_key, warn=self.log.warning
@@ -217,17 +301,30 @@ class ScantrustUploadOperator(BaseOperator):
             choice.reason,
         )
         if choice.mode == "async":
-            run_async(make_jobs(rows, self.data_key, self.ids_per_job), report, submit=self._submit)
+            self._run(report, self.data_key, jobs=make_jobs(rows, self.data_key, self.ids_per_job))
         else:
-            run_sync(
-                cut(rows, choice.keys_per_call),
-                self.data_key,
-                report,
-                upload=self.hook.upload,
-                submit=self._submit,
-                warn=self.log.warning,
-                split=self.mode == "auto",
-            )
+            self._run(report, self.data_key, calls=cut(rows, choice.keys_per_call))
+
+    def _run(
+        self, report: Report, data_key: str, *, calls: Iterable[Sequence[Any]] = (), jobs: Iterable[Job] = ()
+    ) -> None:
+        from airflow_provider_scantrust.uploads.run import Piece, Runner
+
+        runner = Runner(
+            data_key,
+            report,
+            upload=self.hook.upload,
+            submit=self._submit,
+            warn=self.log.warning,
+            max_in_flight=self.max_in_flight,
+            split=self.mode == "auto",
+        )
+        runner.run(
+            [
+                *(Piece(number, rows=rows) for number, rows in enumerate(calls)),
+                *(Piece(number, job=job) for number, job in enumerate(jobs)),
+            ]
+        )
 
     def _constrained_jobs(self) -> Any:
         from airflow_provider_scantrust.uploads.calls import make_constrained_jobs
@@ -239,9 +336,12 @@ class ScantrustUploadOperator(BaseOperator):
 
     def _submit(self, constraints: Mapping[str, Any], scm_data: Mapping[str, Any]) -> str:
         task_id = self.hook.submit(constraints, scm_data)
-        self._task_ids.append(task_id)
-        self.log.info("Submitted the asynchronous upload %s.", task_id)
+        self._note_job(task_id)
         return task_id
+
+    def _note_job(self, task_id: str) -> None:
+        self._task_ids.append(task_id)
+        self.log.info("The asynchronous upload %s is submitted.", task_id)
 
     def _wait(self, context: Context, report: Report, started: float) -> dict[str, Any]:
         now = time.time()
@@ -254,7 +354,7 @@ class ScantrustUploadOperator(BaseOperator):
             else:
                 self._defer(report, now + self.timeout, started)
         except ScantrustError as error:
-            self._fail(error)
+            self._end_wait(context, error)
         return self._finish(context, report)
 
     def _defer(self, report: Report, deadline: float, started: float) -> None:
@@ -302,7 +402,16 @@ class ScantrustUploadOperator(BaseOperator):
         except ScantrustError as error:
             context["ti"].xcom_push(key="report", value=summary)
             self._fail(error)
+        finally:
+            self._forget_progress(context)
         return summary
+
+    def _forget_progress(self, context: Context) -> None:
+        """Let a task that is cleared, or retried after a failed job, upload anew."""
+        if self.source is not None:
+            from airflow_provider_scantrust.operators.resume import forget_progress
+
+            forget_progress(context)
 
     def _react(self, reaction: Reaction, error: ScantrustError) -> None:
         if reaction == "fail":
@@ -310,12 +419,16 @@ class ScantrustUploadOperator(BaseOperator):
         if reaction == "warn":
             self.log.warning("%s", error)
 
+    def _end_wait(self, context: Context, error: ScantrustError) -> NoReturn:
+        """A job that failed may be mended by a retry, which submits it anew."""
+        if isinstance(error, TaskFailed):
+            self._forget_progress(context)
+            raise error
+        self._fail(error)
+
     def _fail(self, error: ScantrustError) -> NoReturn:
-        """Raise what Airflow should see; a job that failed may be mended by a retry, which submits it anew."""
         from airflow_provider_scantrust.hooks.outcome import as_airflow_error
 
-        if isinstance(error, TaskFailed):
-            raise error
         raise as_airflow_error(error) from error
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from airflow_provider_scantrust.exceptions import InvalidInput
 
@@ -26,6 +27,9 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _DATE_LIKE = re.compile(
     r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2}))(?:[T ]\d{1,2}:\d{2}\S*)?"
 )
+# Between the values of a column, to look at all of them at once: where none matches, none of them is a date.
+BETWEEN = "\x1f"
+_DATE_HINT = re.compile(r"\x1f[^\S\x1f]*\d{1,4}[-/.]\d")
 
 Row = dict[str, Any]
 
@@ -41,16 +45,14 @@ def check_rows(items: Iterable[Any], data_key: str, *, warn: Callable[[str], Non
     :param warn: Called with each thing that a human should know and that is no error.
     :raises InvalidInput: Some rows cannot be sent; the message names the first of them with field and reason.
     """
-    if not isinstance(data_key, str) or not data_key.strip():
-        raise InvalidInput("data_key must be the name of the field that selects codes, such as extended_id.")
+    check = RowCheck(data_key)
     if isinstance(items, Mapping | str | bytes) or not isinstance(items, Iterable):
         raise InvalidInput(f"items must be a list of rows, each a dict, not {type(items).__name__}.")
     problems: list[str] = []
-    dates = _OddDates()
     first_with: dict[str, tuple[int, Row]] = {}
     count = repeated = 0
     for count, item in enumerate(items, start=1):
-        row, found = _check_row(item, data_key, dates, count)
+        row, found = check.one(item, count)
         problems += [f"row {count}, {problem}" for problem in found]
         if row is None:
             continue
@@ -72,7 +74,7 @@ def check_rows(items: Iterable[Any], data_key: str, *, warn: Callable[[str], Non
         )
     if repeated:
         warn(f"{repeated} rows repeat another row to the letter and are sent once.")
-    dates.report(warn)
+    check.dates.report(warn)
     return [row for _, row in first_with.values()], count
 
 
@@ -85,7 +87,7 @@ def check_values(fields: Any, what: str, *, warn: Callable[[str], None]) -> Row:
     """
     if not isinstance(fields, Mapping) or not fields:
         raise InvalidInput(f"{what} must be a dict with at least one field.")
-    dates = _OddDates()
+    dates = OddDates()
     row, problems = _check_fields(fields, dates, None)
     if problems:
         raise InvalidInput(f"Nothing was sent, because {what} must be mended first: {'; '.join(problems)}.")
@@ -122,7 +124,78 @@ def read_text(text: str) -> str:
     return text
 
 
-class _OddDates:
+class Table(NamedTuple):
+    """
+    Checked rows that all have the same fields.
+
+    :param names: Their fields but for the key, sorted.
+    :param columns: The values of each field, row by row.
+    """
+
+    keys: Sequence[str]
+    names: tuple[str, ...]
+    columns: Sequence[Sequence[Any]]
+
+
+class RowCheck:
+    """
+    The check of one upload's rows: one by one, or many at once, which is faster and comes to the same.
+
+    :param data_key: The field that selects codes.
+    :raises InvalidInput: ``data_key`` is no name.
+    """
+
+    def __init__(self, data_key: str) -> None:
+        if not isinstance(data_key, str) or not data_key.strip():
+            raise InvalidInput(
+                "data_key must be the name of the field that selects codes, such as extended_id."
+            )
+        self.data_key = data_key
+        self.dates = OddDates()
+
+    def one(self, item: Any, number: int) -> tuple[Row | None, list[str]]:
+        """
+        Return a row as it is sent, or None and what must be mended.
+
+        :param number: Where the row is, for the report on dates.
+        """
+        if not isinstance(item, Mapping):
+            return None, [f"which is no dict but {type(item).__name__}"]
+        if self.data_key not in item:
+            return None, [f"field {self.data_key!r}: the key is missing"]
+        try:
+            key = read_key(item[self.data_key])
+        except ValueError as error:
+            return None, [f"field {self.data_key!r}: {error}"]
+        fields = {name: value for name, value in item.items() if name != self.data_key}
+        if not fields:
+            return None, [f"field {self.data_key!r}: the row has a key and nothing to set"]
+        row, problems = _check_fields(fields, self.dates, number)
+        return (None, problems) if problems else ({self.data_key: key, **row}, [])
+
+    def many(self, items: Sequence[Any], numbers: Sequence[int]) -> Table | None:
+        """Return rows as they are sent, or None if not all are good or alike, and :meth:`one` must look at them."""
+        names = set(items[0]) - {self.data_key} if type(items[0]) is dict else set()
+        if not names or set(map(type, items)) != {dict} or set(map(len, items)) != {len(names) + 1}:
+            return None
+        try:
+            fields = tuple(sorted(map(_read_name, names)))
+            keys, *columns = zip(*map(itemgetter(self.data_key, *fields), items), strict=True)
+            if not all(map(str.strip, keys)):
+                return None
+            read_text("".join(keys))
+            checked = [_read_column(name, column) for name, column in zip(fields, columns, strict=True)]
+        except (KeyError, TypeError, ValueError):
+            return None
+        for name, (values, odd_dates) in zip(fields, checked, strict=True):
+            if odd_dates:
+                for number, value in zip(numbers, values, strict=True):
+                    if value in odd_dates:
+                        self.dates.add(name, value, number)
+        return Table(keys, fields, [values for values, _ in checked])
+
+
+class OddDates:
     """Dates that Scantrust stores as given, and that then break its portal's display and editor."""
 
     def __init__(self) -> None:
@@ -146,37 +219,43 @@ def _as_json(row: Row) -> str:
     return json.dumps(row, sort_keys=True)
 
 
-def _check_row(item: Any, data_key: str, dates: _OddDates, number: int) -> tuple[Row | None, list[str]]:
-    if not isinstance(item, Mapping):
-        return None, [f"which is no dict but {type(item).__name__}"]
-    if data_key not in item:
-        return None, [f"field {data_key!r}: the key is missing"]
-    try:
-        key = read_key(item[data_key])
-    except ValueError as error:
-        return None, [f"field {data_key!r}: {error}"]
-    fields = {name: value for name, value in item.items() if name != data_key}
-    if not fields:
-        return None, [f"field {data_key!r}: the row has a key and nothing to set"]
-    row, problems = _check_fields(fields, dates, number)
-    return (None, problems) if problems else ({data_key: key, **row}, [])
-
-
-def _check_fields(fields: Mapping[Any, Any], dates: _OddDates, number: int | None) -> tuple[Row, list[str]]:
+def _check_fields(fields: Mapping[Any, Any], dates: OddDates, number: int | None) -> tuple[Row, list[str]]:
     row: Row = {}
     problems: list[str] = []
     for name, value in fields.items():
-        if not isinstance(name, str) or not name.strip():
-            problems.append(f"field {name!r}: a field's name must be text")
-            continue
         try:
-            row[read_text(name)] = _read_value(name, value)
+            row[_read_name(name)] = _read_value(name, value)
         except ValueError as error:
             problems.append(f"field {name!r}: {error}")
             continue
         if isinstance(value, str) and _is_odd_date(value):
             dates.add(name, value, number)
     return row, problems
+
+
+def _read_name(name: Any) -> str:
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError("a field's name must be text")
+    return read_text(name)
+
+
+def _read_column(name: str, column: Sequence[Any]) -> tuple[Sequence[Any], set[str]]:
+    """
+    Return one field's values in many rows as they are sent, and those of them that are odd dates.
+
+    :raises ValueError: One of them cannot be sent.
+    """
+    try:
+        text = BETWEEN + BETWEEN.join(column)
+    except TypeError:
+        # Dates become text here, and only what was text before can be an odd one.
+        given = {value for value in column if isinstance(value, str)}
+        return [_read_value(name, value) for value in column], set(filter(_is_odd_date, given))
+    read_text(text)
+    if name in SPECIAL_FIELDS:
+        for value in set(column):
+            _read_value(name, value)
+    return column, set(filter(_is_odd_date, set(column))) if _DATE_HINT.search(text) else set()
 
 
 def _read_value(name: str, value: Any) -> Any:

@@ -72,7 +72,7 @@ class Runner:
         refuses ends the upload; otherwise it is cut until the rows that are refused stand alone.
     :param max_rejected: Refused rows after which the upload ends early.
     :param before_call: Called before each request with the requests under way.
-    :param call_done: Called with the number of each call that has ended, and whether all its rows arrived.
+    :param call_done: Called with the number of each call that has ended, and what became of it.
     :param tick: Called at least every second.
     """
 
@@ -89,7 +89,7 @@ class Runner:
         reject: Reject | None = None,
         max_rejected: float = float("inf"),
         before_call: Callable[[int], None] = lambda in_flight: None,
-        call_done: Callable[[int, bool], None] = lambda number, clean: None,
+        call_done: Callable[[int, Report], None] = lambda number, counted: None,
         tick: Callable[[], None] = lambda: None,
     ) -> None:
         self._data_key = data_key
@@ -251,7 +251,7 @@ class Runner:
             del self._open[number]
             counted = self._counted.pop(number)
             self._report.add(counted)
-            self._call_done(number, not counted.unmatched and not counted.rejected)
+            self._call_done(number, counted)
 
     def _count_what_is_left(self) -> None:
         """After an error, count also what was done of calls that did not end."""

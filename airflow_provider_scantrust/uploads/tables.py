@@ -130,7 +130,9 @@ class Fields:
             if field is None:
                 continue
             if field in row:
-                raise InvalidInput(f"{where}: {name!r} and another column would both become the field {field!r}.")
+                raise InvalidInput(
+                    f"{where}: {name!r} and another column would both become the field {field!r}."
+                )
             if field in self.constants:
                 raise InvalidInput(f"{where}: {name!r} would be the field {field!r}, a constant.")
             row[field] = value

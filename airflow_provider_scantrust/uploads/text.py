@@ -46,7 +46,7 @@ def check_encoding(encoding: str | None) -> None:
     try:
         "".encode(encoding)
         codecs.getincrementaldecoder(encoding)
-    except (LookupError, TypeError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise ConfigurationError(f"encoding={encoding!r} is no text encoding that Python knows.") from error
 
 
@@ -64,7 +64,7 @@ class TextLines:
         self.name = name
         self.lines = 0
         self.has_nul = False
-        self._bytes = 0
+        self._begun = False
         self._blocks = self._unpack(raw)
         self._first = next(self._blocks, b"")
         mark = next((name for mark, name in _MARKS if self._first.startswith(mark)), "utf-8")
@@ -103,16 +103,14 @@ class TextLines:
 
     def _texts(self) -> Iterator[str]:
         decoder = codecs.getincrementaldecoder(self.encoding)()
-        before = 0
         for block in chain((self._first,), self._blocks, (b"",)):
             try:
                 text = decoder.decode(block, final=not block)
             except UnicodeError as error:
-                raise self._not_in_encoding(error, before) from error
-            if text and not self._bytes:
+                raise self._not_in_encoding(error) from error
+            if text and not self._begun:
                 text = text.removeprefix("\ufeff")
-            self._bytes += len(block)
-            before = self.lines
+                self._begun = True
             if text:
                 yield text
 
@@ -175,5 +173,28 @@ class TextLines:
                 f"after line {self.lines}" + (f" ({trouble})." if trouble else ".")
             ) from trouble
 
-    def _not_in_encoding(self, error: UnicodeError, lines: int) -> InvalidInput:
-        ...
+    def _not_in_encoding(self, error: UnicodeError) -> InvalidInput:
+        where, what = f"after line {self.lines}", str(error)
+        if isinstance(error, UnicodeDecodeError):
+            good = error.object[: error.start].replace(b"\0", b"").decode("latin-1")
+            where = f"line {self.lines + _count_lines(good) + 1}"
+            what = f"byte 0x{error.object[error.start]:02X} is not {self.encoding}"
+        advice = (
+            "Give the file's encoding, for example encoding='cp1252'."
+            if self._detected
+            else "encoding= says so."
+        )
+        return InvalidInput(f"{self.name}, {where}: {what}. {advice}")
+
+
+def _read_at_least(raw: BinaryIO, size: int) -> bytes:
+    data = b""
+    while len(data) < size and (more := raw.read(size - len(data))):
+        data += more
+    return data
+
+
+def _count_lines(text: str) -> int:
+    """Return how many ends of lines there are."""
+    returns = text.count("\r")
+    return text.count("\n") + (returns - text.count("\r\n") if returns else 0)

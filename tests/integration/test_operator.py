@@ -16,7 +16,8 @@ UPLOAD, SUBMIT = "/api/v2/scm/upload/", "/api/v2/scm/upload/async/"
 
 
 def upload(**options: Any) -> tuple[dict[str, Any], TaskInstance]:
-    options = {"deferrable": False, "poll_interval": 0.05, **options}
+    # One at a time, so that the order of calls is sure.
+    options = {"deferrable": False, "poll_interval": 0.05, "max_in_flight": 1, **options}
     result, ti, _ = run(lambda: ScantrustUploadOperator(task_id="upload", **options))
     return result, ti
 

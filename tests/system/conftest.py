@@ -27,7 +27,8 @@ def airflow(running_sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) 
     home = tmp_path_factory.mktemp("airflow")
     dags = home / "dags"
     shutil.copytree(ROOT / "dags_examples", dags, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(Path(__file__).parent / "dags" / "scantrust_system.py", dags)
+    for file in (Path(__file__).parent / "dags").glob("*.py"):
+        shutil.copy(file, dags)
     for number, block in enumerate(block for block in python_blocks().values() if is_dag(block)):
         (dags / f"documented_{number}.py").write_text(block, encoding="utf-8")
     with LocalAirflow(

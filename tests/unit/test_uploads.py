@@ -247,10 +247,11 @@ def test_refused_job_with_some_bad_keys_updates_all_others() -> None:
 
 
 def test_call_counts_when_all_its_pieces_have_ended() -> None:
-    done: list[tuple[int, bool]] = []
+    done: dict[int, Report] = {}
     service = Service(200, unknown={"K1200"})
-    run(service, pieces(rows(1500)), 1500, call_done=lambda *each: done.append(each))
-    assert [(0, True), (1, False)] == sorted(done)
+    run(service, pieces(rows(1500)), 1500, call_done=done.__setitem__)
+    assert [0, 1] == [done[number].unmatched for number in (0, 1)]
+    assert [750, 749] == [done[number].codes_affected for number in (0, 1)]
 
 
 def test_no_more_requests_are_under_way_than_allowed() -> None:

@@ -1,0 +1,1 @@
+"""Airflow decorators of the Scantrust provider."""

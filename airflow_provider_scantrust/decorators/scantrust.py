@@ -1,0 +1,78 @@
+"""``@task.scantrust_upload``: a function returns rows, an iterator of rows, or a path, and they are uploaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import (
+    SET_DURING_EXECUTION,
+    DecoratedOperator,
+    context_merge,
+    determine_kwargs,
+    task_decorator_factory,
+)
+
+from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context, TaskDecorator
+
+
+class ScantrustUploadDecoratedOperator(DecoratedOperator, ScantrustUploadOperator):
+    """
+    Call a function on the worker and upload what it returns, as ``source`` of the operator.
+
+    Rows are read one by one as they are yielded, so a function can produce more of them than fit into memory, and they
+    go through no XCom.
+
+    :param python_callable: Returns a path or URL, rows, or an iterator of rows.
+    :param op_args: Positional arguments for it. (templated)
+    :param op_kwargs: Keyword arguments for it. (templated)
+    """
+
+    template_fields: Sequence[str] = (
+        *DecoratedOperator.template_fields,
+        *ScantrustUploadOperator.template_fields,
+    )
+    template_fields_renderers = {  # noqa: RUF012 - Airflow's own form
+        **DecoratedOperator.template_fields_renderers,
+        **ScantrustUploadOperator.template_fields_renderers,
+    }
+    custom_operator_name = "@task.scantrust_upload"
+
+    def __init__(
+        self,
+        *,
+        python_callable: Callable[..., Any],
+        op_args: Collection[Any] | None = None,
+        op_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            python_callable=python_callable,
+            op_args=op_args,
+            op_kwargs=op_kwargs,
+            source=SET_DURING_EXECUTION,
+            **kwargs,
+        )
+
+    def execute(self, context: Context) -> Any:
+        """Call the function, then upload."""
+        context_merge(context, self.op_kwargs)
+        kwargs = determine_kwargs(self.python_callable, self.op_args, context)
+        self.source = self.python_callable(*self.op_args, **kwargs)
+        return ScantrustUploadOperator.execute(self, context)
+
+
+def scantrust_upload_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+    """
+    Turn a function into a task that uploads what it returns.
+
+    :param python_callable: The function.
+    """
+    return task_decorator_factory(
+        python_callable=python_callable,
+        decorated_operator_class=ScantrustUploadDecoratedOperator,
+        **kwargs,
+    )

@@ -1,0 +1,192 @@
+"""Tables in text files: CSV with any of the usual delimiters, TSV."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, compress, islice
+from typing import BinaryIO
+
+from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput
+from airflow_provider_scantrust.uploads.tables import Fields, Row, Source, UnreadableRow
+from airflow_provider_scantrust.uploads.text import LONGEST_LINE, TextLines, check_encoding
+
+DELIMITERS = ",;\t|"
+
+_QUOTED = re.compile(r'"[^"]*"')
+# One record spans so many lines only when a quote is not closed: then it has swallowed others.
+_MOST_LINES = 1000
+
+
+class DelimitedSource(Source):
+    """
+    A CSV or TSV file; its first line names the columns.
+
+    Every value stays the text that it is; an empty cell is "", which clears the field at Scantrust. Lines without
+    anything in them are skipped. Quotes are ``"``, doubled inside quotes.
+
+    :param open_file: Opens the file anew for each reading.
+    :param encoding: None to go by the byte order mark, or else utf-8.
+    :param delimiter: None to take the one that the header has most of, out of ``,`` ``;`` tab and ``|``.
+    :raises ConfigurationError: The encoding or the delimiter cannot be one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        open_file: Callable[[], BinaryIO],
+        fields: Fields,
+        *,
+        format: str = "csv",
+        encoding: str | None = None,
+        delimiter: str | None = None,
+    ) -> None:
+        check_encoding(encoding)
+        if delimiter == "\\t" or (delimiter is None and format == "tsv"):
+            delimiter = "\t"
+        if delimiter is not None and (
+            not isinstance(delimiter, str) or not re.fullmatch(r'[^"\r\n\0]', delimiter)
+        ):
+            raise ConfigurationError(
+                f"delimiter={delimiter!r} must be one character, and neither quote nor line end."
+            )
+        self.name = name
+        self.format = format
+        self.fields = fields
+        self.open_file = open_file
+        self.encoding = encoding
+        self.delimiter = delimiter
+
+    def __iter__(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
+        with self.open_file() as raw:
+            table = Table(self, raw)
+            fields = self.fields.of_header(table.header, self.name)
+            kept = [field is not None for field in fields]
+            names = [field for field in fields if field is not None] + list(self.fields.constants)
+            constants = list(self.fields.constants.values())
+            whole = all(kept)
+            for line, cells, problem in table.records():
+                if problem:
+                    yield line, UnreadableRow(problem)
+                else:
+                    values = cells if whole else list(compress(cells, kept))
+                    yield line, dict(zip(names, values + constants if constants else values, strict=True))
+
+
+class Table:
+    """
+    One reading of a delimited file.
+
+    :param keep_text: Keep each record's text, so that :meth:`records` has cells for those that are no good CSV.
+    :raises InvalidInput: There is no header, or it cannot be read.
+    """
+
+    def __init__(self, source: DelimitedSource, raw: BinaryIO, *, keep_text: bool = False) -> None:
+        # The limit is one for the whole process: it is only ever raised.
+        csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
+        self._name = source.name
+        self._text = TextLines(source.name, raw, source.encoding)
+        self.encoding = self._text.encoding
+        self._ended = False
+        lines = iter(self._text)
+        head, second = _take_record(lines), _take_record(lines)
+        self.delimiter = source.delimiter or _find_delimiter("".join(head), "".join(second))
+        self.line_end = next((end for end in ("\r\n", "\n", "\r") if head and head[-1].endswith(end)), "\n")
+        self._kept: list[str] = []
+        feed: Iterable[str] = chain(head, second, lines, self._note_end())
+        self._reader = csv.reader(
+            self._keep(feed) if keep_text else feed, delimiter=self.delimiter, strict=True
+        )
+        self.header = self._read_header()
+
+    def records(self) -> Iterator[tuple[int, list[str], str | None]]:
+        """
+        Return line, cells and, for a record that is no row of this table, what is wrong with it.
+
+        :raises InvalidInput: The file is cut or damaged after the line named.
+        """
+        reader, text, width = self._reader, self._text, len(self.header)
+        while True:
+            self._kept.clear()
+            line = reader.line_num + 1
+            try:
+                for cells in reader:
+                    if len(cells) != width:
+                        if any(cell.strip() for cell in cells) or len(cells) > 1:
+                            yield (
+                                line,
+                                cells,
+                                f"it has {len(cells)} cells, and the header has {width} columns",
+                            )
+                    elif text.has_nul and any("\0" in cell for cell in cells):
+                        yield line, cells, "it holds a NUL character"
+                    else:
+                        yield line, cells, None
+                    self._kept.clear()
+                    line = reader.line_num + 1
+                return
+            except csv.Error as error:
+                last = reader.line_num
+                if self._ended or last - line >= _MOST_LINES:
+                    raise InvalidInput(
+                        f"{self._name}, line {line}: the record that begins here has not ended by line {last} ({error}). "
+                        "A quote is not closed, or the file is cut off."
+                    ) from error
+                where = f" (lines {line} to {last})" if last > line else ""
+                yield line, self._take_apart(), f"it is no good CSV: {error}{where}"
+
+    def _read_header(self) -> list[str]:
+        try:
+            header = next((cells for cells in self._reader if len(cells) > 1 or "".join(cells).strip()), None)
+        except csv.Error as error:
+            raise InvalidInput(f"{self._name}: the header is no good CSV: {error}.") from error
+        if header is None:
+            raise InvalidInput(f"{self._name}: the file is empty; its first line must name the columns.")
+        if any("\0" in name for name in header):
+            raise InvalidInput(
+                f"{self._name}: the header holds NUL characters. If this is a text file, give its encoding, "
+                "for example encoding='utf-16-le'."
+            )
+        return header
+
+    def _take_apart(self) -> list[str]:
+        """Return the cells of bad CSV, as far as they can be told."""
+        try:
+            cells = next(csv.reader(self._kept, delimiter=self.delimiter), [])
+        except csv.Error:
+            cells = ["".join(self._kept)]
+        # Never as many as there are columns, lest the row passes as a good one when it is uploaded unmended.
+        return [*cells, ""] if len(cells) == len(self.header) else cells
+
+    def _keep(self, lines: Iterable[str]) -> Iterator[str]:
+        for line in lines:
+            self._kept.append(line)
+            yield line
+
+    def _note_end(self) -> Iterator[str]:
+        self._ended = True
+        yield from ()
+
+
+def _take_record(lines: Iterator[str]) -> list[str]:
+    """Return the lines up to where something stands in them and all quotes are closed."""
+    taken: list[str] = []
+    quotes = 0
+    for line in islice(lines, _MOST_LINES):
+        taken.append(line)
+        quotes += line.count('"')
+        if quotes % 2 == 0 and (quotes or line.strip()):
+            break
+    return taken
+
+
+def _find_delimiter(header: str, record: str) -> str:
+    """
+    Return the delimiter that the header has most of, outside of quotes.
+
+    Where it has several, one that the next record has as many of comes first: ``key;weight, kg;price, EUR``.
+    """
+    head, body = _QUOTED.sub("", header), _QUOTED.sub("", record)
+    found = [delimiter for delimiter in DELIMITERS if delimiter in head]
+    return max(found, key=lambda one: (head.count(one) == body.count(one), head.count(one)), default=",")

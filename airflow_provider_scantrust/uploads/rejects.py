@@ -1,0 +1,260 @@
+"""
+The rejects file: the rows that did not arrive, each with its line and the reason, ready to be mended.
+
+Rule: what is written here and not mended is rejected again when it is uploaded; it never passes as something else.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, BinaryIO, cast
+
+from airflow_provider_scantrust.exceptions import ConfigurationError
+from airflow_provider_scantrust.uploads.delimited import DelimitedSource, Table
+from airflow_provider_scantrust.uploads.jsonlines import JsonLinesSource, RowSource
+from airflow_provider_scantrust.uploads.parquet import ParquetSource
+from airflow_provider_scantrust.uploads.sources import find_format
+from airflow_provider_scantrust.uploads.tables import REJECTED, REJECTED_TEXT, Source, UnreadableRow, need
+from airflow_provider_scantrust.uploads.text import TextLines
+
+_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
+
+Reasons = Mapping[int, tuple[str, str]]
+
+
+def check_rejects_name(name: str, format: str) -> None:
+    """
+    Find a name that does not fit before anything is sent.
+
+    :param format: The source's; its rejects are written in the same.
+    :raises ConfigurationError: The name's ending says another format, or a packing that is not there.
+    """
+    said = find_format(name)
+    tables = {"csv", "tsv"}
+    if said not in (None, format) and not {said, format} <= tables:
+        raise ConfigurationError(
+            f"{name}: the rejects are written in the source's format, {format}; its name says {said}."
+        )
+    if format == "parquet" and name.lower().endswith((".gz", ".zst")):
+        raise ConfigurationError(f"{name}: a Parquet file is packed inside; name it without .gz or .zst.")
+    if name.lower().endswith(".zst"):
+        need("zstandard", "zstd", name)
+
+
+def write_rejects(source: Source, reasons: Reasons, out: BinaryIO, *, name: str) -> int:
+    """
+    Read the source once more and write the rows that did not arrive; return how many.
+
+    Format, delimiter, encoding, columns, their names and values are the source's; before them stand
+    ``rejected_line``, ``rejected_kind`` and ``rejected_reason``. Fewer than there are reasons means that the source has
+    changed in between.
+
+    :param reasons: Line -> kind and reason.
+    :param out: Written to, and left open.
+    :param name: Its name; what ends in ``.gz`` or ``.zst`` is packed.
+    :raises ConfigurationError: The name does not fit the format, or the source cannot be read again.
+    :raises InvalidInput: The source cannot be read any more.
+    """
+    check_rejects_name(name, source.format)
+    if not source.restartable:
+        raise ConfigurationError(
+            f"{source.name}: these rows cannot be read again; keep those that did not arrive."
+        )
+    if isinstance(source, ParquetSource):
+        return _write_parquet(source, reasons, out)
+    with _packed(out, name) as stream:
+        if isinstance(source, DelimitedSource):
+            return _write_table(source, reasons, stream)
+        if isinstance(source, JsonLinesSource):
+            return _write_lines(source, reasons, stream)
+        if isinstance(source, RowSource):
+            rows = (
+                (line, row, *reasons[line])
+                for line, row in enumerate(source.rows, start=1)
+                if line in reasons
+            )
+            return _write_rows(rows, stream)
+    raise TypeError(f"{type(source).__name__} is no source whose rejects can be written")
+
+
+def write_rejected_rows(rows: Iterable[tuple[int, Any, str, str]], out: BinaryIO, *, name: str) -> int:
+    """
+    Write rows that did not arrive as JSON lines; return how many.
+
+    :param rows: Number, row, kind and reason. What is no dict, or holds what JSON cannot carry, is written as the text
+        that Python shows for it.
+    :param out: Written to, and left open.
+    :param name: Its name; what ends in ``.gz`` or ``.zst`` is packed.
+    :raises ConfigurationError: The name says another format.
+    """
+    check_rejects_name(name, "jsonl")
+    with _packed(out, name) as stream:
+        return _write_rows(rows, stream)
+
+
+def _write_table(source: DelimitedSource, reasons: Reasons, out: BinaryIO) -> int:
+    written = 0
+    with source.open_file() as raw:
+        table = Table(source, raw, keep_text=True)
+        # A rejects file that is uploaded and rejected again has the columns already.
+        dropped = set(REJECTED) if set(REJECTED) <= set(table.header) else set()
+        kept = [name not in dropped for name in table.header]
+        # All is quoted, so that reading finds the same delimiter again whatever the reasons hold.
+        writer = csv.writer(
+            _Encoded(out, table.encoding),
+            delimiter=table.delimiter,
+            lineterminator=table.line_end,
+            quoting=csv.QUOTE_ALL,
+        )
+        writer.writerow([*REJECTED, *_select(table.header, kept)])
+        for line, cells, _ in table.records():
+            if written == len(reasons):
+                break
+            if line in reasons:
+                kind, reason = reasons[line]
+                writer.writerow([line, kind, _one_line(reason), *_select(cells, kept)])
+                written += 1
+    return written
+
+
+def _select(cells: list[str], kept: list[bool]) -> list[str]:
+    """Return the cells of the columns to keep, and those for which there is no column."""
+    chosen = [cell for cell, keep in zip(cells, kept, strict=False) if keep]
+    return chosen + cells[len(kept) :]
+
+
+def _write_lines(source: JsonLinesSource, reasons: Reasons, out: BinaryIO) -> int:
+    written = 0
+    with source.open_file() as raw:
+        lines = TextLines(source.name, raw, source.encoding)
+        stream = _Encoded(out, lines.encoding)
+        for line, text in enumerate(lines, start=1):
+            if written == len(reasons):
+                break
+            if line in reasons:
+                members = [member for member in _read_members(text) if member[0] not in REJECTED]
+                stream.write(_make_line(line, *reasons[line], members))
+                written += 1
+    return written
+
+
+def _read_members(text: str) -> list[tuple[str, str]]:
+    """Return the members of a JSON object: each name, and the member as it stands there, lest 007.50 becomes 7.5."""
+    members: list[tuple[str, str]] = []
+    text = text.strip(" \t\r\n")
+    try:
+        if not isinstance(_DECODER.decode(text), dict):
+            raise ValueError("no object")
+        start = _skip(text, 1)
+        while text[start] != "}":
+            name, end = _DECODER.raw_decode(text, start)
+            _, end = _DECODER.raw_decode(text, _skip(text, end))
+            members.append((name, text[start:end]))
+            start = _skip(text, end)
+    except (ValueError, RecursionError):
+        return [(REJECTED_TEXT, _make_member(REJECTED_TEXT, text))]
+    return members
+
+
+def _skip(text: str, position: int) -> int:
+    """Return where the next name or value begins, or the end of the object."""
+    while text[position] in " \t\r\n,:":
+        position += 1
+    return position
+
+
+def _make_member(name: Any, value: Any, *, ascii_only: bool = True) -> str:
+    if not isinstance(name, str):
+        raise TypeError("a name in JSON is text")
+    return f"{json.dumps(name, ensure_ascii=ascii_only)}: " + json.dumps(
+        value, ensure_ascii=ascii_only, allow_nan=False, default=_make_text
+    )
+
+
+def _write_rows(rows: Iterable[tuple[int, Any, str, str]], out: BinaryIO) -> int:
+    stream = _Encoded(out, "utf-8")
+    written = 0
+    for line, row, kind, reason in rows:
+        members: list[tuple[str, str]] = []
+        if isinstance(row, Mapping):
+            try:
+                members = [
+                    (name, _make_member(name, value, ascii_only=False))
+                    for name, value in row.items()
+                    if name not in REJECTED
+                ]
+            except (TypeError, ValueError, RecursionError):
+                members = [(REJECTED_TEXT, _make_member(REJECTED_TEXT, repr(row)))]
+        elif not isinstance(row, UnreadableRow):
+            members = [(REJECTED_TEXT, _make_member(REJECTED_TEXT, repr(row)))]
+        stream.write(_make_line(line, kind, reason, members))
+        written += 1
+    return written
+
+
+def _make_text(value: Any) -> str:
+    if hasattr(value, "isoformat"):
+        return str(value.isoformat())
+    raise TypeError
+
+
+def _make_line(line: int, kind: str, reason: str, members: list[tuple[str, str]]) -> str:
+    added = zip(REJECTED, (line, kind, _one_line(reason)), strict=True)
+    return (
+        "{"
+        + ", ".join([*(_make_member(*pair) for pair in added), *(member for _, member in members)])
+        + "}\n"
+    )
+
+
+def _write_parquet(source: ParquetSource, reasons: Reasons, out: BinaryIO) -> int:
+    arrow, parquet = (need(module, "parquet", source.name) for module in ("pyarrow", "pyarrow.parquet"))
+    written = 0
+    with source.open_parquet() as file:
+        names = file.schema_arrow.names
+        dropped = set(REJECTED) if set(REJECTED) <= set(names) else set()
+        kept = [index for index, name in enumerate(names) if name not in dropped]
+        types = (arrow.int64(), arrow.string(), arrow.string())
+        added = [arrow.field(name, kind) for name, kind in zip(REJECTED, types, strict=True)]
+        schema = arrow.schema([*added, *(file.schema_arrow.field(index) for index in kept)])
+        with parquet.ParquetWriter(out, schema) as writer:
+            for lines, rows in source.take(file, sorted(reasons)):
+                kinds, texts = zip(*(reasons[line] for line in lines), strict=True)
+                columns = (lines, kinds, [_one_line(text) for text in texts])
+                arrays = [arrow.array(values, kind) for values, kind in zip(columns, types, strict=True)]
+                arrays += [rows.column(index) for index in kept]
+                writer.write_batch(arrow.RecordBatch.from_arrays(arrays, schema=schema))
+                written += len(lines)
+    return written
+
+
+class _Encoded:
+    """A stream for text; what the encoding lacks (in a reason, never in a row's own values) is escaped."""
+
+    def __init__(self, out: BinaryIO, encoding: str) -> None:
+        self._out = out
+        self._encoder = codecs.getincrementalencoder(encoding)("backslashreplace")
+
+    def write(self, text: str) -> None:
+        self._out.write(self._encoder.encode(text))
+
+
+@contextmanager
+def _packed(out: BinaryIO, name: str) -> Iterator[BinaryIO]:
+    if name.lower().endswith(".gz"):
+        with gzip.GzipFile(filename="", mode="wb", fileobj=out) as stream:
+            yield cast(BinaryIO, stream)
+    elif name.lower().endswith(".zst"):
+        with need("zstandard", "zstd", name).ZstdCompressor().stream_writer(out, closefd=False) as stream:
+            yield cast(BinaryIO, stream)
+    else:
+        yield out
+
+
+def _one_line(reason: str) -> str:
+    return " ".join(reason.split())

@@ -1,0 +1,349 @@
+"""
+The rows of an upload on their way from a file to calls: checked, merged, and kept on disk instead of in memory.
+
+Rule 1: no row is lost in silence: ``rows == keys + merged + rejected``.
+Rule 2: the same rows make the same spool in any process; a retry counts on it.
+Why SQLite, and why like this: ``docs/adr/0009-the-spool.md``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import tempfile
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
+from itertools import groupby, islice, repeat
+from operator import and_, itemgetter
+from pathlib import Path
+from typing import Any, Literal
+
+from airflow_provider_scantrust.exceptions import InvalidInput
+from airflow_provider_scantrust.uploads.rows import BETWEEN, Row, RowCheck
+from airflow_provider_scantrust.uploads.tables import UnreadableRow
+
+_BATCH = 1000
+# Below so many rows, looking at them one by one is as fast as at once.
+_FEW = 8
+_MOST_NAMED = 20
+# SQLite takes at least 999 values in one statement.
+_MOST_KEYS = 900
+_BEFORE_ALL = -(2**63)
+
+# Line, key and data. Data is all that a row sets, as one text: the number of its field set and the values, with BETWEEN
+# between them. A row with a value that is no text or that holds BETWEEN is kept as JSON, where it never stands bare.
+_Kept = tuple[int, str, str]
+
+
+class Spool:
+    """
+    A context manager that holds an upload's rows in a temporary file of its own.
+
+    To be used by one thread. The file has no name once it is open: nothing is left behind, whatever ends the process.
+
+    :param data_key: The field that selects codes.
+    :param on_duplicate: For rows of one key with different data: the last value of each field wins, or fail.
+    :param folder: Where the temporary file goes; None for the system's place.
+    :raises InvalidInput: ``data_key`` is no name.
+    """
+
+    def __init__(
+        self, data_key: str, *, on_duplicate: Literal["last", "fail"] = "last", folder: Path | None = None
+    ) -> None:
+        self.data_key = data_key
+        self.on_duplicate = on_duplicate
+        self.rows = self.merged = self.rejected = 0
+        self._folder = folder
+        self._check = RowCheck(data_key)
+        self._field_sets: dict[tuple[str, ...], int] = {}
+        self._hash = blake2b(digest_size=16)
+
+    def __enter__(self) -> Spool:
+        handle, path = tempfile.mkstemp(".spool", "scantrust-", self._folder)
+        try:
+            os.close(handle)
+            self._db = sqlite3.connect(path, isolation_level=None)
+            for setting in (
+                "journal_mode=OFF",
+                "synchronous=OFF",
+                "locking_mode=EXCLUSIVE",
+                "cache_size=-8000",
+            ):
+                self._db.execute(f"PRAGMA {setting}")
+            # Never committed: the file is no one else's, and does not outlive the connection.
+            self._db.execute("BEGIN EXCLUSIVE")
+            self._db.execute("CREATE TABLE rows (line INTEGER PRIMARY KEY, key TEXT, data TEXT)")
+            self._db.execute("CREATE TABLE rejects (line INTEGER PRIMARY KEY, kind TEXT, reason TEXT)")
+            self._db.execute("CREATE TABLE hashes (part INTEGER, hashes BLOB)")
+        finally:
+            os.unlink(path)
+        self._repeats, self._crowds = _Repeats(self._db), _Crowds()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._db.close()
+
+    @property
+    def keys(self) -> int:
+        """Distinct keys; each has one row to send."""
+        return self.rows - self.merged - self.rejected
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of data_key and of the rows that passed, in their order: all that a plan depends on but its limits."""
+        whole = [self.data_key, list(self._field_sets), self._hash.hexdigest()]
+        return blake2b(json.dumps(whole).encode(), digest_size=16).hexdigest()
+
+    def fill(self, rows: Iterable[tuple[int, Any]], *, warn: Callable[[str], None]) -> None:
+        """
+        Check and keep rows; one that cannot be sent is put aside with the reason. To be called once.
+
+        :param rows: Line and row, or what stands for a row that could not be read; each line once, in rising order.
+        :param warn: Called with each thing that a human should know and that is no error.
+        :raises InvalidInput: Rows of one key carry different data, and ``on_duplicate`` is "fail".
+        :raises sqlite3.OperationalError: The disk is full.
+        """
+        source = iter(rows)
+        while batch := list(islice(source, _BATCH)):
+            lines, items = zip(*batch, strict=True)
+            self._keep(self._read(lines, items))
+            self.rows += len(batch)
+        if self._repeats.any():
+            self._merge()
+        if self.merged:
+            warn(
+                f"{self.merged} rows have the key of another row and are merged with it: the last value of each "
+                "field is sent."
+            )
+        self._check.dates.report(warn)
+
+    def rejects(self) -> Iterator[tuple[int, str, str]]:
+        """Return line, kind ("unreadable", "key missing", "invalid") and reason of each row put aside."""
+        yield from self._db.execute("SELECT line, kind, reason FROM rejects ORDER BY line")
+
+    def lines_of(self, keys: Sequence[str]) -> dict[str, list[int]]:
+        """Return the lines that each key came from, those of merged rows too."""
+        self._index("key")
+        found: dict[str, list[int]] = {}
+        for start in range(0, len(keys), _MOST_KEYS):
+            piece = keys[start : start + _MOST_KEYS]
+            places = ", ".join("?" * len(piece))
+            query = f"SELECT key, line FROM rows WHERE key IN ({places}) ORDER BY line"  # noqa: S608 - question marks
+            for key, line in self._db.execute(query, piece):
+                found.setdefault(key, []).append(line)
+        return found
+
+    def read(self, up_to: Mapping[str, int] | None = None) -> Iterator[tuple[str, str]]:
+        """
+        Return key and data of each row to send, in the order of the file.
+
+        :param up_to: Data -> line up to which rows with it are left out.
+        """
+        query = "SELECT line, key, data FROM rows WHERE line > ? AND data IS NOT NULL ORDER BY line LIMIT ?"
+        last = _BEFORE_ALL
+        while page := self._db.execute(query, (last, _BATCH)).fetchall():
+            last = page[-1][0]
+            for line, key, data in page:
+                if not up_to or line > up_to.get(data, _BEFORE_ALL):
+                    yield key, data
+
+    def crowds(self, more_than: int) -> dict[str, int]:
+        """Return data -> rows, for data that is on more than so many rows."""
+        if not self._crowds.any(more_than):
+            return {}
+        self._index("data")
+        query = "SELECT data, count(*) FROM rows WHERE data IS NOT NULL GROUP BY data HAVING count(*) > ?"
+        return dict(self._db.execute(query, (more_than,)))
+
+    def groups(self) -> Iterator[tuple[str, int]]:
+        """Return all data, each with the number of its rows."""
+        self._index("data")
+        query = "SELECT data, count(*) FROM rows WHERE data > ? GROUP BY data ORDER BY data LIMIT ?"
+        last = ""
+        while page := self._db.execute(query, (last, _BATCH)).fetchall():
+            last = page[-1][0]
+            yield from page
+
+    def rows_with(self, data: str, limit: int, offset: int = 0) -> list[tuple[int, str]]:
+        """Return line and key of rows with this data, in the order of the file."""
+        query = "SELECT line, key FROM rows WHERE data = ? ORDER BY line LIMIT ? OFFSET ?"
+        return self._db.execute(query, (data, limit, offset)).fetchall()
+
+    def decode(self, rows: Iterable[tuple[str, str]]) -> list[Row]:
+        """Return rows as they are sent, from key and data."""
+        names = {str(number): (self.data_key, *names) for names, number in self._field_sets.items()}
+        decoded = []
+        for key, data in rows:
+            values = data.split(BETWEEN) if BETWEEN in data else json.loads(data)
+            number, values[0] = values[0], key
+            decoded.append(dict(zip(names[number], values, strict=True)))
+        return decoded
+
+    def _read(self, lines: Sequence[int], items: Sequence[Any]) -> list[_Kept]:
+        """Return the rows that pass; those that do not are put aside."""
+        table = self._check.many(items, lines)
+        if table is not None:
+            return list(zip(lines, table.keys, self._encode(table.names, table.columns), strict=True))
+        if len(items) <= _FEW:
+            return [
+                kept for line, item in zip(lines, items, strict=True) for kept in self._read_one(line, item)
+            ]
+        shapes: dict[Any, list[int]] = {}
+        for place, item in enumerate(items):
+            shapes.setdefault(frozenset(item) if type(item) is dict else type(item), []).append(place)
+        if len(shapes) == 1:
+            # Few bad rows must not make a large file slow: halving finds them.
+            half = len(items) // 2
+            return self._read(lines[:half], items[:half]) + self._read(lines[half:], items[half:])
+        kept: list[_Kept] = []
+        for places in shapes.values():
+            kept += self._read([lines[place] for place in places], [items[place] for place in places])
+        return sorted(kept)
+
+    def _read_one(self, line: int, item: Any) -> Iterator[_Kept]:
+        if not isinstance(item, Mapping):
+            unreadable = isinstance(item, UnreadableRow)
+            self._reject(
+                line, "unreadable", item.reason if unreadable else f"it is no dict but {type(item).__name__}"
+            )
+            return
+        row, problems = self._check.one(item, line)
+        if row is not None:
+            key = row.pop(self.data_key)
+            yield line, key, self._encode_one(row)
+            return
+        key = item.get(self.data_key)
+        missing = key is None or (isinstance(key, str) and not key.strip())
+        self._reject(line, "key missing" if missing else "invalid", "; ".join(problems))
+
+    def _reject(self, line: int, kind: str, reason: str) -> None:
+        # What is wrong with a text may stand in the reason too: a lone surrogate.
+        reason = reason.encode(errors="backslashreplace").decode()
+        self._db.execute("INSERT INTO rejects VALUES (?, ?, ?)", (line, kind, reason))
+        self.rejected += 1
+
+    def _encode_one(self, fields: Row) -> str:
+        names = tuple(sorted(fields))
+        (data,) = self._encode(names, [[fields[name]] for name in names])
+        return data
+
+    def _encode(self, names: tuple[str, ...], columns: Sequence[Sequence[Any]]) -> list[str]:
+        number = str(self._field_sets.setdefault(names, len(self._field_sets)))
+        rows = list(zip(repeat(number), *columns))
+        try:
+            data = list(map(BETWEEN.join, rows))
+        except TypeError:
+            pass
+        else:
+            if "".join(data).count(BETWEEN) == len(names) * len(data):
+                return data
+        return [
+            BETWEEN.join(row)
+            if all(isinstance(cell, str) and BETWEEN not in cell for cell in row)
+            else json.dumps(row)
+            for row in rows
+        ]
+
+    def _keep(self, rows: list[_Kept]) -> None:
+        if not rows:
+            return
+        _, keys, data = zip(*rows, strict=True)
+        self._repeats.add(keys)
+        self._crowds.add(data)
+        for texts in (keys, data):
+            self._hash.update(array("Q", map(len, texts)))
+            self._hash.update("".join(texts).encode())
+        self._db.executemany("INSERT INTO rows VALUES (?, ?, ?)", rows)
+
+    def _index(self, column: Literal["key", "data"]) -> None:
+        self._db.execute(f"CREATE INDEX IF NOT EXISTS by_{column} ON rows ({column})")
+
+    def _merge(self) -> None:
+        """Fold rows of one key into the first of them; the others keep their line and lose their data."""
+        self._index("key")
+        self._db.execute(
+            "CREATE TABLE again AS SELECT key FROM rows GROUP BY key HAVING count(*) > 1 ORDER BY key"
+        )
+        rows = self._db.execute(
+            "SELECT again.key, line, data FROM again CROSS JOIN rows USING (key) ORDER BY again.rowid, line"
+        )
+        conflicts: list[str] = []
+        self._db.executemany("UPDATE rows SET data = ? WHERE line = ?", self._fold(rows, conflicts))
+        if conflicts:
+            raise InvalidInput(
+                f"Nothing was sent, because rows have one key and different data: {'; '.join(conflicts)}. Mend them, or "
+                'set on_duplicate="last".'
+            )
+
+    def _fold(
+        self, rows: Iterable[tuple[str, int, str]], conflicts: list[str]
+    ) -> Iterator[tuple[str | None, int]]:
+        for key, same_key in groupby(rows, itemgetter(0)):
+            _, first, before = next(same_key)
+            line_before, merged = first, None
+            for _, line, data in same_key:
+                self.merged += 1
+                if data != before:
+                    if self.on_duplicate == "fail" and len(conflicts) < _MOST_NAMED:
+                        conflicts.append(f"{self.data_key} {key!r} is on lines {line_before} and {line}")
+                    merged = (merged or self._fields(before)) | self._fields(data)
+                line_before, before = line, data
+                yield None, line
+            if merged is not None:
+                whole = self._encode_one(merged)
+                self._crowds.add([whole])
+                yield whole, first
+
+    def _fields(self, data: str) -> Row:
+        (row,) = self.decode([("", data)])
+        del row[self.data_key]
+        return row
+
+
+class _Repeats:
+    """
+    Tells whether any key came twice, for a fifth of what an index of the keys costs.
+
+    Equal keys have equal hashes, and these are dealt out to parts small enough to be looked at one by one. Two hashes
+    of 64 bits that are equal by chance cost an index, and no more.
+    """
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._held = 0
+        self._parts = [array("q") for _ in range(256)]
+
+    def add(self, keys: Sequence[str]) -> None:
+        parts = self._parts
+        for value in map(hash, keys):
+            parts[value & 255].append(value)
+        self._held += len(keys)
+        if self._held > 500_000:
+            held = [(number, part.tobytes()) for number, part in enumerate(parts)]
+            self._db.executemany("INSERT INTO hashes VALUES (?, ?)", held)
+            self._held = 0
+            self._parts = [array("q") for _ in range(256)]
+
+    def any(self) -> bool:
+        for number, part in enumerate(self._parts):
+            for (stored,) in self._db.execute("SELECT hashes FROM hashes WHERE part = ?", (number,)):
+                part.frombytes(stored)
+            if len(set(part)) < len(part):
+                return True
+        return False
+
+
+class _Crowds:
+    """Tells whether any data can be on more than so many rows: no, where not even a hash of 16 bits is on so many."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+
+    def add(self, data: Iterable[str]) -> None:
+        self._counts.update(map(and_, map(hash, data), repeat(0xFFFF)))
+
+    def any(self, more_than: int) -> bool:
+        return max(self._counts.values(), default=0) > more_than

@@ -1,0 +1,246 @@
+"""Uploading a source over a real socket: files in, codes updated, the fate of every row known."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+from pyarrow import parquet
+
+from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
+from airflow_provider_scantrust.sandbox import Sandbox
+from tasks import TaskInstance, run
+
+HEADER = ["extended_id", "market", "bottling_date"]
+
+
+def upload(**options: Any) -> dict[str, Any]:
+    options = {"deferrable": False, "poll_interval": 0.05, **options}
+    result, _, _ = run(lambda: ScantrustUploadOperator(task_id="upload", **options))
+    return dict(result)
+
+
+def write_csv(path: Path, rows: list[list[str]], header: list[str] = HEADER) -> str:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return str(path)
+
+
+def bottle(number: int, market: str = "FR", day: str = "2026-11-01") -> list[str]:
+    return [f"SBX{number:08d}", market, day]
+
+
+@pytest.mark.parametrize("form", ["path", "url", "gzip", "json lines", "rows", "iterator", "parquet"])
+def test_source_arrives_in_every_form(sandbox: Sandbox, tmp_path: Path, form: str) -> None:
+    rows = [bottle(number, f"M{number % 7}") for number in range(1, 51)]
+    records = [dict(zip(HEADER, row, strict=True)) for row in rows]
+    path = write_csv(tmp_path / "bottles.csv", rows)
+    source: Any = path
+    if form == "url":
+        source = f"file://{path}"
+    elif form == "gzip":
+        source = str(tmp_path / "bottles.csv.gz")
+        Path(source).write_bytes(gzip.compress(Path(path).read_bytes()))
+    elif form == "json lines":
+        source = str(tmp_path / "bottles.jsonl")
+        Path(source).write_text("".join(json.dumps(record) + "\n" for record in records))
+    elif form == "rows":
+        source = records
+    elif form == "iterator":
+        source = iter(records)
+    elif form == "parquet":
+        source = str(tmp_path / "bottles.parquet")
+        parquet.write_table(pyarrow.Table.from_pylist(records), source)
+    context: Any = {"ti": TaskInstance()}
+    report = ScantrustUploadOperator(task_id="upload", source=source, deferrable=False).execute(context)
+    assert ("sync", 50, 50, 1) == (
+        report["mode"],
+        report["rows"],
+        report["codes_affected"],
+        report["requests"],
+    )
+    for record in records:
+        code = sandbox.code(record["extended_id"])
+        assert code is not None
+        assert record["market"] == code["market"]
+
+
+def test_columns_are_renamed_left_out_and_added(sandbox: Sandbox, tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "erp.csv", [["SBX00000001", "007", "x"]], ["code", "Country", "internal"])
+    upload(
+        source=source,
+        columns={"code": "extended_id", "Country": "market", "internal": None},
+        constants={"grape": "Syrah"},
+    )
+    code = sandbox.code("SBX00000001")
+    assert code is not None
+    assert ("007", "Syrah") == (code["market"], code["grape"])
+    assert {"extended_id", "market", "grape"} == set(sandbox.transcript()[-1]["body"]["items"][0])
+
+
+def test_rows_that_do_not_arrive_are_exactly_in_the_rejects_file(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.seed(2950)
+    rows = [bottle(number) for number in range(1, 3001)]
+    refused, unknown, keyless = {100, 1500, 2999}, {7, 8, 900, 2000, 2500}, {50, 60}
+    for number in refused:
+        rows[number][1:] = ["FR", "2026-11-01", "no such product"]
+    for number in unknown:
+        rows[number][0] = f"UNKNOWN{number:05d}"
+    for number in keyless:
+        rows[number][0] = ""
+    table = [[*row, "prod_1"][:4] if len(row) == 3 else row for row in rows]
+    for number, row in enumerate(table):
+        # Rows that differ go synchronously, where Scantrust tells what became of each.
+        row += ["red", f"CASE-{number}"]
+    source = write_csv(tmp_path / "bottles.csv", table, [*HEADER, "product", "colour", "case_id"])
+    rejects = tmp_path / "out" / "rejects.csv"
+    report = upload(source=source, rejects_path=str(rejects), max_in_flight=4)
+    assert 2990 == report["codes_affected"] == sandbox.count(market="FR")
+    assert (5, ["colour"]) == (report["unmatched"]["count"], report["discarded_fields"])
+    assert {"key missing": 2, "refused": 3} == report["rejected"]
+    with rejects.open(encoding="utf-8", newline="") as file:
+        found = {int(row["rejected_line"]): row for row in csv.DictReader(file)}
+    assert {number + 2 for number in refused | unknown | keyless} == set(found)
+    for number in refused:
+        assert "refused" == found[number + 2]["rejected_kind"]
+        assert "product" in found[number + 2]["rejected_reason"]
+    assert {"unmatched"} == {found[number + 2]["rejected_kind"] for number in unknown}
+    assert {"key missing"} == {found[number + 2]["rejected_kind"] for number in keyless}
+
+
+def test_mended_rejects_file_can_be_uploaded_as_it_is(sandbox: Sandbox, tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "bottles.csv", [bottle(1), ["UNKNOWN", "FR", "2026-11-01"]])
+    rejects = str(tmp_path / "rejects.csv")
+    upload(source=source, rejects_path=rejects)
+    text = Path(rejects).read_text(encoding="utf-8")
+    Path(rejects).write_text(text.replace("UNKNOWN", "SBX00000002"), encoding="utf-8")
+    assert 1 == upload(source=rejects)["codes_affected"]
+    assert 2 == sandbox.count(market="FR")
+
+
+def test_identical_rows_become_few_jobs(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.seed(3950)
+    source = write_csv(tmp_path / "lots.csv", [bottle(number, f"M{number % 2}") for number in range(1, 4001)])
+    report = upload(source=source)
+    assert (2, 4000) == (report["requests"], report["codes_affected"])
+    assert 2 == len(report["task_ids"])
+
+
+def test_dry_run_returns_the_plan_and_sends_nothing(sandbox: Sandbox, tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "bottles.csv", [bottle(number, str(number)) for number in range(1, 1500)])
+    plan = upload(source=source, dry_run=True)
+    assert [] == sandbox.transcript()
+    assert (1499, 1499, 2) == (plan["rows"], plan["keys"], plan["sync_calls"])
+
+
+@pytest.mark.parametrize(
+    ("options", "sent"),
+    [({"max_rejected": 1}, False), ({"max_rejected": 0.1}, False), ({"max_rejected": 3}, True), ({}, True)],
+)
+def test_too_many_bad_rows_end_the_upload(sandbox: Sandbox, tmp_path: Path, options: Any, sent: bool) -> None:
+    source = write_csv(
+        tmp_path / "b.csv", [*(bottle(number) for number in range(1, 11)), ["", "x", ""], [" ", "x", ""]]
+    )
+    if sent:
+        assert 10 == upload(source=source, **options)["codes_affected"]
+        return
+    with pytest.raises(AirflowFailException, match="TooManyRejected: Nothing was sent: 2 of 12 rows"):
+        upload(source=source, rejects_path=str(tmp_path / "rejects.csv"), **options)
+    assert [] == sandbox.transcript()
+    assert 3 == len((tmp_path / "rejects.csv").read_text().splitlines())
+
+
+def test_file_without_any_good_row_fails(sandbox: Sandbox, tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "b.csv", [["A", "B"]], ["wrong", "header"])
+    with pytest.raises(AirflowFailException, match="key is missing"):
+        upload(source=source)
+
+
+def test_missing_column_is_named(sandbox: Sandbox, tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "b.csv", [bottle(1)])
+    with pytest.raises(AirflowFailException, match=r"InvalidInput.*EAN"):
+        upload(source=source, columns={"EAN": "product"})
+
+
+def test_empty_file_is_no_call_and_no_failure(sandbox: Sandbox, tmp_path: Path) -> None:
+    assert 0 == upload(source=write_csv(tmp_path / "b.csv", []))["rows"]
+    assert [] == sandbox.transcript()
+
+
+class Store(dict[str, Any]):
+    """Airflow's task state store, as far as it is used."""
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = json.loads(json.dumps(value))
+
+    def delete(self, key: str) -> None:
+        self.pop(key, None)
+
+
+def try_once(store: Store, source: str, try_number: int = 1, **options: Any) -> dict[str, Any]:
+    ti = TaskInstance()
+    ti.try_number = try_number
+    context: Any = {"ti": ti, "task_state_store": store}
+    options = {"deferrable": False, "poll_interval": 0.05, "max_in_flight": 1, **options}
+    return dict(ScantrustUploadOperator(task_id="upload", source=source, **options).execute(context))
+
+
+def test_retry_goes_on_where_the_last_try_stopped(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.seed(4950)
+    source = write_csv(tmp_path / "bottles.csv", [bottle(number, str(number)) for number in range(1, 5001)])
+    sandbox.fault(path="/api/v2/scm/upload/", status=403, skip=3)
+    store = Store()
+    with pytest.raises(AirflowFailException, match="PermissionDenied"):
+        try_once(store, source)
+    assert len(json.dumps(store)) < 2000
+    sandbox.clear_transcript()
+    report = try_once(store, source, try_number=2)
+    assert (5000, 5000, 6) == (report["rows"], report["codes_affected"], report["requests"])
+    assert 3 == len(sandbox.transcript())
+    assert {} == store
+    sandbox.clear_transcript()
+    assert 6 == try_once(store, source)["requests"] == len(sandbox.transcript())
+
+
+def test_retry_attaches_to_submitted_jobs(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.seed(2950)
+    source = write_csv(tmp_path / "lots.csv", [bottle(number) for number in range(1, 3001)])
+    store = Store()
+    sandbox.fault(path="/api/v2/scm/tasks/", status=403)
+    with pytest.raises(AirflowFailException, match="PermissionDenied"):
+        try_once(store, source)
+    report = try_once(store, source, try_number=2)
+    assert [task["id"] for task in sandbox.tasks()] == report["task_ids"]
+    assert (1, 3000) == (report["requests"], report["codes_affected"])
+
+
+def test_failed_job_is_submitted_anew_by_a_retry(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.seed(2950)
+    source = write_csv(tmp_path / "lots.csv", [bottle(number) for number in range(1, 3001)])
+    store = Store()
+    sandbox.jobs(fail=True)
+    with pytest.raises(Exception, match="failed at Scantrust"):
+        try_once(store, source)
+    assert 3000 == try_once(store, source, try_number=2)["codes_affected"]
+    assert 2 == len(sandbox.tasks())
+
+
+def test_changed_source_starts_anew_and_says_so(
+    sandbox: Sandbox, tmp_path: Path, capsys: Any, caplog: Any
+) -> None:
+    sandbox.seed(1950)
+    source = write_csv(tmp_path / "bottles.csv", [bottle(number, str(number)) for number in range(1, 2001)])
+    sandbox.fault(path="/api/v2/scm/upload/", status=403, skip=1)
+    store = Store()
+    with pytest.raises(AirflowFailException):
+        try_once(store, source)
+    write_csv(tmp_path / "bottles.csv", [bottle(number, f"x{number}") for number in range(1, 2001)])
+    assert 2000 == try_once(store, source, try_number=2)["codes_affected"]
+    assert "starts anew" in capsys.readouterr().out + caplog.text
+    assert 0 == sandbox.count(market="1")
