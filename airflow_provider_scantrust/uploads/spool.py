@@ -13,11 +13,10 @@ import os
 import sqlite3
 import tempfile
 from array import array
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from itertools import groupby, islice, repeat
-from operator import and_, itemgetter
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,9 +28,19 @@ _BATCH = 1000
 # Below so many rows, looking at them one by one is as fast as at once.
 _FEW = 8
 _MOST_NAMED = 20
-# SQLite takes at least 999 values in one statement.
-_MOST_KEYS = 900
 _BEFORE_ALL = -(2**63)
+
+# Never committed: the file is no one else's, and does not outlive the connection.
+_SCHEMA = """
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+PRAGMA locking_mode = EXCLUSIVE;
+PRAGMA cache_size = -8000;
+BEGIN EXCLUSIVE;
+CREATE TABLE rows (line INTEGER PRIMARY KEY, key TEXT, data TEXT);
+CREATE TABLE rejects (line INTEGER PRIMARY KEY, kind TEXT, reason TEXT);
+CREATE TABLE hashes (part INTEGER, hashes BLOB);
+"""
 
 # Line, key and data. Data is all that a row sets, as one text: the number of its field set and the values, with BETWEEN
 # between them. A row with a value that is no text or that holds BETWEEN is kept as JSON, where it never stands bare.
@@ -60,27 +69,18 @@ class Spool:
         self._check = RowCheck(data_key)
         self._field_sets: dict[tuple[str, ...], int] = {}
         self._hash = blake2b(digest_size=16)
+        # How many rows carry data of each hash, in 16 bits: never fewer than carry the same data.
+        self._counts = array("L", bytes(array("L").itemsize << 16))
 
     def __enter__(self) -> Spool:
         handle, path = tempfile.mkstemp(".spool", "scantrust-", self._folder)
         try:
             os.close(handle)
             self._db = sqlite3.connect(path, isolation_level=None)
-            for setting in (
-                "journal_mode=OFF",
-                "synchronous=OFF",
-                "locking_mode=EXCLUSIVE",
-                "cache_size=-8000",
-            ):
-                self._db.execute(f"PRAGMA {setting}")
-            # Never committed: the file is no one else's, and does not outlive the connection.
-            self._db.execute("BEGIN EXCLUSIVE")
-            self._db.execute("CREATE TABLE rows (line INTEGER PRIMARY KEY, key TEXT, data TEXT)")
-            self._db.execute("CREATE TABLE rejects (line INTEGER PRIMARY KEY, kind TEXT, reason TEXT)")
-            self._db.execute("CREATE TABLE hashes (part INTEGER, hashes BLOB)")
+            self._db.executescript(_SCHEMA)
         finally:
             os.unlink(path)
-        self._repeats, self._crowds = _Repeats(self._db), _Crowds()
+        self._repeats = _Repeats(self._db)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -127,14 +127,9 @@ class Spool:
     def lines_of(self, keys: Sequence[str]) -> dict[str, list[int]]:
         """Return the lines that each key came from, those of merged rows too."""
         self._index("key")
-        found: dict[str, list[int]] = {}
-        for start in range(0, len(keys), _MOST_KEYS):
-            piece = keys[start : start + _MOST_KEYS]
-            places = ", ".join("?" * len(piece))
-            query = f"SELECT key, line FROM rows WHERE key IN ({places}) ORDER BY line"  # noqa: S608 - question marks
-            for key, line in self._db.execute(query, piece):
-                found.setdefault(key, []).append(line)
-        return found
+        query = "SELECT line FROM rows WHERE key = ? ORDER BY line"
+        found = {key: [line for (line,) in self._db.execute(query, (key,))] for key in keys}
+        return {key: lines for key, lines in found.items() if lines}
 
     def read(self, up_to: Mapping[str, int] | None = None) -> Iterator[tuple[str, str]]:
         """
@@ -152,7 +147,7 @@ class Spool:
 
     def crowds(self, more_than: int) -> dict[str, int]:
         """Return data -> rows, for data that is on more than so many rows."""
-        if not self._crowds.any(more_than):
+        if max(self._counts) <= more_than:
             return {}
         self._index("data")
         query = "SELECT data, count(*) FROM rows WHERE data IS NOT NULL GROUP BY data HAVING count(*) > ?"
@@ -212,8 +207,7 @@ class Spool:
             return
         row, problems = self._check.one(item, line)
         if row is not None:
-            key = row.pop(self.data_key)
-            yield line, key, self._encode_one(row)
+            yield line, row[self.data_key], self._encode_one(row)
             return
         key = item.get(self.data_key)
         missing = key is None or (isinstance(key, str) and not key.strip())
@@ -225,10 +219,9 @@ class Spool:
         self._db.execute("INSERT INTO rejects VALUES (?, ?, ?)", (line, kind, reason))
         self.rejected += 1
 
-    def _encode_one(self, fields: Row) -> str:
-        names = tuple(sorted(fields))
-        (data,) = self._encode(names, [[fields[name]] for name in names])
-        return data
+    def _encode_one(self, row: Row) -> str:
+        names = tuple(sorted(row.keys() - {self.data_key}))
+        return self._encode(names, [[row[name]] for name in names])[0]
 
     def _encode(self, names: tuple[str, ...], columns: Sequence[Sequence[Any]]) -> list[str]:
         number = str(self._field_sets.setdefault(names, len(self._field_sets)))
@@ -252,11 +245,16 @@ class Spool:
             return
         _, keys, data = zip(*rows, strict=True)
         self._repeats.add(keys)
-        self._crowds.add(data)
+        self._count(data)
         for texts in (keys, data):
             self._hash.update(array("Q", map(len, texts)))
             self._hash.update("".join(texts).encode())
         self._db.executemany("INSERT INTO rows VALUES (?, ?, ?)", rows)
+
+    def _count(self, data: Iterable[str]) -> None:
+        counts = self._counts
+        for value in map(hash, data):
+            counts[value & 0xFFFF] += 1
 
     def _index(self, column: Literal["key", "data"]) -> None:
         self._db.execute(f"CREATE INDEX IF NOT EXISTS by_{column} ON rows ({column})")
@@ -264,11 +262,10 @@ class Spool:
     def _merge(self) -> None:
         """Fold rows of one key into the first of them; the others keep their line and lose their data."""
         self._index("key")
-        self._db.execute(
-            "CREATE TABLE again AS SELECT key FROM rows GROUP BY key HAVING count(*) > 1 ORDER BY key"
-        )
+        # The plus keeps SQLite from looking each key up, and then sorting.
         rows = self._db.execute(
-            "SELECT again.key, line, data FROM again CROSS JOIN rows USING (key) ORDER BY again.rowid, line"
+            "SELECT key, line, data FROM rows INDEXED BY by_key WHERE +key IN "
+            "(SELECT key FROM rows GROUP BY key HAVING count(*) > 1) ORDER BY key, line"
         )
         conflicts: list[str] = []
         self._db.executemany("UPDATE rows SET data = ? WHERE line = ?", self._fold(rows, conflicts))
@@ -284,23 +281,19 @@ class Spool:
         for key, same_key in groupby(rows, itemgetter(0)):
             _, first, before = next(same_key)
             line_before, merged = first, None
-            for _, line, data in same_key:
+            for _, line, data in same_key:  # noqa: B031 - the first was taken out
                 self.merged += 1
                 if data != before:
                     if self.on_duplicate == "fail" and len(conflicts) < _MOST_NAMED:
                         conflicts.append(f"{self.data_key} {key!r} is on lines {line_before} and {line}")
-                    merged = (merged or self._fields(before)) | self._fields(data)
+                    known, given = self.decode([(key, before), (key, data)])
+                    merged = (merged or known) | given
                 line_before, before = line, data
                 yield None, line
             if merged is not None:
                 whole = self._encode_one(merged)
-                self._crowds.add([whole])
+                self._count([whole])
                 yield whole, first
-
-    def _fields(self, data: str) -> Row:
-        (row,) = self.decode([("", data)])
-        del row[self.data_key]
-        return row
 
 
 class _Repeats:
@@ -334,16 +327,3 @@ class _Repeats:
             if len(set(part)) < len(part):
                 return True
         return False
-
-
-class _Crowds:
-    """Tells whether any data can be on more than so many rows: no, where not even a hash of 16 bits is on so many."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[int] = Counter()
-
-    def add(self, data: Iterable[str]) -> None:
-        self._counts.update(map(and_, map(hash, data), repeat(0xFFFF)))
-
-    def any(self, more_than: int) -> bool:
-        return max(self._counts.values(), default=0) > more_than

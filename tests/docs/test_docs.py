@@ -12,6 +12,7 @@ from airflow_provider_scantrust.api import settings
 from airflow_provider_scantrust.api.waiting import ERROR_BUDGET
 from airflow_provider_scantrust.get_provider_info import get_provider_info
 from airflow_provider_scantrust.sandbox import Sandbox
+from airflow_provider_scantrust.uploads.plan import Limits
 from doc_blocks import ROOT, is_dag, python_blocks, unfenced_languages
 
 PLAIN = {name: block for name, block in python_blocks().items() if not is_dag(block)}
@@ -36,6 +37,18 @@ def test_every_fence_names_a_language_that_the_tests_know() -> None:
 @pytest.mark.parametrize("block", PLAIN.values(), ids=PLAIN)
 def test_python_block_runs(sandbox: Sandbox, block: str) -> None:
     exec(compile(block, "block", "exec"), {"__name__": "block"})
+
+
+def test_costs_in_the_guide_are_what_the_planner_counts() -> None:
+    rows = re.findall(
+        r"^\| ([\d,]+) \| (all different|200 lots of 5,000) \| ([\d,]+) \|",
+        page("upload-a-file.md"),
+        re.MULTILINE,
+    )
+    assert 5 == len(rows)
+    for count, data, calls in rows:
+        expected = 200 if "lots" in data else -(-int(count.replace(",", "")) // Limits().items_per_call)
+        assert expected == int(calls.replace(",", ""))
 
 
 @pytest.mark.parametrize("error", ERRORS)

@@ -23,7 +23,15 @@ def running_sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.fixture(scope="session")
-def airflow(running_sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
+def rejects(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the example puts the rows that did not arrive."""
+    return tmp_path_factory.mktemp("rejects")
+
+
+@pytest.fixture(scope="session")
+def airflow(
+    running_sandbox: Sandbox, rejects: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalAirflow]:
     home = tmp_path_factory.mktemp("airflow")
     dags = home / "dags"
     shutil.copytree(ROOT / "dags_examples", dags, ignore=shutil.ignore_patterns("__pycache__"))
@@ -35,6 +43,7 @@ def airflow(running_sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) 
         home,
         dags,
         connections={"scantrust_default": running_sandbox.connection_uri},
+        env={"REJECTS_STORAGE": f"file://{rejects}"},
         # Only the runs that a test asks for, not also the one that is due today.
         config={"scheduler.use_job_schedule": "False", "logging.logging_level": "DEBUG"},
     ) as airflow:

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,6 +108,26 @@ def test_mapped_example_waits_for_all_lots_with_one_sensor(airflow: LocalAirflow
     assert [0, 1, 2] == [task.map_index for task in tasks if task.task_id == "submit"]
     result = airflow.xcom("scantrust_mapped_uploads", "sample_day", "wait")
     assert (360, 3) == (result["codes_affected"], len(result["tasks"]))
+
+
+def test_file_example_uploads_from_object_storage_and_writes_rejects(
+    airflow: LocalAirflow, sandbox: Sandbox, rejects: Path
+) -> None:
+    missing = CODES[7]
+    sandbox.reset()
+    sandbox.add_codes({"extended_id": code} for code in CODES if code != missing)
+    run_example(airflow, "scantrust_file_upload")
+    report = airflow.xcom("scantrust_file_upload", "sample_day", "upload")
+    assert (360, 359, 1) == (report["rows"], report["codes_affected"], report["unmatched"]["count"])
+    (row,) = csv.DictReader((rejects / "bottling-2026-11-01.csv").read_text("utf-8").splitlines())
+    assert (missing, "unmatched", "9") == (row["extended_id"], row["rejected_kind"], row["rejected_line"])
+
+
+def test_many_files_example_uploads_each_in_its_own_task(airflow: LocalAirflow, sandbox: Sandbox) -> None:
+    airflow.api("POST", "pools", {"name": "scantrust_uploads", "slots": 3})
+    tasks = run_example(airflow, "scantrust_many_files")
+    assert [0, 1, 2] == [task.map_index for task in tasks if task.task_id == "upload"]
+    assert 360 == sandbox.count(bottling_date="2026-11-01")
 
 
 @pytest.mark.parametrize(("dag_id", "task_id", "codes"), [("bottling", "upload", 2), ("market", "wait", 150)])

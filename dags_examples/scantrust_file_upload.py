@@ -1,0 +1,44 @@
+"""
+Every morning, upload yesterday's file from object storage, and put the rows that did not arrive beside it.
+
+The file is read row by row, however large it is. Set BOTTLING_STORAGE to where your files are, such as
+s3://aws_default@bottling, with the Airflow connection in the URL.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pendulum
+from airflow.sdk import dag
+from airflow.timetables.interval import CronDataIntervalTimetable
+
+from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
+
+STORAGE = os.environ.get("BOTTLING_STORAGE", f"file://{Path(__file__).parent}/sample_data")
+REJECTS = os.environ.get("REJECTS_STORAGE", f"file://{tempfile.gettempdir()}/scantrust-rejects")
+
+
+@dag(
+    schedule=CronDataIntervalTimetable("0 5 * * *", timezone="UTC"),
+    start_date=pendulum.datetime(2026, 11, 1, tz="UTC"),
+    catchup=False,
+    max_active_runs=1,
+    default_args={"retries": 2, "retry_delay": pendulum.duration(minutes=5)},
+    tags=["scantrust", "example"],
+    doc_md=__doc__,
+)
+def scantrust_file_upload() -> None:
+    ScantrustUploadOperator(
+        task_id="upload",
+        source=STORAGE + "/bottling-{{ data_interval_start | ds }}.csv",
+        columns={"grape": None},
+        constants={"market": "FR"},
+        max_rejected=0.1,
+        rejects_path=REJECTS + "/bottling-{{ data_interval_start | ds }}.csv",
+    )
+
+
+scantrust_file_upload()

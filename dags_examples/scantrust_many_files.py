@@ -1,0 +1,41 @@
+"""
+Every morning, upload the files of all packaging lines, each in a task of its own, spread over the workers.
+
+The pool scantrust_uploads bounds how many run at once: they share the rate limit of one token, so more than a few only
+wait for each other. Make it once, with 3 slots: airflow pools set scantrust_uploads 3 "uploads to Scantrust"
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pendulum
+from airflow.sdk import dag, task
+from airflow.timetables.interval import CronDataIntervalTimetable
+
+from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
+
+LINES = Path(__file__).parent / "sample_data" / "lines"
+
+
+@dag(
+    schedule=CronDataIntervalTimetable("0 5 * * *", timezone="UTC"),
+    start_date=pendulum.datetime(2026, 11, 1, tz="UTC"),
+    catchup=False,
+    max_active_runs=1,
+    default_args={"retries": 2, "retry_delay": pendulum.duration(minutes=5)},
+    tags=["scantrust", "example"],
+    doc_md=__doc__,
+)
+def scantrust_many_files() -> None:
+    @task
+    def list_files(day: str) -> list[str]:
+        """Return the files of one day; each becomes a task."""
+        return sorted(str(path) for path in (LINES / day).glob("*.csv"))
+
+    ScantrustUploadOperator.partial(task_id="upload", pool="scantrust_uploads", on_unmatched="fail").expand(
+        source=list_files("{{ data_interval_start | ds }}")
+    )
+
+
+scantrust_many_files()
