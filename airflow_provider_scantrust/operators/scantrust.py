@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout, BaseOperator
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseOperator
 
 from airflow_provider_scantrust.exceptions import (
     DiscardedFields,
@@ -17,7 +17,6 @@ from airflow_provider_scantrust.exceptions import (
     ScantrustError,
     TaskFailed,
     UnmatchedKeys,
-    WaitTimedOut,
 )
 
 if TYPE_CHECKING:
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
     from airflow_provider_scantrust.uploads.report import Report
 
 Reaction = Literal["warn", "fail", "ignore"]
-
-# Airflow's own defer timeout ends a task without a word from the trigger; it is only a backstop.
-BACKSTOP = 300.0
 
 
 class ScantrustUploadOperator(BaseOperator):
@@ -205,15 +201,13 @@ class ScantrustUploadOperator(BaseOperator):
         deadline_is: str = "timeout",
     ) -> dict[str, Any]:
         """Go on after the trigger has fired."""
-        from airflow_provider_scantrust.triggers.scantrust import read_event
+        from airflow_provider_scantrust.triggers.deferral import read_end_of_wait
         from airflow_provider_scantrust.uploads.report import Report
 
         loaded = Report.load(report or {})
         try:
-            loaded.end_jobs(read_event(event))
+            loaded.end_jobs(read_end_of_wait(event, deadline_is))
         except ScantrustError as error:
-            if isinstance(error, WaitTimedOut) and deadline_is == "execution_timeout":
-                raise AirflowTaskTimeout(f"execution_timeout has passed. {error}") from error
             self._end_wait(context, error)
         return self._finish(context, loaded)
 
@@ -358,25 +352,23 @@ class ScantrustUploadOperator(BaseOperator):
         return self._finish(context, report)
 
     def _defer(self, report: Report, deadline: float, started: float) -> None:
-        from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger
+        from airflow_provider_scantrust.triggers.deferral import make_deferral
 
-        deadline_is = "timeout"
-        if self.execution_timeout is not None:
-            limit = started + self.execution_timeout.total_seconds()
-            if limit < deadline:
-                deadline, deadline_is = limit, "execution_timeout"
         self.log.info("Waiting in the triggerer for %s asynchronous uploads.", len(report.jobs))
+        deferral = make_deferral(
+            list(report.jobs),
+            deadline=deadline,
+            started=started,
+            execution_timeout=self.execution_timeout,
+            poll_interval=self.poll_interval,
+            error_budget=self.error_budget,
+            scantrust_conn_id=self.scantrust_conn_id,
+        )
         self.defer(
-            trigger=ScantrustTaskTrigger(
-                task_ids=list(report.jobs),
-                deadline=deadline,
-                poll_interval=self.poll_interval,
-                error_budget=self.error_budget,
-                scantrust_conn_id=self.scantrust_conn_id,
-            ),
+            trigger=deferral.trigger,
             method_name="execute_complete",
-            kwargs={"report": report.save(), "deadline_is": deadline_is},
-            timeout=timedelta(seconds=max(0.0, deadline - time.time()) + BACKSTOP),
+            kwargs={"report": report.save(), "deadline_is": deferral.deadline_is},
+            timeout=deferral.timeout,
         )
 
     def _finish(self, context: Context, report: Report, *, ended: bool = True) -> dict[str, Any]:

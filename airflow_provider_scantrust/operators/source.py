@@ -73,6 +73,8 @@ class SourceUpload:
         rows = self._open(source)
         if self.options.rejects_path is not None:
             check_rejects_name(self.options.rejects_path, rows.format)
+            if self.options.rejects_path == source:
+                raise ConfigurationError("rejects_path is the source itself, which would be overwritten.")
         with Spool(self.options.data_key, on_duplicate=self.options.on_duplicate) as spool:
             spool.fill(rows, warn=self._warn)
             plan = make_plan(
@@ -192,8 +194,13 @@ class SourceUpload:
         with open_path(path, "wb") as out:
             written = write_rejects(rows, reasons, out, name=path)
         self.log.warning(
-            "%s rows did not arrive; they are in %s, to be mended and uploaded again.", written, path
+            "%s rows did not arrive; they are in %s, to be mended and sent again.", written, path
         )
+        if written < len(reasons):
+            self.log.warning(
+                "%s more rows did not arrive and are no longer in the source: it has changed in the meantime.",
+                len(reasons) - written,
+            )
 
     def _fingerprint(self, spool: Spool, plan: Plan) -> str:
         parts = [spool.fingerprint, plan.summary(), self.hook.scantrust_conn_id]

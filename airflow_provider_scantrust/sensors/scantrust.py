@@ -13,12 +13,11 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
-    AirflowTaskTimeout,
     BaseSensorOperator,
     PokeReturnValue,
 )
 
-from airflow_provider_scantrust.exceptions import InvalidInput, ScantrustError, WaitTimedOut
+from airflow_provider_scantrust.exceptions import InvalidInput, ScantrustError
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from airflow_provider_scantrust.api.waiting import Watch
     from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 
-# Airflow's own defer timeout ends a task without a word from the trigger; it is only a backstop.
-BACKSTOP = 300.0
 # With silent_fail, errors that may pass never end the wait; the deadline does.
 _NO_BUDGET = 1e9
 
@@ -103,13 +100,11 @@ class ScantrustTaskSensor(BaseSensorOperator):
         self, context: Context, event: Any = None, deadline_is: str = "timeout"
     ) -> dict[str, Any]:
         """Go on after the trigger has fired."""
-        from airflow_provider_scantrust.triggers.scantrust import read_event
+        from airflow_provider_scantrust.triggers.deferral import read_end_of_wait
 
         try:
-            return self._result(read_event(event))
+            return self._result(read_end_of_wait(event, deadline_is))
         except ScantrustError as error:
-            if isinstance(error, WaitTimedOut) and deadline_is == "execution_timeout":
-                raise AirflowTaskTimeout(f"execution_timeout has passed. {error}") from error
             self._end(error)
 
     def on_kill(self) -> None:
@@ -132,30 +127,28 @@ class ScantrustTaskSensor(BaseSensorOperator):
         return None
 
     def _defer(self, now: float) -> Any:
-        from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger
+        from airflow_provider_scantrust.triggers.deferral import make_deferral
 
-        deadline, deadline_is = self._deadline, "timeout"
-        if self.execution_timeout is not None:
-            limit = now + self.execution_timeout.total_seconds()
-            if limit < deadline:
-                deadline, deadline_is = limit, "execution_timeout"
         longest = None
         if self.exponential_backoff:
             longest = self.max_wait.total_seconds() if self.max_wait else self.timeout
         task_ids = read_task_ids(self.scantrust_task_id)
         self.log.info("Waiting in the triggerer for %s asynchronous uploads.", len(task_ids))
+        deferral = make_deferral(
+            task_ids,
+            deadline=self._deadline,
+            started=now,
+            execution_timeout=self.execution_timeout,
+            poll_interval=self.poke_interval,
+            longest_poll_interval=longest,
+            error_budget=_NO_BUDGET if self.silent_fail else self.error_budget,
+            scantrust_conn_id=self.scantrust_conn_id,
+        )
         self.defer(
-            trigger=ScantrustTaskTrigger(
-                task_ids=task_ids,
-                deadline=deadline,
-                poll_interval=self.poke_interval,
-                longest_poll_interval=longest,
-                error_budget=_NO_BUDGET if self.silent_fail else self.error_budget,
-                scantrust_conn_id=self.scantrust_conn_id,
-            ),
+            trigger=deferral.trigger,
             method_name="execute_complete",
-            kwargs={"deadline_is": deadline_is},
-            timeout=timedelta(seconds=max(0.0, deadline - time.time()) + BACKSTOP),
+            kwargs={"deadline_is": deferral.deadline_is},
+            timeout=deferral.timeout,
         )
 
     def _end(self, error: ScantrustError) -> NoReturn:

@@ -181,9 +181,10 @@ class RowCheck:
         try:
             fields = tuple(sorted(map(_read_name, names)))
             keys, *columns = zip(*map(itemgetter(self.data_key, *fields), items), strict=True)
-            if not all(map(str.strip, keys)):
-                return None
-            read_text("".join(keys))
+            if set(map(type, keys)) == {str} and all(map(str.strip, keys)):
+                read_text("".join(keys))
+            else:
+                keys = tuple(map(read_key, keys))
             checked = [_read_column(name, column) for name, column in zip(fields, columns, strict=True)]
         except (KeyError, TypeError, ValueError):
             return None

@@ -14,6 +14,7 @@ import sqlite3
 import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from itertools import groupby, islice, repeat
 from operator import itemgetter
@@ -24,11 +25,10 @@ from airflow_provider_scantrust.exceptions import InvalidInput
 from airflow_provider_scantrust.uploads.rows import BETWEEN, Row, RowCheck
 from airflow_provider_scantrust.uploads.tables import UnreadableRow
 
-_BATCH = 1000
+_BATCH = 500
 # Below so many rows, looking at them one by one is as fast as at once.
 _FEW = 8
 _MOST_NAMED = 20
-_BEFORE_ALL = -(2**63)
 
 # Never committed: the file is no one else's, and does not outlive the connection.
 _SCHEMA = """
@@ -101,7 +101,7 @@ class Spool:
         """
         Check and keep rows; one that cannot be sent is put aside with the reason. To be called once.
 
-        :param rows: Line and row, or what stands for a row that could not be read; each line once, in rising order.
+        :param rows: Line and row, or what stands for a row that could not be read; lines rise from row to row.
         :param warn: Called with each thing that a human should know and that is no error.
         :raises InvalidInput: Rows of one key carry different data, and ``on_duplicate`` is "fail".
         :raises sqlite3.OperationalError: The disk is full.
@@ -114,10 +114,7 @@ class Spool:
         if self._repeats.any():
             self._merge()
         if self.merged:
-            warn(
-                f"{self.merged} rows have the key of another row and are merged with it: the last value of each "
-                "field is sent."
-            )
+            warn(f"{self.merged} rows have the key of an earlier one: the last value of each field is sent.")
         self._check.dates.report(warn)
 
     def rejects(self) -> Iterator[tuple[int, str, str]]:
@@ -138,11 +135,11 @@ class Spool:
         :param up_to: Data -> line up to which rows with it are left out.
         """
         query = "SELECT line, key, data FROM rows WHERE line > ? AND data IS NOT NULL ORDER BY line LIMIT ?"
-        last = _BEFORE_ALL
+        last = -1
         while page := self._db.execute(query, (last, _BATCH)).fetchall():
             last = page[-1][0]
             for line, key, data in page:
-                if not up_to or line > up_to.get(data, _BEFORE_ALL):
+                if not up_to or line > up_to.get(data, -1):
                     yield key, data
 
     def crowds(self, more_than: int) -> dict[str, int]:
@@ -183,9 +180,7 @@ class Spool:
         if table is not None:
             return list(zip(lines, table.keys, self._encode(table.names, table.columns), strict=True))
         if len(items) <= _FEW:
-            return [
-                kept for line, item in zip(lines, items, strict=True) for kept in self._read_one(line, item)
-            ]
+            return [kept for pair in zip(lines, items, strict=True) for kept in self._read_one(*pair)]
         shapes: dict[Any, list[int]] = {}
         for place, item in enumerate(items):
             shapes.setdefault(frozenset(item) if type(item) is dict else type(item), []).append(place)
@@ -200,9 +195,9 @@ class Spool:
 
     def _read_one(self, line: int, item: Any) -> Iterator[_Kept]:
         if not isinstance(item, Mapping):
-            unreadable = isinstance(item, UnreadableRow)
+            given = isinstance(item, UnreadableRow)
             self._reject(
-                line, "unreadable", item.reason if unreadable else f"it is no dict but {type(item).__name__}"
+                line, "unreadable", item.reason if given else f"it is a {type(item).__name__}, no dict"
             )
             return
         row, problems = self._check.one(item, line)
@@ -226,16 +221,13 @@ class Spool:
     def _encode(self, names: tuple[str, ...], columns: Sequence[Sequence[Any]]) -> list[str]:
         number = str(self._field_sets.setdefault(names, len(self._field_sets)))
         rows = list(zip(repeat(number), *columns))
-        try:
+        with suppress(TypeError):
             data = list(map(BETWEEN.join, rows))
-        except TypeError:
-            pass
-        else:
             if "".join(data).count(BETWEEN) == len(names) * len(data):
                 return data
         return [
             BETWEEN.join(row)
-            if all(isinstance(cell, str) and BETWEEN not in cell for cell in row)
+            if all(isinstance(it, str) and BETWEEN not in it for it in row)
             else json.dumps(row)
             for row in rows
         ]
@@ -264,24 +256,22 @@ class Spool:
         self._index("key")
         # The plus keeps SQLite from looking each key up, and then sorting.
         rows = self._db.execute(
-            "SELECT key, line, data FROM rows INDEXED BY by_key WHERE +key IN "
+            "SELECT line, key, data FROM rows INDEXED BY by_key WHERE +key IN "
             "(SELECT key FROM rows GROUP BY key HAVING count(*) > 1) ORDER BY key, line"
         )
         conflicts: list[str] = []
         self._db.executemany("UPDATE rows SET data = ? WHERE line = ?", self._fold(rows, conflicts))
         if conflicts:
             raise InvalidInput(
-                f"Nothing was sent, because rows have one key and different data: {'; '.join(conflicts)}. Mend them, or "
-                'set on_duplicate="last".'
+                f"Nothing was sent, because rows have one key and different data: {'; '.join(conflicts)}. Mend them, "
+                'or set on_duplicate="last".'
             )
 
-    def _fold(
-        self, rows: Iterable[tuple[str, int, str]], conflicts: list[str]
-    ) -> Iterator[tuple[str | None, int]]:
-        for key, same_key in groupby(rows, itemgetter(0)):
-            _, first, before = next(same_key)
+    def _fold(self, rows: Iterable[_Kept], conflicts: list[str]) -> Iterator[tuple[str | None, int]]:
+        for key, same_key in groupby(rows, itemgetter(1)):
+            first, _, before = next(same_key)
             line_before, merged = first, None
-            for _, line, data in same_key:  # noqa: B031 - the first was taken out
+            for line, _, data in same_key:  # noqa: B031 - the first was taken out
                 self.merged += 1
                 if data != before:
                     if self.on_duplicate == "fail" and len(conflicts) < _MOST_NAMED:

@@ -6,6 +6,7 @@ import inspect
 import json
 import subprocess
 import sys
+from datetime import timedelta
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import airflow
 import jsonschema
 import pytest
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
 import airflow_provider_scantrust
 from airflow_provider_scantrust import exceptions as exc
@@ -21,6 +23,7 @@ from airflow_provider_scantrust.get_provider_info import get_provider_info
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor, read_task_ids
+from airflow_provider_scantrust.triggers.deferral import make_deferral, read_end_of_wait
 from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger, read_event
 
 AIRFLOW = Path(airflow.__file__).parent
@@ -235,3 +238,44 @@ def test_task_ids_are_read_in_every_form_that_tasks_give(given: Any, ids: list[s
 def test_task_ids_that_are_none_are_refused(given: Any) -> None:
     with pytest.raises(exc.InvalidInput, match="scantrust_task_id"):
         read_task_ids(given)
+
+
+def test_every_option_of_the_sensor_reaches_the_trigger() -> None:
+    sensor = ScantrustTaskSensor(
+        task_id="t",
+        scantrust_task_id=["a", "b"],
+        scantrust_conn_id="other",
+        poke_interval=3,
+        timeout=100,
+        error_budget=7,
+        exponential_backoff=True,
+        max_wait=60,
+    )
+    sensor._deadline = 1000.0
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor._defer(now=900.0)
+    _, arguments = deferred.value.trigger.serialize()
+    assert {
+        "task_ids": ["a", "b"],
+        "deadline": 1000.0,
+        "poll_interval": 3.0,
+        "longest_poll_interval": 60.0,
+        "error_budget": 7,
+        "scantrust_conn_id": "other",
+    } == arguments
+    assert {"deadline_is": "timeout"} == deferred.value.kwargs
+
+
+@pytest.mark.parametrize(
+    ("limit", "deadline", "name"), [(50, 950.0, "execution_timeout"), (500, 1000.0, "timeout")]
+)
+def test_the_earlier_of_both_timeouts_is_the_triggers_deadline(
+    limit: int, deadline: float, name: str
+) -> None:
+    deferral = make_deferral(
+        ["a"], deadline=1000.0, started=900.0, execution_timeout=timedelta(seconds=limit)
+    )
+    assert (deadline, name) == (deferral.trigger.deadline, deferral.deadline_is)
+    event = {"status": "error", "error": exc.WaitTimedOut("late").as_dict()}
+    with pytest.raises(AirflowTaskTimeout if name == "execution_timeout" else exc.WaitTimedOut):
+        read_end_of_wait(event, deferral.deadline_is)
