@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class _Stopped(Exception):
+    """Ends an upload in another thread whose result nobody waits for any more."""
+
+
 class ScantrustHook(BaseHook):
     """
     Call Scantrust's REST API with the credentials of an Airflow connection.
@@ -50,6 +55,7 @@ class ScantrustHook(BaseHook):
         super().__init__()
         self.scantrust_conn_id = scantrust_conn_id
         self.pacer = Pacer(random=random.random)
+        self._stopped = threading.Event()
 
     def upload(self, items: Iterable[Mapping[str, Any]], data_key: str = "extended_id") -> UploadResult:
         """
@@ -74,6 +80,10 @@ class ScantrustHook(BaseHook):
         :raises UnreadableAnswer: The answer holds no task_id, so the job may run under an unknown one.
         """
         return self._call_paced(endpoints.upload_scm_data_async(dict(constraints), dict(scm_data)))
+
+    def stop_uploads(self) -> None:
+        """Let uploads in other threads end at their next pause, when the task has no time left for them."""
+        self._stopped.set()
 
     def get_task(self, scantrust_task_id: str) -> Task:
         """
@@ -173,7 +183,12 @@ class ScantrustHook(BaseHook):
         from airflow_provider_scantrust.hooks.logs import RareLog
         from airflow_provider_scantrust.transports.blocking import BlockingTransport, Gate
 
-        return BlockingTransport(self._transport.session, log=RareLog(self.log), gate=Gate(self.pacer))
+        gate = Gate(self.pacer, sleep=self._sleep)
+        return BlockingTransport(self._transport.session, log=RareLog(self.log), gate=gate, sleep=self._sleep)
+
+    def _sleep(self, seconds: float) -> None:
+        if self._stopped.wait(seconds):
+            raise _Stopped
 
     def _call(self, endpoint: Endpoint[T]) -> T:
         return self._transport.perform(self._converse(endpoint))

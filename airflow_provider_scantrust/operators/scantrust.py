@@ -312,6 +312,7 @@ class ScantrustUploadOperator(BaseOperator):
             warn=self.log.warning,
             max_in_flight=self.max_in_flight,
             split=self.mode == "auto",
+            stop=self.hook.stop_uploads,
         )
         runner.run(
             [

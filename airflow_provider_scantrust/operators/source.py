@@ -136,6 +136,7 @@ class SourceUpload:
             before_call=progress.before_call,
             call_done=call_done,
             tick=lambda: lines.tick(self.report.codes_affected),
+            stop=self.hook.stop_uploads,
         )
         try:
             # Closed in this thread, which is the only one that may use the spool.

@@ -74,6 +74,7 @@ class Runner:
     :param before_call: Called before each request with the requests under way.
     :param call_done: Called with the number of each call that has ended, and what became of it.
     :param tick: Called at least every second.
+    :param stop: Makes calls that pause end early.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Runner:
         before_call: Callable[[int], None] = lambda in_flight: None,
         call_done: Callable[[int, Report], None] = lambda number, counted: None,
         tick: Callable[[], None] = lambda: None,
+        stop: Callable[[], None] = lambda: None,
     ) -> None:
         self._data_key = data_key
         self._report = report
@@ -104,6 +106,7 @@ class Runner:
         self._before_call = before_call
         self._call_done = call_done
         self._tick = tick
+        self._stop = stop
         self._cut: deque[Piece] = deque()
         self._open: dict[int, int] = {}
         self._counted: dict[int, Report] = {}
@@ -138,6 +141,10 @@ class Runner:
                         self._take(future.result())
                     except ScantrustError as error:
                         failed = failed or error
+        except BaseException:
+            # The task's own time limit, or a fault of ours: whoever is in a long pause must not keep the task alive.
+            self._stop()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
         if failed is not None:

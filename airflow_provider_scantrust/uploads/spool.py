@@ -32,10 +32,7 @@ _MOST_NAMED = 20
 
 # Never committed: the file is no one else's, and does not outlive the connection.
 _SCHEMA = """
-PRAGMA journal_mode = OFF;
-PRAGMA synchronous = OFF;
-PRAGMA locking_mode = EXCLUSIVE;
-PRAGMA cache_size = -8000;
+PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE; PRAGMA cache_size = -8000;
 BEGIN EXCLUSIVE;
 CREATE TABLE rows (line INTEGER PRIMARY KEY, key TEXT, data TEXT);
 CREATE TABLE rejects (line INTEGER PRIMARY KEY, kind TEXT, reason TEXT);
@@ -146,9 +143,7 @@ class Spool:
         """Return data -> rows, for data that is on more than so many rows."""
         if max(self._counts) <= more_than:
             return {}
-        self._index("data")
-        query = "SELECT data, count(*) FROM rows WHERE data IS NOT NULL GROUP BY data HAVING count(*) > ?"
-        return dict(self._db.execute(query, (more_than,)))
+        return {data: rows for data, rows in self.groups() if rows > more_than}
 
     def groups(self) -> Iterator[tuple[str, int]]:
         """Return all data, each with the number of its rows."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pyarrow
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout
 from pyarrow import parquet
 
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
@@ -229,6 +231,22 @@ def test_failed_job_is_submitted_anew_by_a_retry(sandbox: Sandbox, tmp_path: Pat
         try_once(store, source)
     assert 3000 == try_once(store, source, try_number=2)["codes_affected"]
     assert 2 == len(sandbox.tasks())
+
+
+def test_upload_that_runs_out_of_time_ends_at_once(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.seed(2950)
+    sandbox.fault(path="/api/v2/scm/upload/", status=429, headers={"Retry-After": "200"}, skip=1, times=None)
+    source = write_csv(tmp_path / "bottles.csv", [bottle(number, str(number)) for number in range(1, 3001)])
+    started = time.monotonic()
+
+    def out_of_time(*_: Any) -> None:
+        raise AirflowTaskTimeout("no time left")
+
+    signal.signal(signal.SIGALRM, out_of_time)
+    signal.setitimer(signal.ITIMER_REAL, 1.5)
+    with pytest.raises(AirflowTaskTimeout):
+        upload(source=source, max_in_flight=4)
+    assert time.monotonic() - started < 10
 
 
 def test_changed_source_starts_anew_and_says_so(
