@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+BENCH_ROWS ?= 100000
 
 # Airflow starts in 13 s with compiled bytecode, and in 19 s without.
 unexport PYTHONDONTWRITEBYTECODE
@@ -40,8 +41,11 @@ check: $(READY) ## lint, format, types, import contracts, docs
 	@echo "make: checking the docs' links and tables"
 	@$(BIN)/python tools/check_docs.py
 
-bench: $(READY) ## print the benchmark tables
+bench: $(READY) ## print the benchmark tables (BENCH_ROWS=1000000 takes half an hour, most of it the script to compare with)
 	@$(BIN)/python benchmarks/import_cost.py
+	@$(BIN)/python benchmarks/spool.py
+	@$(BIN)/python benchmarks/sharing.py
+	@$(BIN)/python benchmarks/bulk.py --rows $(BENCH_ROWS)
 
 matrix: $(READY) ## smoke-test Airflow 2.11, 3.0, 3.1 and 3.2 (installs each of them, some minutes)
 	@$(BIN)/python tools/matrix.py

@@ -96,18 +96,21 @@ def run(airflow: LocalAirflow, dag_id: str) -> dict[str, Any]:
 
 
 def print_table(title: str, rows: Iterable[tuple[str, Any]]) -> None:
-    """Print names and values in two columns."""
-    lines = [(name, str(value)) for name, value in rows]
+    """Print names and values in two columns; each entry of a list gets a line of its own."""
+    lines = [line for name, value in rows for line in cells(name, value)]
     first = max(len(name) for name, _ in lines)
     second = max(len(value) for _, value in lines)
     rule = f"+-{'-' * first}-+-{'-' * second}-+"
-    print(
-        f"\n{title}\n{rule}",
-        *(f"| {name:{first}} | {value:{second}} |" for name, value in lines),
-        rule,
-        sep="\n",
-    )
-    print(flush=True)
+    print(f"\n{title}\n{rule}")
+    print(*(f"| {name:{first}} | {value:{second}} |" for name, value in lines), rule, sep="\n", flush=True)
+
+
+def cells(name: str, value: Any) -> list[tuple[str, str]]:
+    """Return the lines of one value."""
+    if isinstance(value, dict):
+        return [line for inner, each in value.items() for line in cells(f"{name}.{inner}", each)]
+    entries = (value or ["none"]) if isinstance(value, list) else [value]
+    return [("" if index else name, str(entry)) for index, entry in enumerate(entries)]
 
 
 def say(text: str) -> None:

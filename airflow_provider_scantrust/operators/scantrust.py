@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Reaction = Literal["warn", "fail", "ignore"]
 
+_JOBS_LOGGED = 20
+
 
 class ScantrustUploadOperator(BaseOperator):
     """
@@ -336,7 +338,10 @@ class ScantrustUploadOperator(BaseOperator):
 
     def _note_job(self, task_id: str) -> None:
         self._task_ids.append(task_id)
-        self.log.info("The asynchronous upload %s is submitted.", task_id)
+        if len(self._task_ids) <= _JOBS_LOGGED:
+            self.log.info("The asynchronous upload %s is submitted.", task_id)
+        elif len(self._task_ids) == _JOBS_LOGGED + 1:
+            self.log.info("More are being submitted; all ids will be in the XCom task_ids.")
 
     def _wait(self, context: Context, report: Report, started: float) -> dict[str, Any]:
         now = time.time()

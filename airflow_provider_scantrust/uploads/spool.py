@@ -16,7 +16,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b
-from itertools import groupby, islice, repeat
+from itertools import chain, groupby, islice, repeat
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
@@ -178,15 +178,19 @@ class Spool:
             return [kept for pair in zip(lines, items, strict=True) for kept in self._read_one(*pair)]
         shapes: dict[Any, list[int]] = {}
         for place, item in enumerate(items):
-            shapes.setdefault(frozenset(item) if type(item) is dict else type(item), []).append(place)
+            shape = (frozenset(item), not item.get(self.data_key)) if type(item) is dict else type(item)
+            shapes.setdefault(shape, []).append(place)
         if len(shapes) == 1:
-            # Few bad rows must not make a large file slow: halving finds them.
-            half = len(items) // 2
-            return self._read(lines[:half], items[:half]) + self._read(lines[half:], items[half:])
-        kept: list[_Kept] = []
-        for places in shapes.values():
-            kept += self._read([lines[place] for place in places], [items[place] for place in places])
-        return sorted(kept)
+            # Few bad rows must not make a large file slow: they are looked for in ever smaller pieces.
+            step = max(_FEW, len(items) // _FEW)
+            shapes = {
+                start: list(range(len(items))[start : start + step]) for start in range(0, len(items), step)
+            }
+        pieces = [
+            self._read([lines[place] for place in places], [items[place] for place in places])
+            for places in shapes.values()
+        ]
+        return sorted(chain.from_iterable(pieces))
 
     def _read_one(self, line: int, item: Any) -> Iterator[_Kept]:
         if not isinstance(item, Mapping):
@@ -264,19 +268,22 @@ class Spool:
 
     def _fold(self, rows: Iterable[_Kept], conflicts: list[str]) -> Iterator[tuple[str | None, int]]:
         for key, same_key in groupby(rows, itemgetter(1)):
-            first, _, before = next(same_key)
-            line_before, merged = first, None
+            first, _, whole = given = next(same_key)
+            line_before = first
             for line, _, data in same_key:  # noqa: B031 - the first was taken out
                 self.merged += 1
-                if data != before:
+                if data != whole:
                     if self.on_duplicate == "fail" and len(conflicts) < _MOST_NAMED:
                         conflicts.append(f"{self.data_key} {key!r} is on lines {line_before} and {line}")
-                    known, given = self.decode([(key, before), (key, data)])
-                    merged = (merged or known) | given
-                line_before, before = line, data
+                    field_set = data[: data.find(BETWEEN) + 1]
+                    if field_set and whole.startswith(field_set):
+                        whole = data
+                    else:
+                        known, update = self.decode([(key, whole), (key, data)])
+                        whole = self._encode_one(known | update)
+                line_before = line
                 yield None, line
-            if merged is not None:
-                whole = self._encode_one(merged)
+            if whole != given[2]:
                 self._count([whole])
                 yield whole, first
 

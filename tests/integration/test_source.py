@@ -87,9 +87,9 @@ def test_columns_are_renamed_left_out_and_added(sandbox: Sandbox, tmp_path: Path
 
 
 def test_rows_that_do_not_arrive_are_exactly_in_the_rejects_file(sandbox: Sandbox, tmp_path: Path) -> None:
-    sandbox.seed(2950)
-    rows = [bottle(number) for number in range(1, 3001)]
-    refused, unknown, keyless = {100, 1500, 2999}, {7, 8, 900, 2000, 2500}, {50, 60}
+    sandbox.seed(49_950)
+    rows = [bottle(number) for number in range(1, 50_001)]
+    refused, unknown, keyless = {100, 1500, 49_999}, {7, 8, 900, 20_000, 32_500}, {50, 60}
     for number in refused:
         rows[number][1:] = ["FR", "2026-11-01", "no such product"]
     for number in unknown:
@@ -103,7 +103,7 @@ def test_rows_that_do_not_arrive_are_exactly_in_the_rejects_file(sandbox: Sandbo
     source = write_csv(tmp_path / "bottles.csv", table, [*HEADER, "product", "colour", "case_id"])
     rejects = tmp_path / "out" / "rejects.csv"
     report = upload(source=source, rejects_path=str(rejects), max_in_flight=4)
-    assert 2990 == report["codes_affected"] == sandbox.count(market="FR")
+    assert 49_990 == report["codes_affected"] == sandbox.count(market="FR")
     assert (5, ["colour"]) == (report["unmatched"]["count"], report["discarded_fields"])
     assert {"key missing": 2, "refused": 3} == report["rejected"]
     with rejects.open(encoding="utf-8", newline="") as file:

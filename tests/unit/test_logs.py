@@ -1,0 +1,73 @@
+"""What a long upload writes to the log, with a clock that the test moves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_scantrust.api.pacing import Pacer
+from airflow_provider_scantrust.hooks.logs import ProgressLog, RareLog
+from airflow_provider_scantrust.operators.resume import read_ranges, write_ranges
+
+
+class Log:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.now = 0.0
+
+    def info(self, event: str, *args: Any) -> None:
+        self.lines.append(event % args)
+
+    warning = info
+
+    def clock(self) -> float:
+        return self.now
+
+
+def test_trouble_that_comes_again_and_again_is_told_once_a_minute() -> None:
+    log = Log()
+    rare = RareLog(log, clock=log.clock)
+    for second in range(600):
+        log.now = second / 5
+        rare.warning("Scantrust answered the synchronous upload of %s items with 503.", 100 + second)
+    assert 5 + 5 == len(log.lines)
+    assert "(295 more like it before.)" in log.lines[5]
+
+
+def test_different_trouble_is_told_each() -> None:
+    log = Log()
+    rare = RareLog(log, clock=log.clock)
+    for kind in ("a", "b", "c"):
+        rare.warning(f"trouble of kind {kind}")
+    assert 3 == len(log.lines)
+
+
+def test_progress_is_a_line_every_ten_seconds_and_says_how_long_it_takes() -> None:
+    log = Log()
+    lines = ProgressLog(log, Pacer(random=lambda: 0.0), rows=1000, calls=10, clock=log.clock)
+    for second in range(31):
+        log.now = float(second)
+        lines.rows_done, lines.calls_done = second * 20, second // 5
+        lines.tick(codes=second * 20)
+    assert 3 == len(log.lines)
+    assert "200 of 1000 rows, 2 of 10 calls, 200 codes, 0 throttled, 20 rows/s, 40 s left." == log.lines[0]
+
+
+def test_progress_without_any_progress_does_not_guess() -> None:
+    log = Log()
+    lines = ProgressLog(log, Pacer(random=lambda: 0.0), rows=1000, calls=10, clock=log.clock)
+    log.now = 11.0
+    lines.tick(codes=0)
+    assert "time left unknown" in log.lines[0]
+
+
+@given(st.sets(st.integers(0, 300)))
+def test_call_numbers_survive_as_ranges(numbers: set[int]) -> None:
+    assert numbers == read_ranges(write_ranges(numbers))
+
+
+def test_ranges_are_short() -> None:
+    assert "0-57,60,62-63" == write_ranges({*range(58), 60, 62, 63})
+    assert len(write_ranges(set(range(1_000_000)))) < 20
