@@ -255,26 +255,9 @@ class ScantrustUploadOperator(BaseOperator):
         return None
 
     def _upload_source(self, context: Context, report: Report) -> Plan:
-        from airflow_provider_scantrust.operators.source import SourceOptions, SourceUpload
+        from airflow_provider_scantrust.operators.source import SourceUpload
 
-        options = SourceOptions(
-            data_key=self.data_key,
-            mode=self.mode,
-            codes_per_key=self.codes_per_key,
-            ids_per_job=self.ids_per_job,
-            columns=self.columns,
-            constants=self.constants,
-            source_format=self.source_format,
-            encoding=self.encoding,
-            delimiter=self.delimiter,
-            on_duplicate=self.on_duplicate,
-            max_in_flight=self.max_in_flight,
-            max_rejected=self.max_rejected,
-            rejects_path=self.rejects_path,
-            dry_run=self.dry_run_only,
-        )
-        upload = SourceUpload(options, self.hook, report, self.log)
-        return upload.run(self.source, context, submitted=self._note_job)
+        return SourceUpload(self, report).run(self.source, context, submitted=self._note_job)
 
     def _upload_items(self, report: Report) -> None:
         from airflow_provider_scantrust.uploads.calls import cut, make_jobs

@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
@@ -23,44 +22,25 @@ from airflow_provider_scantrust.uploads.spool import Spool
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
+    from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
     from airflow_provider_scantrust.transports.common import Log
     from airflow_provider_scantrust.uploads.report import Report
 
 
-@dataclass(frozen=True)
-class SourceOptions:
-    """What the operator was told about its source; see :class:`ScantrustUploadOperator` for each."""
-
-    data_key: str
-    mode: Literal["auto", "sync", "async"]
-    codes_per_key: float | None = None
-    ids_per_job: int = 20_000
-    columns: Mapping[str, str | None] | None = None
-    constants: Mapping[str, Any] | None = None
-    source_format: str | None = None
-    encoding: str | None = None
-    delimiter: str | None = None
-    on_duplicate: Literal["last", "fail"] = "last"
-    max_in_flight: int = 16
-    max_rejected: float | None = None
-    rejects_path: str | None = None
-    dry_run: bool = False
-
-
-@dataclass
 class SourceUpload:
     """
     One upload of a source.
 
+    :param operator: Says how; see :class:`ScantrustUploadOperator` for each of its options.
     :param report: Counts what becomes of the rows.
     """
 
-    options: SourceOptions
-    hook: ScantrustHook
-    report: Report
-    log: Log
-    _rejected_keys: dict[str, tuple[str, str]] = field(default_factory=dict)
+    def __init__(self, operator: ScantrustUploadOperator, report: Report) -> None:
+        self.operator = operator
+        self.hook = operator.hook
+        self.log: Log = operator.log
+        self.report = report
+        self._rejected_keys: dict[str, tuple[str, str]] = {}
 
     def run(self, source: Any, context: Context, *, submitted: Callable[[str], None]) -> Plan:
         """
@@ -71,21 +51,21 @@ class SourceUpload:
         :raises TooManyRejected: More rows cannot be sent, or are refused, than ``max_rejected`` allows; or all of them.
         """
         rows = self._open(source)
-        if self.options.rejects_path is not None:
-            check_rejects_name(self.options.rejects_path, rows.format)
-            if self.options.rejects_path == source:
+        if self.operator.rejects_path is not None:
+            check_rejects_name(self.operator.rejects_path, rows.format)
+            if self.operator.rejects_path == source:
                 raise ConfigurationError("rejects_path is the source itself, which would be overwritten.")
-        with Spool(self.options.data_key, on_duplicate=self.options.on_duplicate) as spool:
+        with Spool(self.operator.data_key, on_duplicate=self.operator.on_duplicate) as spool:
             spool.fill(rows, warn=self._warn)
             plan = make_plan(
                 spool,
-                mode=self.options.mode,
-                codes_per_key=self.options.codes_per_key,
-                limits=Limits(ids_per_job=self.options.ids_per_job),
+                mode=self.operator.mode,
+                codes_per_key=self.operator.codes_per_key,
+                limits=Limits(ids_per_job=self.operator.ids_per_job),
             )
             self.report.mode, self.report.rows = plan.mode, spool.rows
             self.log.info("%s", plan.describe())
-            if self.options.dry_run:
+            if self.operator.dry_run_only:
                 return plan
             for _, kind, _ in spool.rejects():
                 self.report.add_rejected(kind, 1)
@@ -97,9 +77,9 @@ class SourceUpload:
         return plan
 
     def _run(self, spool: Spool, plan: Plan, context: Context, submitted: Callable[[str], None]) -> None:
-        options = self.options
+        operator = self.operator
         progress = Progress(
-            context, self._fingerprint(spool, plan), max_in_flight=options.max_in_flight, log=self.log
+            context, self._fingerprint(spool, plan), max_in_flight=operator.max_in_flight, log=self.log
         )
         self.report.add(progress.report)
         for task_id in progress.report.jobs:
@@ -124,13 +104,13 @@ class SourceUpload:
             return task_id
 
         runner = Runner(
-            options.data_key,
+            operator.data_key,
             self.report,
             upload=self.hook.upload,
             submit=submit,
             warn=self._warn,
-            max_in_flight=options.max_in_flight,
-            split=options.mode == "auto",
+            max_in_flight=operator.max_in_flight,
+            split=operator.mode == "auto",
             reject=lambda key, kind, reason: self._rejected_keys.update({key: (kind, reason)}),
             max_rejected=self._allowed(spool) - spool.rejected,
             before_call=progress.before_call,
@@ -146,10 +126,10 @@ class SourceUpload:
             progress.save()
 
     def _open(self, source: Any) -> Source | RowSource:
-        options = self.options
+        operator = self.operator
         if not isinstance(source, str | os.PathLike):
-            rows = RowSource(source, columns=options.columns, constants=options.constants)
-            if options.rejects_path and not rows.restartable:
+            rows = RowSource(source, columns=operator.columns, constants=operator.constants)
+            if operator.rejects_path and not rows.restartable:
                 raise ConfigurationError(
                     "rejects_path needs a source that can be read twice: a path, or a list instead of an iterator."
                 )
@@ -158,16 +138,16 @@ class SourceUpload:
         return open_source(
             name,
             lambda: open_path(name, "rb"),
-            format=options.source_format,
-            columns=options.columns,
-            constants=options.constants,
-            encoding=options.encoding,
-            delimiter=options.delimiter,
+            format=operator.source_format,
+            columns=operator.columns,
+            constants=operator.constants,
+            encoding=operator.encoding,
+            delimiter=operator.delimiter,
         )
 
     def _allowed(self, spool: Spool) -> float:
         """Return how many rows may be rejected; a number below 1 is a share of all rows."""
-        limit = self.options.max_rejected
+        limit = self.operator.max_rejected
         if limit is None:
             return float("inf")
         return limit * spool.rows if 0 < limit < 1 else limit
@@ -184,7 +164,7 @@ class SourceUpload:
         self.log.warning("%s. They are left out.", said)
 
     def _write_rejects(self, rows: Source | RowSource, spool: Spool) -> None:
-        path = self.options.rejects_path
+        path = self.operator.rejects_path
         if path is None:
             return
         reasons = {line: (kind, reason) for line, kind, reason in spool.rejects()}

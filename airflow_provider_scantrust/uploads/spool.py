@@ -29,10 +29,11 @@ _BATCH = 500
 # Below so many rows, looking at them one by one is as fast as at once.
 _FEW = 8
 _MOST_NAMED = 20
+_MOST_HASHES = 500_000
 
 # Never committed: the file is no one else's, and does not outlive the connection.
 _SCHEMA = """
-PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE; PRAGMA cache_size = -8000;
+PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE; PRAGMA cache_size = -16000;
 BEGIN EXCLUSIVE;
 CREATE TABLE rows (line INTEGER PRIMARY KEY, key TEXT, data TEXT);
 CREATE TABLE rejects (line INTEGER PRIMARY KEY, kind TEXT, reason TEXT);
@@ -306,7 +307,7 @@ class _Repeats:
         for value in map(hash, keys):
             parts[value & 255].append(value)
         self._held += len(keys)
-        if self._held > 500_000:
+        if self._held > _MOST_HASHES:
             held = [(number, part.tobytes()) for number, part in enumerate(parts)]
             self._db.executemany("INSERT INTO hashes VALUES (?, ?)", held)
             self._held = 0

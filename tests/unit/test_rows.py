@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_scantrust.exceptions import InvalidInput
-from airflow_provider_scantrust.uploads.rows import check_rows, check_values
+from airflow_provider_scantrust.uploads.rows import RowCheck, check_rows, check_values
 
 KEY = "extended_id"
 
@@ -179,3 +179,49 @@ def test_what_passes_can_be_read_back_from_json_and_nothing_is_lost(items: list[
     for item in items:
         (row,) = [row for row in rows if row[KEY] == str(item[KEY])]
         assert row.keys() == item.keys()
+
+
+def alike(names: list[str], values: st.SearchStrategy[Any]) -> st.SearchStrategy[list[dict[str, Any]]]:
+    return st.lists(st.fixed_dictionaries(dict.fromkeys(names, values)), min_size=1, max_size=4)
+
+
+column_value = (
+    st.sampled_from(
+        ["", " ", "1", "2026-11-01", "01.11.2026", "2026-02-30", " 2026/1/1", "\x1f1/2/26", "\ud800", 3]
+    )
+    | any_value
+)
+
+
+@given(
+    alike([KEY, "lot"], column_value)
+    | alike(
+        [KEY, "activation_status", "lot"],
+        st.sampled_from(["0", "1", "2", "3", 1, True, 1.0]) | st.text(max_size=2),
+    )
+    | alike(["", KEY], st.text(max_size=2))
+    | st.lists(any_row, min_size=1, max_size=3)
+)
+def test_rows_checked_at_once_come_to_the_same_as_one_by_one(items: list[dict[str, Any]]) -> None:
+    at_once, one_by_one = RowCheck(KEY), RowCheck(KEY)
+    numbers = range(1, len(items) + 1)
+    table = at_once.many(items, numbers)
+    found = [one_by_one.one(item, number) for number, item in zip(numbers, items, strict=True)]
+    if table is None:
+        several_shapes = len({frozenset(item) for item in items}) > 1
+        assert several_shapes or any(row is None for row, _ in found)
+        return
+    warned: list[list[str]] = [[], []]
+    at_once.dates.report(warned[0].append)
+    one_by_one.dates.report(warned[1].append)
+    rows = [
+        {KEY: key, **dict(zip(table.names, values, strict=True))}
+        for key, *values in zip(table.keys, *table.columns, strict=True)
+    ]
+    assert [row for row, _ in found] == rows
+    assert json.dumps([row for row, _ in found], sort_keys=True) == json.dumps(rows, sort_keys=True)
+    assert sorted(warned[1]) == sorted(warned[0])
+
+
+def test_rows_with_other_fields_are_not_taken_for_alike() -> None:
+    assert RowCheck(KEY).many([{KEY: "A", "lot": "1"}, {KEY: "B", "product": "1"}], [1, 2]) is None
