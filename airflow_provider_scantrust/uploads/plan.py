@@ -22,6 +22,7 @@ from itertools import islice
 from operator import itemgetter
 from typing import Any, Literal
 
+from airflow_provider_scantrust.exceptions import ConfigurationError
 from airflow_provider_scantrust.uploads.calls import Job
 from airflow_provider_scantrust.uploads.mode import DANGER_ZONE, FEW_CODES, choose_mode
 from airflow_provider_scantrust.uploads.rows import Row
@@ -37,11 +38,17 @@ class Limits:
 
     :param ids_per_job: The most extended_ids that one asynchronous job may carry.
     :param calls_per_second: Both kinds together (Scantrust: rate limits, scm_update).
+    :raises ConfigurationError: With one of them, nothing could be sent.
     """
 
     items_per_call: int = FEW_CODES - 1
     ids_per_job: int = DANGER_ZONE
     calls_per_second: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name, least in (("items_per_call", 1), ("ids_per_job", 1), ("calls_per_second", 1e-9)):
+            if not getattr(self, name) >= least:
+                raise ConfigurationError(f"{name} must be above 0, not {getattr(self, name)!r}.")
 
 
 @dataclass(frozen=True)
