@@ -1,26 +1,28 @@
 """
 How fast the calls of one token may follow each other.
 
-Rule 1: calls start evenly spaced, a little slower than the service's limit: what is sent evenly does not arrive evenly.
+Rule 1: in any window of the service's, no more calls start than it allows; a little margin is for those that travel
+        unevenly. A thread that takes its turn late costs nothing: the next ones may close up.
 Rule 2: a 429 stops everybody for the time that the service names, and lowers the rate once, however many calls it hit.
 Rule 3: the rate then recovers step by step, so that several processes on one token settle together below the limit.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 # Scantrust: rate limits, scm_update.
-UPLOADS_PER_SECOND = 10.0
-# The service counts calls as they arrive, in any window of a second.
-_MARGIN = 0.98
+UPLOADS_PER_SECOND = 10
+# Seconds by which a window is stretched: calls that start a second apart may arrive a little closer.
+_MARGIN = 0.015
 _LOWERED = 0.7
 _SLOWEST = 0.2
 # Of the rate itself, for each second: quickly up to just below where the last 429 came, then feeling the way.
 _RECOVERY, _FEELING = 0.05, 0.002
 _JUST_BELOW = 0.9
-# A turn that a thread took late may be made up for; more would crowd a second.
-_LATE = 0.02
+# Closer than evenly: how a late turn is made up for.
+_CLOSER = 0.95
 _ONE_SIGN = 1.0
 
 
@@ -28,15 +30,16 @@ class Pacer:
     """
     Gives out turns; it has no clock and does not wait.
 
-    :param rate: Calls a second that the service allows.
+    :param limit: Calls that the service allows in a second.
     :param random: Returns a number in [0, 1); used for jitter only.
     """
 
-    def __init__(self, rate: float = UPLOADS_PER_SECOND, *, random: Callable[[], float]) -> None:
+    def __init__(self, limit: int = UPLOADS_PER_SECOND, *, random: Callable[[], float]) -> None:
         self._random = random
-        self._full = rate * _MARGIN
+        self._full = limit / (1.0 + _MARGIN)
         self._rate = self._ceiling = self._full
-        self._next_turn = float("-inf")
+        self._started: deque[float] = deque([float("-inf")] * limit, maxlen=limit)
+        self._paused_until = float("-inf")
         self._recovered_at = self._lowered_at = float("-inf")
         self.throttled = 0
 
@@ -46,11 +49,15 @@ class Pacer:
 
         :param now: Monotonic seconds.
         """
-        if now < self._next_turn:
-            return self._next_turn - now
         self._recover(now)
-        due = self._next_turn if now - self._next_turn < _LATE else now
-        self._next_turn = due + 1 / self._rate
+        next_turn = max(
+            self._paused_until,
+            self._started[0] + len(self._started) / self._rate,
+            self._started[-1] + _CLOSER / self._rate,
+        )
+        if now < next_turn:
+            return next_turn - now
+        self._started.append(now)
         return 0.0
 
     def slow_down(self, now: float, seconds: float) -> None:
@@ -67,7 +74,7 @@ class Pacer:
             self._rate = max(_SLOWEST, self._rate * _LOWERED)
             self._lowered_at = self._recovered_at = now
         # Clients that were stopped together must not come back together.
-        self._next_turn = max(self._next_turn, now + seconds + self._random() / self._rate)
+        self._paused_until = max(self._paused_until, now + seconds + self._random() / self._rate)
 
     def _recover(self, now: float) -> None:
         if self._rate < self._full:
