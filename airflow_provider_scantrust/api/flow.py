@@ -137,7 +137,9 @@ def _converse(
                 raise
             if auth.header() == signature:
                 auth.renew(None)
-                yield Notice("Scantrust no longer accepts the login's token; logging in again.", warning=False)
+                yield Notice(
+                    "Scantrust no longer accepts the login's token; logging in again.", warning=False
+                )
             # Otherwise another thread has a new token already.
             renewed = auth.header() is not None
             continue
