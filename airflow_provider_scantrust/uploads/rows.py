@@ -111,10 +111,13 @@ def read_key(value: Any) -> str:
 
 def read_text(text: str) -> str:
     """
-    Return text that JSON can carry.
+    Return text that JSON can carry and a database can hold.
 
-    :raises ValueError: It holds half a character (a lone surrogate).
+    :raises ValueError: It holds half a character (a lone surrogate), or a NUL.
     """
+    # Assumed: Scantrust is a Django service, which refuses NUL.
+    if "\x00" in text:
+        raise ValueError("the text holds a NUL character, which cannot be stored")
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -31,7 +31,7 @@ _FEW = 8
 # A statement for many rows costs little more than half of as many statements.
 _TOGETHER = 50
 _MOST_NAMED = 20
-_MOST_HASHES = 500_000
+_HASHES = 1 << 15
 
 # Never committed: the file is no one else's, and does not outlive the connection.
 _SCHEMA = """
@@ -39,7 +39,6 @@ PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLU
 BEGIN EXCLUSIVE;
 CREATE TABLE rows (line INTEGER PRIMARY KEY, key TEXT, data TEXT);
 CREATE TABLE rejects (line INTEGER PRIMARY KEY, kind TEXT, reason TEXT);
-CREATE TABLE hashes (part INTEGER, hashes BLOB);
 """
 
 # Line, key and data. Data is all that a row sets, as one text: the number of its field set and the values, with BETWEEN
@@ -69,8 +68,8 @@ class Spool:
         self._check = RowCheck(data_key)
         self._field_sets: dict[tuple[str, ...], int] = {}
         self._hash = blake2b(digest_size=16)
-        # How many rows carry data of each hash, in 16 bits: never fewer than carry the same data.
-        self._counts = array("L", bytes(array("L").itemsize << 16))
+        # How many rows carry data of each hash: never fewer than carry the same data.
+        self._counts = array("I", bytes(array("I").itemsize * _HASHES))
 
     def __enter__(self) -> Spool:
         handle, path = tempfile.mkstemp(".spool", "scantrust-", self._folder)
@@ -80,7 +79,6 @@ class Spool:
             self._db.executescript(_SCHEMA)
         finally:
             os.unlink(path)
-        self._repeats = _Repeats(self._db)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -111,7 +109,9 @@ class Spool:
             lines, items = zip(*batch, strict=True)
             self._keep(self._read(lines, items))
             self.rows += len(batch)
-        if self._repeats.any():
+        # Sorting all keys once costs a third of an index that is kept while rows come in.
+        self._db.execute("CREATE INDEX IF NOT EXISTS by_key ON rows (key)")
+        if self._db.execute("SELECT 1 FROM rows GROUP BY key HAVING count(*) > 1").fetchone():
             self._merge()
         if self.merged:
             warn(f"{self.merged} rows have the key of an earlier one: the last value of each field is sent.")
@@ -123,7 +123,6 @@ class Spool:
 
     def lines_of(self, keys: Sequence[str]) -> dict[str, list[int]]:
         """Return the lines that each key came from, those of merged rows too."""
-        self._index("key")
         query = "SELECT line FROM rows WHERE key = ? ORDER BY line"
         found = {key: [line for (line,) in self._db.execute(query, (key,))] for key in keys}
         return {key: lines for key, lines in found.items() if lines}
@@ -150,7 +149,7 @@ class Spool:
 
     def groups(self) -> Iterator[tuple[str, int]]:
         """Return all data, each with the number of its rows."""
-        self._index("data")
+        self._db.execute("CREATE INDEX IF NOT EXISTS by_data ON rows (data)")
         query = "SELECT data, count(*) FROM rows WHERE data > ? GROUP BY data ORDER BY data LIMIT ?"
         last = ""
         while page := self._db.execute(query, (last, _BATCH)).fetchall():
@@ -238,7 +237,6 @@ class Spool:
         if not rows:
             return
         _, keys, data = zip(*rows, strict=True)
-        self._repeats.add(keys)
         self._count(data)
         for texts in (keys, data):
             self._hash.update(array("Q", map(len, texts)))
@@ -253,14 +251,10 @@ class Spool:
     def _count(self, data: Iterable[str]) -> None:
         counts = self._counts
         for value in map(hash, data):
-            counts[value & 0xFFFF] += 1
-
-    def _index(self, column: Literal["key", "data"]) -> None:
-        self._db.execute(f"CREATE INDEX IF NOT EXISTS by_{column} ON rows ({column})")
+            counts[value % _HASHES] += 1
 
     def _merge(self) -> None:
         """Fold rows of one key into the first of them; the others keep their line and lose their data."""
-        self._index("key")
         # The plus keeps SQLite from looking each key up, and then sorting.
         rows = self._db.execute(
             "SELECT line, key, data FROM rows INDEXED BY by_key WHERE +key IN "
@@ -294,36 +288,3 @@ class Spool:
             if whole != given[2]:
                 self._count([whole])
                 yield whole, first
-
-
-class _Repeats:
-    """
-    Tells whether any key came twice, for a fifth of what an index of the keys costs.
-
-    Equal keys have equal hashes, and these are dealt out to parts small enough to be looked at one by one. Two hashes
-    of 64 bits that are equal by chance cost an index, and no more.
-    """
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-        self._held = 0
-        self._parts = [array("q") for _ in range(256)]
-
-    def add(self, keys: Sequence[str]) -> None:
-        parts = self._parts
-        for value in map(hash, keys):
-            parts[value & 255].append(value)
-        self._held += len(keys)
-        if self._held > _MOST_HASHES:
-            held = [(number, part.tobytes()) for number, part in enumerate(parts)]
-            self._db.executemany("INSERT INTO hashes VALUES (?, ?)", held)
-            self._held = 0
-            self._parts = [array("q") for _ in range(256)]
-
-    def any(self) -> bool:
-        for number, part in enumerate(self._parts):
-            for (stored,) in self._db.execute("SELECT hashes FROM hashes WHERE part = ?", (number,)):
-                part.frombytes(stored)
-            if len(set(part)) < len(part):
-                return True
-        return False

@@ -9,7 +9,7 @@ from itertools import product
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_scantrust.exceptions import ConfigurationError
@@ -17,6 +17,8 @@ from airflow_provider_scantrust.uploads.plan import Call, Limits, Plan, choose_j
 from airflow_provider_scantrust.uploads.spool import Spool
 
 KEY = "extended_id"
+# A file on a busy machine keeps no deadline.
+ON_DISK = settings(deadline=None)
 SMALL = Limits(items_per_call=3, ids_per_job=7)
 
 
@@ -164,6 +166,7 @@ def fewest_calls(groups: list[int], others: int, limits: Limits) -> int:
     )
 
 
+@ON_DISK
 @given(st.lists(st.integers(1, 14), max_size=3), st.integers(0, 40), st.integers(1, 9), st.integers(1, 15))
 def test_no_plan_has_fewer_calls(groups: list[int], others: int, items: int, ids: int) -> None:
     limits = Limits(items_per_call=items, ids_per_job=ids)
@@ -207,6 +210,7 @@ def check_plan(plan: Plan, rows: list[dict[str, Any]], order: list[float]) -> No
     assert plan.rows == len(rows) == plan.keys + plan.spool.merged + len(rejected)
 
 
+@ON_DISK
 @given(
     few_rows,
     st.sampled_from(["auto", "sync", "async"]),
@@ -226,6 +230,7 @@ def test_any_order_of_calls_gives_the_same_codes_as_the_rows_one_by_one(
             assert plan.sync_calls + plan.jobs <= -(-plan.keys // items)
 
 
+@ON_DISK
 @given(few_rows, st.sampled_from(["auto", "sync", "async"]), st.sampled_from([None, 1, 300]))
 def test_scm_keys_hold_the_same_promises(
     rows: list[dict[str, Any]], mode: Any, codes_per_key: float | None
@@ -236,6 +241,7 @@ def test_scm_keys_hold_the_same_promises(
         check_plan(plan, rows, [float(number) for number in range(60, 0, -1)])
 
 
+@ON_DISK
 @given(few_rows, st.sampled_from(["auto", "sync", "async"]), st.sets(st.integers(0, 30)))
 def test_skipped_calls_leave_the_others_as_they_are(
     rows: list[dict[str, Any]], mode: Any, skip: set[int]

@@ -52,6 +52,8 @@ def check(*items: Any, data_key: str = KEY) -> tuple[list[dict[str, Any]], list[
         ({KEY: "B", "lot": ["x"]}, r"type list"),
         ({KEY: "B", "lot": "\ud800"}, r"half a character"),
         ({KEY: "\udfff", "lot": "1"}, r"half a character"),
+        ({KEY: "B", "lot": "a\0b"}, r"NUL"),
+        ({KEY: "B\0", "lot": "1"}, r"NUL"),
         ({KEY: "B", "": "1"}, r"a field's name must be text"),
         ({KEY: "B", 5: "1"}, r"field 5: a field's name must be text"),
         ("a,b", r"row 2, which is no dict but str"),
