@@ -171,6 +171,7 @@ class SourceUpload:
         for key, lines in spool.lines_of(list(self._rejected_keys)).items():
             reasons.update(dict.fromkeys(lines, self._rejected_keys[key]))
         if not reasons:
+            self._remove_stale_rejects(path)
             return
         with open_path(path, "wb") as out:
             written = write_rejects(rows, reasons, out, name=path)
@@ -183,6 +184,16 @@ class SourceUpload:
                 len(reasons) - written,
             )
 
+    def _remove_stale_rejects(self, path: str) -> None:
+        """Nobody should mend and send again what an earlier try wrote and this one has brought home."""
+        location: Any = find_path(path)
+        try:
+            if location.exists():
+                location.unlink()
+                self.log.info("All rows arrived; %s, left by an earlier upload, is removed.", path)
+        except OSError as error:
+            self.log.warning("All rows arrived, but %s is of an earlier upload: %s", path, error)
+
     def _fingerprint(self, spool: Spool, plan: Plan) -> str:
         parts = [spool.fingerprint, plan.summary(), self.hook.scantrust_conn_id]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -192,12 +203,17 @@ class SourceUpload:
 
 
 def open_path(path: str, mode: Literal["rb", "wb"]) -> BinaryIO:
-    """Open a local path, or any URL that Airflow's object storage knows, with the connection that is in it."""
+    """Open a path or URL; the folders of a local file that is written are made."""
+    location: Any = find_path(path)
+    if mode == "wb" and isinstance(location, Path):
+        location.parent.mkdir(parents=True, exist_ok=True)
+    return cast("BinaryIO", location.open(mode))
+
+
+def find_path(path: str) -> Any:
+    """Return a local path, or one of any URL that Airflow's object storage knows, with the connection that is in it."""
     if "://" not in path:
-        if mode == "wb":
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-        return open(path, mode)
+        return Path(path)
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-    location: Any = ObjectStoragePath(path)
-    return cast("BinaryIO", location.open(mode))
+    return ObjectStoragePath(path)

@@ -126,6 +126,19 @@ def test_mended_rejects_file_can_be_uploaded_as_it_is(sandbox: Sandbox, tmp_path
     assert 2 == sandbox.count(market="FR")
 
 
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_rejects_of_an_earlier_try_do_not_outlive_an_upload_that_brings_all_home(
+    sandbox: Sandbox, tmp_path: Path, scheme: str
+) -> None:
+    source = write_csv(tmp_path / "bottles.csv", [bottle(1), bottle(51)])
+    rejects = tmp_path / "rejects.csv"
+    upload(source=source, rejects_path=f"{scheme}{rejects}")
+    assert rejects.exists()
+    sandbox.seed(1)
+    upload(source=source, rejects_path=f"{scheme}{rejects}")
+    assert not rejects.exists()
+
+
 def test_identical_rows_become_few_jobs(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.seed(3950)
     source = write_csv(tmp_path / "lots.csv", [bottle(number, f"M{number % 2}") for number in range(1, 4001)])
