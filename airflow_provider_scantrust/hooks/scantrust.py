@@ -56,6 +56,7 @@ class ScantrustHook(BaseHook):
         self.scantrust_conn_id = scantrust_conn_id
         self.pacer = Pacer(random=random.random)
         self._stopped = threading.Event()
+        self._first_call = threading.Lock()
 
     def upload(self, items: Iterable[Mapping[str, Any]], data_key: str = "extended_id") -> UploadResult:
         """
@@ -194,7 +195,13 @@ class ScantrustHook(BaseHook):
         return self._transport.perform(self._converse(endpoint))
 
     def _call_paced(self, endpoint: Endpoint[T]) -> T:
-        return self._upload_transport.perform(self._converse(endpoint))
+        # Threads that start together share one connection lookup, one gate and one login: from Python 3.12 on,
+        # cached_property does not see to that.
+        with self._first_call:
+            transport = self._upload_transport
+            if self._auth.header() is None:
+                return transport.perform(self._converse(endpoint))
+        return transport.perform(self._converse(endpoint))
 
     def _converse(self, endpoint: Endpoint[T]) -> Conversation[T]:
         return converse(endpoint, self.settings, self._auth, random=random.random)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
@@ -133,6 +134,27 @@ def test_login_is_made_once_for_many_calls(sandbox: Sandbox, monkeypatch: pytest
         hook.upload(bottles(1))
     paths = [entry["path"] for entry in sandbox.transcript()]
     assert paths == ["/api/v2/auth/login/"] + ["/api/v2/scm/upload/"] * 3
+
+
+def test_threads_that_start_together_share_lookup_gate_and_login(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = connect(monkeypatch, sandbox, **LOGIN)
+    lookups: list[str] = []
+    look_up = hook.get_connection
+
+    def slow_look_up(conn_id: str) -> Any:
+        lookups.append(conn_id)
+        together.wait(0.2)
+        return look_up(conn_id)
+
+    together = threading.Event()
+    monkeypatch.setattr(hook, "get_connection", slow_look_up)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: hook.upload(bottles(1)), range(8)))
+    assert 1 == len(lookups)
+    paths = [entry["path"] for entry in sandbox.transcript()]
+    assert ["/api/v2/auth/login/"] + ["/api/v2/scm/upload/"] * 8 == paths
 
 
 def test_expired_jwt_costs_one_login_and_no_task(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
