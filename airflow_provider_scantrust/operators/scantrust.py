@@ -257,7 +257,7 @@ class ScantrustUploadOperator(BaseOperator):
     def _upload_source(self, context: Context, report: Report) -> Plan:
         from airflow_provider_scantrust.operators.source import SourceUpload
 
-        return SourceUpload(self, report).run(self.source, context, submitted=self._note_job)
+        return SourceUpload(self, report).run(self.source, context)
 
     def _upload_items(self, report: Report) -> None:
         from airflow_provider_scantrust.uploads.calls import cut, make_jobs
@@ -293,7 +293,7 @@ class ScantrustUploadOperator(BaseOperator):
             data_key,
             report,
             upload=self.hook.upload,
-            submit=self._submit,
+            submit=self.submit,
             warn=self.log.warning,
             max_in_flight=self.max_in_flight,
             split=self.mode == "auto",
@@ -314,12 +314,14 @@ class ScantrustUploadOperator(BaseOperator):
         constraints = _from_template(self.constraints, "constraints")
         return make_constrained_jobs(constraints, scm_data, self.ids_per_job)
 
-    def _submit(self, constraints: Mapping[str, Any], scm_data: Mapping[str, Any]) -> str:
+    def submit(self, constraints: Mapping[str, Any], scm_data: Mapping[str, Any]) -> str:
+        """Submit one asynchronous job and return its task_id."""
         task_id = self.hook.submit(constraints, scm_data)
-        self._note_job(task_id)
+        self.note_job(task_id)
         return task_id
 
-    def _note_job(self, task_id: str) -> None:
+    def note_job(self, task_id: str) -> None:
+        """Keep the id of a job that is under way, for :meth:`on_kill`, and tell the log."""
         self._task_ids.append(task_id)
         if len(self._task_ids) <= _JOBS_LOGGED:
             self.log.info("The asynchronous upload %s is submitted.", task_id)

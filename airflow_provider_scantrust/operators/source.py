@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
@@ -42,12 +42,11 @@ class SourceUpload:
         self.report = report
         self._rejected_keys: dict[str, tuple[str, str]] = {}
 
-    def run(self, source: Any, context: Context, *, submitted: Callable[[str], None]) -> Plan:
+    def run(self, source: Any, context: Context) -> Plan:
         """
         Upload, and return the plan that was carried out (or, with ``dry_run``, that would be).
 
         :param source: A path or URL, or rows.
-        :param submitted: Called with each task_id, at once.
         :raises TooManyRejected: More rows cannot be sent, or are refused, than ``max_rejected`` allows; or all of them.
         """
         rows = self._open(source)
@@ -71,19 +70,19 @@ class SourceUpload:
                 self.report.add_rejected(kind, 1)
             try:
                 self._check_rejected(spool)
-                self._run(spool, plan, context, submitted)
+                self._run(spool, plan, context)
             finally:
                 self._write_rejects(rows, spool)
         return plan
 
-    def _run(self, spool: Spool, plan: Plan, context: Context, submitted: Callable[[str], None]) -> None:
+    def _run(self, spool: Spool, plan: Plan, context: Context) -> None:
         operator = self.operator
         progress = Progress(
             context, self._fingerprint(spool, plan), max_in_flight=operator.max_in_flight, log=self.log
         )
         self.report.add(progress.report)
         for task_id in progress.report.jobs:
-            submitted(task_id)
+            operator.note_job(task_id)
         calls_left = plan.sync_calls + plan.jobs - len(progress.done)
         lines = ProgressLog(self.log, self.hook.pacer, rows=plan.keys, calls=calls_left)
         sizes: dict[int, int] = {}
@@ -98,16 +97,11 @@ class SourceUpload:
             lines.rows_done += sizes.pop(number)
             progress.call_done(number, counted)
 
-        def submit(constraints: Mapping[str, Any], scm_data: Mapping[str, Any]) -> str:
-            task_id = self.hook.submit(constraints, scm_data)
-            submitted(task_id)
-            return task_id
-
         runner = Runner(
             operator.data_key,
             self.report,
             upload=self.hook.upload,
-            submit=submit,
+            submit=operator.submit,
             warn=self._warn,
             max_in_flight=operator.max_in_flight,
             split=operator.mode == "auto",
