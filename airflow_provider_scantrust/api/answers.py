@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from airflow_provider_scantrust import exceptions as exc
 from airflow_provider_scantrust.api.messages import Answer, Endpoint, Replay
+from airflow_provider_scantrust.api.texts import EXCERPT, one_line
 
 T = TypeVar("T")
 
-EXCERPT = 300
 # A wait longer than this is a mistake of some proxy, not a rate limit of Scantrust.
 _LONGEST_PAUSE = 86_400.0
 _NO_JSON = object()
@@ -112,16 +112,14 @@ def field_messages(data: Any) -> dict[str, list[str]]:
     if not isinstance(data, Mapping):
         return {}
     return {
-        str(name): [_short(message) for message in (value if isinstance(value, list) else [value])][:20]
+        _short(name): [_short(message) for message in (value if isinstance(value, list) else [value])][:20]
         for name, value in list(data.items())[:50]
     }
 
 
 def make_excerpt(body: bytes) -> str:
     """Return the beginning of a body on one line, whatever its bytes."""
-    text = body[: EXCERPT * 4].decode("utf-8", errors="replace")
-    text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-    return text if len(text) <= EXCERPT else text[:EXCERPT] + "…"
+    return one_line(body[: EXCERPT * 16].decode("utf-8", errors="replace"))
 
 
 def _read_success(answer: Answer, endpoint: Endpoint[T]) -> T:
@@ -130,7 +128,6 @@ def _read_success(answer: Answer, endpoint: Endpoint[T]) -> T:
         if endpoint.replay is Replay.MAY_LEAVE_TWO_JOBS
         else ""
     )
-    excerpt = make_excerpt(answer.body)
     data = _decode(answer.body)
     problem = "it is no JSON"
     if data is not _NO_JSON:
@@ -138,6 +135,7 @@ def _read_success(answer: Answer, endpoint: Endpoint[T]) -> T:
             return endpoint.read(data)
         except ValueError as error:
             problem = str(error)
+    excerpt = make_excerpt(answer.body)
     raise exc.UnreadableAnswer(
         f"The answer to {endpoint.what} ({answer.status}) cannot be understood, {problem}: {excerpt!r}.{fate}",
         status=answer.status,
@@ -163,7 +161,7 @@ def _first_line(fields: Mapping[str, list[str]], excerpt: str) -> str:
 
 
 def _redirect_reason(answer: Answer, endpoint: Endpoint[Any]) -> str:
-    target = make_excerpt(answer.headers.get("location", "").encode("utf-8", "replace"))
+    target = one_line(answer.headers.get("location", ""))
     why = (
         "a redirected POST would lose its data" if endpoint.method != "GET" else "the token stays on its host"
     )
@@ -175,7 +173,7 @@ def _short(value: Any) -> str:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     except RecursionError:
         text = "(nested too deeply to show)"
-    return make_excerpt(text[: EXCERPT * 2].encode("utf-8", "replace"))
+    return one_line(text)
 
 
 def _http_date(text: str) -> float | None:

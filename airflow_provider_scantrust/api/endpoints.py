@@ -20,6 +20,7 @@ from airflow_provider_scantrust.api.models import (
     read_task_id,
     read_upload,
 )
+from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import InvalidInput
 
 # Assumed: an id is letters, digits and a few marks. What matters is that it cannot change the path.
@@ -87,7 +88,7 @@ def check_task_id(task_id: Any) -> str:
     """
     text = task_id.strip() if isinstance(task_id, str) else ""
     if not _TASK_ID.fullmatch(text):
-        raise InvalidInput(f"{task_id!r:.120} is no task_id of Scantrust.")
+        raise InvalidInput(f"{show(task_id)} is no task_id of Scantrust.")
     return text
 
 

@@ -43,6 +43,7 @@ from airflow_provider_scantrust.exceptions import (
 )
 
 T = TypeVar("T")
+T_Transient = TypeVar("T_Transient", bound=TransientError)
 Random = Callable[[], float]
 
 FIRST_BACKOFF = 1.0
@@ -124,18 +125,20 @@ def _converse(
 ) -> Conversation[T]:
     renewed = False
     first_trouble: str | None = None
+    troubles = 0
     while True:
         if endpoint.signed and auth.header() is None and (login := auth.renewal()) is not None:
             auth.renew((yield from _converse(login, settings, auth, random, ledger)))
             renewed = True
-        signature = auth.header()
+        # Only its hash: there are those who log tracebacks with all locals.
+        signed_with = hash(auth.header())
         try:
             answer = yield from _send(make_request(endpoint, settings, auth), endpoint, settings, ledger)
             result = read_answer(answer, endpoint)
         except AuthenticationFailed:
             if renewed or not endpoint.signed or auth.renewal() is None:
                 raise
-            if auth.header() == signature:
+            if hash(auth.header()) == signed_with:
                 auth.renew(None)
                 yield Notice(
                     "Scantrust no longer accepts the login's token; logging in again.", warning=False
@@ -148,16 +151,19 @@ def _converse(
                 raise
             pause = ledger.pause_for(error, random)
             if pause is None:
-                raise _given_up(error, ledger) from error
+                tries = ledger.attempts + ledger.throttled
+                raise given_up(error, tries, ledger.seconds, ledger.budget) from error
             if not isinstance(error, Throttled):
                 first_trouble = first_trouble or auth.hide(str(error))
+                troubles += 1
             yield from _wait(pause, error, auth, ledger)
             continue
         if first_trouble and endpoint.replay is Replay.MAY_LEAVE_TWO_JOBS:
+            before = "the first try" if troubles == 1 else f"the first of {troubles} tries"
             yield Notice(
-                f"An asynchronous upload was submitted again because the first try ended so: {first_trouble} "
-                "If that try reached Scantrust after all, there are two jobs that set the same values on the same "
-                f"codes, which does no harm: one of unknown id, and {auth.hide(str(result))}."
+                f"An asynchronous upload was submitted again because {before} ended so: {first_trouble} Each try that "
+                f"reached Scantrust after all has left a job of unknown id besides {auth.hide(str(result))}, at most "
+                f"{troubles}; they set the same values on the same codes, which does no harm."
             )
         return result
 
@@ -227,11 +233,12 @@ def _fault_error(fault: Fault, endpoint: Endpoint[Any], settings: Settings) -> S
     return ConnectionFailed(f"No answer to {where}: {fault.kind.value} ({fault.detail}).")
 
 
-def _given_up(error: TransientError, ledger: _Ledger) -> TransientError:
-    tries = ledger.attempts + ledger.throttled
+def given_up(error: T_Transient, attempts: int, seconds: float, budget: Budget) -> T_Transient:
+    """Return the error that ends a conversation: the last one, with what was done about it."""
+    tries = "" if budget.attempts is None else f"{budget.attempts} tries and "
     text = (
-        f"{error} Gave up after {tries} {'try' if tries == 1 else 'tries'} in {ledger.seconds:.0f} s: another would "
-        f"exceed the retry budget of {_attempts(ledger.budget)}{ledger.budget.seconds:.0f} s."
+        f"{error} Gave up after {attempts} {'try' if attempts == 1 else 'tries'} in {seconds:.0f} s: another would "
+        f"exceed the retry budget of {tries}{budget.seconds:.0f} s."
     )
     return type(error)(
         text,
@@ -242,14 +249,12 @@ def _given_up(error: TransientError, ledger: _Ledger) -> TransientError:
     )
 
 
-def _attempts(budget: Budget) -> str:
-    return "" if budget.attempts is None else f"{budget.attempts} tries and "
-
-
 def _hide_secrets(error: ScantrustError, auth: Auth) -> None:
     error.args = tuple(auth.hide(str(arg)) for arg in error.args)
     error.excerpt = auth.hide(error.excerpt) if error.excerpt else error.excerpt
-    error.fields = {name: [auth.hide(text) for text in texts] for name, texts in error.fields.items()}
+    error.fields = {
+        auth.hide(name): [auth.hide(text) for text in texts] for name, texts in error.fields.items()
+    }
     cause = error.__cause__
     if isinstance(cause, ScantrustError):
         _hide_secrets(cause, auth)

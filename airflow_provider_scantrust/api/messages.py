@@ -52,8 +52,8 @@ class Answer:
     """
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
     elapsed: float = 0.0
     received_at: float = 0.0
 

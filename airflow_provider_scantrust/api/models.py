@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import pendulum
+
+from airflow_provider_scantrust.api.texts import one_line, show
 
 
 class TaskState(StrEnum):
@@ -19,6 +22,11 @@ class TaskState(StrEnum):
     FAILED = "Failed"
     UNKNOWN = "Unknown"
 
+
+# Longer than any name, reference or word that is one.
+_LONGEST_TEXT = 200
+_LONGEST_MOMENT = 64
+_MOST = 10**18
 
 # Scantrust's guide says pending, running, error; its public client and the portal say the others.
 _WORDS = {
@@ -45,6 +53,7 @@ class Task:
 
     :param state_word: The state as Scantrust spelled it.
     :param codes_affected: Codes updated, or None where the answer does not say.
+    :param moments: The timestamps as Scantrust wrote them; they are read when asked for, since most never are.
     """
 
     id: str
@@ -53,9 +62,22 @@ class Task:
     reference: str | None = None
     codes_affected: int | None = None
     created_by: str | None = None
-    created_at: pendulum.DateTime | None = None
-    started_at: pendulum.DateTime | None = None
-    completed_at: pendulum.DateTime | None = None
+    moments: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def created_at(self) -> pendulum.DateTime | None:
+        """When it was submitted; None where the answer does not say, as for the others."""
+        return _moment(_get(self.moments, "created_at"))
+
+    @cached_property
+    def started_at(self) -> pendulum.DateTime | None:
+        """When Scantrust began to work on it."""
+        return _moment(_get(self.moments, "started_at"))
+
+    @cached_property
+    def completed_at(self) -> pendulum.DateTime | None:
+        """When it ended."""
+        return _moment(_get(self.moments, "completed_at"))
 
     @property
     def is_done(self) -> bool:
@@ -68,11 +90,12 @@ class Task:
         return self.state is TaskState.FAILED
 
     def describe(self) -> str:
-        """Return one line with everything that Scantrust's support would ask for."""
+        """Return one line with everything that Scantrust's support would ask for, times as Scantrust wrote them."""
         facts = [f"task_id {self.id}", f"reference {self.reference or 'none'}", f"state {self.state_word!r}"]
-        for name in ("created_at", "started_at", "completed_at"):
-            moment = getattr(self, name)
-            facts.append(f"{name} {moment.to_iso8601_string() if moment else 'unknown'}")
+        facts += [
+            f"{name} {_text(_get(self.moments, name)) or 'unknown'}"
+            for name in ("created_at", "started_at", "completed_at")
+        ]
         if self.codes_affected is not None:
             facts.append(f"codes_affected {self.codes_affected}")
         return ", ".join(facts)
@@ -98,8 +121,9 @@ def read_task(task_id: str, data: Any) -> Task:
     :raises ValueError: It is no object, or has no state.
     """
     fields = _object(data)
-    word = _get(fields, "state")
-    if not isinstance(word, str) or not word.strip():
+    given = _get(fields, "state")
+    word = _text(given) if isinstance(given, str) else None
+    if word is None:
         raise ValueError("there is no 'state' in it")
     return Task(
         id=task_id,
@@ -108,9 +132,7 @@ def read_task(task_id: str, data: Any) -> Task:
         reference=_text(_get(fields, "reference")),
         codes_affected=_count(fields, "codes_affected"),
         created_by=_text(_get(fields, "created_by")),
-        created_at=_moment(_get(fields, "created_at")),
-        started_at=_moment(_get(fields, "started_at")),
-        completed_at=_moment(_get(fields, "completed_at")),
+        moments=fields,
     )
 
 
@@ -127,7 +149,7 @@ def read_upload(data: Any) -> UploadResult:
     updated: dict[str, list[str]] = {}
     for key, names in items.items():
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ValueError(f"the updated fields of item {key!r} are no list of names")
+            raise ValueError(f"the updated fields of item {show(key)} are no list of names")
         updated[key] = list(names)
     codes_affected = _count(fields, "codes_affected")
     if codes_affected is None:
@@ -183,20 +205,21 @@ def _count(fields: Mapping[str, Any], name: str) -> int | None:
         return None
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MOST:
         raise ValueError(f"'{name}' is no count")
     return value
 
 
 def _text(value: Any) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+    """Return a text that can stand in a log, or None."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
         return None
-    return str(value)
+    return one_line(str(value), _LONGEST_TEXT) or None
 
 
 def _moment(value: Any) -> pendulum.DateTime | None:
     """Return a time, or None for one that cannot be read: a timestamp is never worth a failed task."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > _LONGEST_MOMENT:
         return None
     try:
         moment = pendulum.parse(value)

@@ -3,24 +3,26 @@ How fast the calls of one token may follow each other.
 
 Rule 1: in any window of the service's, no more calls start than it allows; a little margin is for those that travel
         unevenly. A thread that takes its turn late costs nothing: the next ones may close up.
-Rule 2: a 429 stops everybody for the time that the service names, and lowers the rate once, however many calls it hit.
+Rule 2: a 429 stops everybody for the time that the service names, and lowers the rate once, however many calls it hit:
+        to below what has passed in the last second, since the rest of the limit is what others on this token take.
 Rule 3: the rate then recovers step by step, so that several processes on one token settle together below the limit.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import exp
 
 # Scantrust: rate limits, scm_update.
 UPLOADS_PER_SECOND = 10
 # Seconds by which a window is stretched: calls that start a second apart may arrive a little closer.
 _MARGIN = 0.015
-_LOWERED = 0.7
 _SLOWEST = 0.2
-# Of the rate itself, for each second: quickly up to just below where the last 429 came, then feeling the way.
-_RECOVERY, _FEELING = 0.05, 0.002
-_JUST_BELOW = 0.9
+# Of what has passed in the last second: where a 429 puts the rate, and how far from there it recovers quickly.
+_LOWERED, _JUST_BELOW = 0.8, 0.9
+# Of the rate itself, for each second; and what is added to that for each second since the 429.
+_RECOVERY, _FEELING = 0.05, 0.0004
 # Closer than evenly: how a late turn is made up for.
 _CLOSER = 0.95
 _ONE_SIGN = 1.0
@@ -32,13 +34,27 @@ class Pacer:
 
     :param limit: Calls that the service allows in a second.
     :param random: Returns a number in [0, 1); used for jitter only.
+    :param windows: Further limits, as calls and the seconds in which there may be so many.
+    :param closer: The part of an even distance that calls keep at least, to make up for late turns.
     """
 
-    def __init__(self, limit: int = UPLOADS_PER_SECOND, *, random: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        limit: int = UPLOADS_PER_SECOND,
+        *,
+        random: Callable[[], float],
+        windows: Sequence[tuple[int, float]] = (),
+        closer: float = _CLOSER,
+    ) -> None:
         self._random = random
+        self._closer = closer
         self._full = limit / (1.0 + _MARGIN)
         self._rate = self._ceiling = self._full
         self._started: deque[float] = deque([float("-inf")] * limit, maxlen=limit)
+        self._windows = [
+            (deque([float("-inf")] * calls, maxlen=calls), seconds * (1.0 + _MARGIN))
+            for calls, seconds in windows
+        ]
         self._paused_until = float("-inf")
         self._recovered_at = self._lowered_at = float("-inf")
         self.throttled = 0
@@ -53,11 +69,14 @@ class Pacer:
         next_turn = max(
             self._paused_until,
             self._started[0] + len(self._started) / self._rate,
-            self._started[-1] + _CLOSER / self._rate,
+            self._started[-1] + self._closer / self._rate,
+            *(started[0] + seconds for started, seconds in self._windows),
         )
         if now < next_turn:
             return next_turn - now
         self._started.append(now)
+        for started, _ in self._windows:
+            started.append(now)
         return 0.0
 
     def slow_down(self, now: float, seconds: float) -> None:
@@ -70,16 +89,19 @@ class Pacer:
         # Calls that were under way together are hit together; that is one sign, not many.
         if now >= self._lowered_at + _ONE_SIGN:
             self._recover(now)
-            self._ceiling = self._rate * _JUST_BELOW
-            self._rate = max(_SLOWEST, self._rate * _LOWERED)
+            passed = sum(started > now - _ONE_SIGN for started in self._started) - 1
+            passed_rate = min(self._rate, max(passed, 1))
+            self._ceiling = passed_rate * _JUST_BELOW
+            self._rate = max(_SLOWEST, passed_rate * _LOWERED)
             self._lowered_at = self._recovered_at = now
         # Clients that were stopped together must not come back together.
         self._paused_until = max(self._paused_until, now + seconds + self._random() / self._rate)
 
     def _recover(self, now: float) -> None:
+        """Go back quickly to just below where the 429 came, then faster and faster, since the others may have left."""
         if self._rate < self._full:
-            seconds = now - self._recovered_at
-            quick = max(0.0, min(self._ceiling - self._rate, self._rate * _RECOVERY * seconds))
-            seconds -= quick / (self._rate * _RECOVERY)
-            self._rate = min(self._full, (self._rate + quick) * (1 + _FEELING * seconds))
+            before, after = (max(0.0, moment - self._lowered_at) for moment in (self._recovered_at, now))
+            quick = min(max(self._ceiling, self._rate), self._rate * exp(_RECOVERY * (after - before)))
+            felt = exp(_FEELING * (after**2 - before**2) / 2)
+            self._rate = min(self._full, max(quick, self._rate * felt))
         self._recovered_at = now

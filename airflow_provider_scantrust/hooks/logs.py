@@ -13,18 +13,22 @@ from airflow_provider_scantrust.transports.common import Log
 PROGRESS_SECONDS = 10.0
 _SAME_SECONDS = 60.0
 # The retries of one call are all told.
-_FREE = 5
+FREE = 5
 
 
 class RareLog:
     """
     Pass a warning on; one that comes again and again only once a minute, with how many like it there were.
 
+    Not for what must be told each time, such as a job that may be there twice.
+
+    :param free: How many of a kind are passed on before that begins.
     :param clock: Monotonic seconds.
     """
 
-    def __init__(self, log: Log, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, log: Log, clock: Callable[[], float] = time.monotonic, *, free: int = FREE) -> None:
         self._log = log
+        self._free = free
         self._clock = clock
         self._lock = threading.Lock()
         self._told: dict[str, tuple[float, int]] = {}
@@ -39,13 +43,12 @@ class RareLog:
         # What differs between calls of one kind are numbers and ids.
         kind = "".join(letter for letter in text[:60] if not letter.isdigit())
         with self._lock:
-            since, seen = self._told.get(kind, (float("-inf"), 0))
+            since, seen = self._told.get(kind, (self._clock(), 0))
+            more = 0
             if self._clock() - since >= _SAME_SECONDS:
-                more, since, seen = max(0, seen - _FREE), self._clock(), 0
-            else:
-                more = 0
+                more, since, seen = max(0, seen - self._free), self._clock(), self._free - 1
             self._told[kind] = (since, seen + 1)
-            if seen >= _FREE:
+            if seen >= self._free:
                 return
         self._log.warning("%s%s", text, f" ({more} more like it before.)" if more else "")
 

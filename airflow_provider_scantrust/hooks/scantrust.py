@@ -185,7 +185,9 @@ class ScantrustHook(BaseHook):
         from airflow_provider_scantrust.transports.blocking import BlockingTransport, Gate
 
         gate = Gate(self.pacer, sleep=self._sleep)
-        return BlockingTransport(self._transport.session, log=RareLog(self.log), gate=gate, sleep=self._sleep)
+        return BlockingTransport(
+            self._transport.session, log=self.log, pauses=RareLog(self.log), gate=gate, sleep=self._sleep
+        )
 
     def _sleep(self, seconds: float) -> None:
         if self._stopped.wait(seconds):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -21,6 +20,7 @@ from airflow_provider_scantrust.api.messages import (
     Pause,
     Request,
 )
+from airflow_provider_scantrust.exceptions import ConfigurationError
 from airflow_provider_scantrust.transports.common import (
     MOST_BYTES,
     Log,
@@ -28,11 +28,16 @@ from airflow_provider_scantrust.transports.common import (
     check_verify,
     common_headers,
     describe,
+    load_trust,
     make_user_agent,
     say,
+    unpack,
 )
 
 T = TypeVar("T")
+
+# Longer than the usual interval between two questions, shorter than the patience of usual gateways.
+_KEEP_ALIVE = 30.0
 
 
 class AioTransport:
@@ -40,6 +45,7 @@ class AioTransport:
     Send the requests of conversations over one ``aiohttp`` session; use it with ``async with``.
 
     :param verify: True, False, or the path of a CA bundle, with the same meaning as in ``requests``.
+    :param connections: Connections that may be open at once.
     :param sleep: Waits that many seconds without blocking.
     :param clock: Monotonic seconds.
     :param now: Wall clock, seconds since the epoch.
@@ -51,24 +57,35 @@ class AioTransport:
         verify: bool | str,
         log: Log,
         user_agent: str | None = None,
+        connections: int = 10,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._verify = check_verify(verify)
-        self._user_agent = user_agent or make_user_agent("aiohttp")
+        self._common_headers = common_headers(user_agent or make_user_agent("aiohttp"))
+        self._connections = connections
         self._log = log
         self._sleep = sleep
         self._clock = clock
         self._now = now
         self._session: aiohttp.ClientSession | None = None
+        # Both are worked out once: the one walks the environment, and thousands of questions are alike.
+        self._proxies: dict[str, str | None] = {}
+        self._timeouts: dict[tuple[float, float], aiohttp.ClientTimeout] = {}
 
     async def __aenter__(self) -> AioTransport:
         # Reading a CA bundle takes some 20 ms of CPU, too long for an event loop that others share.
-        context = await asyncio.to_thread(make_ssl_context, self._verify)
+        try:
+            context = await asyncio.to_thread(make_ssl_context, self._verify)
+        except OSError as error:
+            raise ConfigurationError(f"The CA bundle that verify names cannot be used: {error}.") from error
         # Not trust_env: it would let ~/.netrc get in the way of the token. Proxies are chosen in _send.
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=context), cookie_jar=aiohttp.DummyCookieJar()
+            connector=aiohttp.TCPConnector(
+                ssl=context, limit=self._connections, keepalive_timeout=_KEEP_ALIVE
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
         )
         # There is no public switch: aiohttp would repeat a GET by itself, unseen, without a pause, beside the budget.
         self._session._retry_connection = False
@@ -106,17 +123,22 @@ class AioTransport:
             async with self._session.request(
                 request.method,
                 request.url,
-                headers={**request.headers, **common_headers(self._user_agent)},
+                headers={**request.headers, **self._common_headers},
                 data=request.body,
-                proxy=choose_proxy(request.url),
+                proxy=self._proxy(request.url),
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=request.timeout[1], sock_connect=request.timeout[0]),
+                auto_decompress=False,
+                timeout=self._timeout(request.timeout),
             ) as response:
                 body = bytearray()
                 async for piece in response.content.iter_chunked(65_536):
                     body += piece
                     if len(body) > MOST_BYTES:
                         raise TooLong
+                headers = {
+                    name.lower(): ", ".join(response.headers.getall(name)) for name in response.headers
+                }
+                content = unpack(bytes(body), headers.get("content-encoding", ""))
         except Exception as error:
             kind = _kind(error)
             if kind is None:
@@ -124,11 +146,22 @@ class AioTransport:
             return Fault(kind, describe(error), self._clock() - started)
         return Answer(
             status=response.status,
-            headers={name.lower(): value for name, value in response.headers.items()},
-            body=bytes(body),
+            headers=headers,
+            body=content,
             elapsed=self._clock() - started,
             received_at=self._now(),
         )
+
+    def _proxy(self, url: str) -> str | None:
+        origin = "/".join(url.split("/", 3)[:3])
+        if origin not in self._proxies:
+            self._proxies[origin] = choose_proxy(url)
+        return self._proxies[origin]
+
+    def _timeout(self, seconds: tuple[float, float]) -> aiohttp.ClientTimeout:
+        if seconds not in self._timeouts:
+            self._timeouts[seconds] = aiohttp.ClientTimeout(total=seconds[1], sock_connect=seconds[0])
+        return self._timeouts[seconds]
 
 
 def choose_proxy(url: str) -> str | None:
@@ -145,13 +178,7 @@ def make_ssl_context(verify: bool | str) -> ssl.SSLContext | bool:
     """Return what aiohttp needs in order to trust what ``requests`` would trust."""
     if verify is False:
         return False
-    from certifi import where
-
-    bundle = verify if isinstance(verify, str) else None
-    bundle = bundle or os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or where()
-    if os.path.isdir(bundle):
-        return ssl.create_default_context(capath=bundle)
-    return ssl.create_default_context(cafile=bundle)
+    return load_trust(verify)
 
 
 def _kind(error: Exception) -> FaultKind | None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import http.client
+import io
+import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import requests
 import requests.adapters
 import requests.auth
+import urllib3.connection
 import urllib3.exceptions
 
 from airflow_provider_scantrust.api.answers import read_retry_after
@@ -25,7 +29,7 @@ from airflow_provider_scantrust.api.messages import (
     Request,
 )
 from airflow_provider_scantrust.api.pacing import Pacer
-from airflow_provider_scantrust.api.settings import Settings
+from airflow_provider_scantrust.api.settings import RETRY_SECONDS, Settings
 from airflow_provider_scantrust.transports.common import (
     MOST_BYTES,
     Log,
@@ -33,8 +37,10 @@ from airflow_provider_scantrust.transports.common import (
     check_verify,
     common_headers,
     describe,
+    load_trust,
     make_user_agent,
     say,
+    unpack,
 )
 
 T = TypeVar("T")
@@ -71,8 +77,10 @@ class Gate:
     def hear(self, answer: Answer) -> None:
         """Stop everybody when an answer says so."""
         if answer.status == 429:
+            seconds = read_retry_after(answer) or FIRST_BACKOFF
             with self._lock:
-                self.pacer.slow_down(self._clock(), read_retry_after(answer) or FIRST_BACKOFF)
+                # What no budget allows for is an end and no pause: each call hears of it and gives up.
+                self.pacer.slow_down(self._clock(), seconds if seconds <= RETRY_SECONDS else 0.0)
 
 
 class BlockingTransport:
@@ -80,7 +88,9 @@ class BlockingTransport:
     Send the requests of a conversation over one session.
 
     :param session: Its proxies, CA bundle and ``verify`` are used; its headers and its auth are not.
+    :param pauses: Where the reasons for pauses are told, where that is not ``log``.
     :param gate: Where to wait before each request, when many threads share a rate limit.
+    :param connections: Connections that are kept, one for each thread that sends.
     :param sleep: Waits that many seconds.
     :param clock: Monotonic seconds.
     :param now: Wall clock, seconds since the epoch.
@@ -91,15 +101,19 @@ class BlockingTransport:
         session: requests.Session,
         *,
         log: Log,
+        pauses: Log | None = None,
         gate: Gate | None = None,
+        connections: int = 64,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.session = session
+        self._adapter = _Adapter(pool_maxsize=connections)
         self._gate = gate
         self._user_agent = make_user_agent("requests")
         self._log = log
+        self._pauses = pauses or log
         self._sleep = sleep
         self._clock = clock
         self._now = now
@@ -118,7 +132,7 @@ class BlockingTransport:
                     if self._gate is not None and isinstance(reply, Answer):
                         self._gate.hear(reply)
                 elif isinstance(step, Pause):
-                    say(step, self._log)
+                    say(step, self._pauses)
                     self._sleep(step.seconds)
                 elif isinstance(step, Notice):
                     say(step, self._log)
@@ -137,13 +151,12 @@ class BlockingTransport:
                 data=request.body,
             ).prepare()
             # `verify` is named: left to None, an environment's CA bundle would outrank the connection's.
-            settings = self.session.merge_environment_settings(
+            settings: Any = self.session.merge_environment_settings(
                 prepared.url, {}, stream=True, verify=self.session.verify, cert=None
             )
-            with self.session.send(
-                prepared, timeout=request.timeout, allow_redirects=False, **settings
-            ) as response:
-                body = self._read(response, started + request.timeout[1])
+            with self._adapter.send(prepared, timeout=request.timeout, **settings) as response:
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                body = unpack(self._read(response), headers.get("content-encoding", ""))
         except Exception as error:
             kind = _kind(error)
             if kind is None:
@@ -151,22 +164,89 @@ class BlockingTransport:
             return Fault(kind, describe(error), self._clock() - started)
         return Answer(
             status=response.status_code,
-            headers={name.lower(): value for name, value in response.headers.items()},
+            headers=headers,
             body=body,
             elapsed=self._clock() - started,
             received_at=self._now(),
         )
 
-    def _read(self, response: requests.Response, until: float) -> bytes:
-        """Read the body piece by piece: requests' own timeout is for each piece, so a trickle would hold for ever."""
+    def _read(self, response: requests.Response) -> bytes:
         body = bytearray()
-        while piece := response.raw.read1(65_536, decode_content=True):
+        while piece := response.raw.read1(65_536, decode_content=False):
             body += piece
             if len(body) > MOST_BYTES:
                 raise TooLong
-            if self._clock() > until:
-                raise requests.exceptions.ReadTimeout("the answer trickles")
         return bytes(body)
+
+
+class _Until(io.RawIOBase):
+    """
+    What a socket receives, up to a moment.
+
+    The timeout of a socket is for each piece: a server that sends a byte now and then would hold the task for ever, in
+    the head of its answer, in the body, or in what follows it.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._raw = connection.makefile("rb", buffering=0)
+        self._socket = connection
+        self._timeout = connection.gettimeout()
+        self._until = time.monotonic() + (self._timeout or 0.0)
+        self.ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self._timeout is not None:
+            left = self._until - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("the answer trickles")
+            self._socket.settimeout(left)
+        try:
+            size = self._raw.readinto(buffer)
+            self.ended = not size
+            return size
+        finally:
+            # The next request over this connection starts afresh.
+            self._socket.settimeout(self._timeout)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Answer(http.client.HTTPResponse):
+    """An answer whose last byte must come within the timeout."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self.fp.close()
+        self._until = _Until(sock)
+        self.fp = io.BufferedReader(self._until)
+
+    def begin(self) -> None:
+        super().begin()
+        # http.client takes the end of the connection for the end of the head.
+        if self._until.ended:
+            raise http.client.RemoteDisconnected("the head of the answer is cut")
+
+
+class _Plain(urllib3.connection.HTTPConnection):
+    response_class = _Answer
+
+
+class _Secure(urllib3.connection.HTTPSConnection):
+    response_class = _Answer
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """The connections of the conversations: beside those of the session, whose users may want answers that take longer."""
+
+    def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **options)
+        pool.ConnectionCls = _Secure if pool.scheme == "https" else _Plain
+        return pool
 
 
 class _SignForOrigin(requests.auth.AuthBase):
@@ -191,6 +271,9 @@ def make_session(settings: Settings, auth: Auth, connections: int = 64) -> reque
     """
     session = requests.Session()
     session.verify = check_verify(settings.verify)
+    if settings.verify is not False and settings.base_url.startswith("https://"):
+        # Left to requests, a bundle without a certificate would look like a broken connection.
+        load_trust(settings.verify)
     session.auth = _SignForOrigin(settings.base_url, auth)
     session.headers["User-Agent"] = make_user_agent("requests")
     for scheme in ("https://", "http://"):

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import platform
+import ssl
+import zlib
 from importlib.metadata import version
 from typing import Any, Protocol
 
 from airflow_provider_scantrust import __version__
 from airflow_provider_scantrust.api.messages import Notice, Pause
+from airflow_provider_scantrust.api.texts import one_line
 from airflow_provider_scantrust.exceptions import ConfigurationError
 
-# The longest answer that is known is one to 999 items; this is a thousand times that.
-MOST_BYTES = 64 * 1024 * 1024
+# The longest answer that is known is one to 999 items; this is some 250 times that. Read as JSON it may take 20 times
+# as much memory.
+MOST_BYTES = 16 * 1024 * 1024
 
 
 class Log(Protocol):
@@ -43,6 +47,53 @@ def common_headers(user_agent: str) -> dict[str, str]:
     return {"User-Agent": user_agent, "Accept-Encoding": "identity"}
 
 
+def unpack(body: bytes, encoding: str) -> bytes:
+    """
+    Return a body unpacked, for proxies that pack although they are asked not to.
+
+    The libraries unpack by themselves, some of them without a bound; so they are told not to. What cannot be unpacked is
+    returned as it is, and is then no JSON.
+
+    :param encoding: The header Content-Encoding.
+    :raises TooLong: It unpacks to more than any of the API's answers.
+    """
+    kind = encoding.strip().lower()
+    if kind not in ("gzip", "x-gzip", "deflate"):
+        return body
+    for bits in (47, -15):
+        unpacker = zlib.decompressobj(wbits=bits)
+        try:
+            unpacked = unpacker.decompress(body, MOST_BYTES + 1)
+        except zlib.error:
+            continue
+        if len(unpacked) > MOST_BYTES:
+            raise TooLong
+        if unpacker.eof:
+            return unpacked
+    return body
+
+
+def load_trust(verify: bool | str) -> ssl.SSLContext:
+    """
+    Return a context that trusts the bundle of the connection, else the environment's, else certifi's, as requests does.
+
+    :raises ConfigurationError: The bundle is not there, or holds no certificate.
+    """
+    from certifi import where
+
+    bundle = verify if isinstance(verify, str) else None
+    bundle = bundle or os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or where()
+    try:
+        if os.path.isdir(bundle):
+            return ssl.create_default_context(capath=bundle)
+        return ssl.create_default_context(cafile=bundle)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The CA bundle {bundle!r} (of verify in the connection's extra, or of REQUESTS_CA_BUNDLE) cannot be used: "
+            f"{describe(error)}."
+        ) from error
+
+
 def check_verify(verify: bool | str) -> bool | str:
     """
     Return ``verify`` when it can be used.
@@ -70,4 +121,4 @@ def say(step: Pause | Notice, log: Log) -> None:
 
 def describe(error: Exception) -> str:
     """Return a library's exception in one short line."""
-    return f"{type(error).__name__}: {error}"[:300]
+    return one_line(f"{type(error).__name__}: {error}")

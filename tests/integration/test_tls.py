@@ -5,6 +5,8 @@ from __future__ import annotations
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -46,14 +48,22 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[trustme.CA, Pat
 def server(request: Any, authority: tuple[trustme.CA, Path]) -> Iterator[tuple[str, str]]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority[0].issue_cert(request.param).configure_cert(context)
+    with serve(context) as url:
+        yield request.param, url
+
+
+@contextmanager
+def serve(context: ssl.SSLContext) -> Iterator[str]:
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     httpd.socket = context.wrap_socket(httpd.socket, server_side=True)
     thread = threading.Thread(target=httpd.serve_forever, args=(0.05,), daemon=True)
     thread.start()
-    yield request.param, f"https://127.0.0.1:{httpd.server_address[1]}"
-    httpd.shutdown()
-    httpd.server_close()
-    thread.join()
+    try:
+        yield f"https://127.0.0.1:{httpd.server_address[1]}"
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
+        thread.join()
 
 
 # urllib3 warns each time when verification is off, which is what one of the cases asks for.
@@ -87,3 +97,39 @@ def test_only_a_trusted_certificate_of_this_host_gets_the_token(
     else:
         assert exc.CertificateRejected is result[0]
         assert [] == SEEN
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_expired_certificate_does_not_get_the_token(
+    authority: tuple[trustme.CA, Path], driver: Callable[..., Any]
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    expired = datetime.now(UTC) - timedelta(days=1)
+    authority[0].issue_cert("127.0.0.1", not_after=expired).configure_cert(context)
+    with serve(context) as url:
+        SEEN.clear()
+        settings = read_settings(host=url, password="marked-token", extra={"verify": str(authority[1])})
+        kind, text, *_ = outcome(driver, ME, settings)
+    assert (exc.CertificateRejected, []) == (kind, SEEN)
+    assert "The TLS certificate of 127.0.0.1" in text
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("where", ["verify", "REQUESTS_CA_BUNDLE"])
+@pytest.mark.parametrize("content", [b"", b"no certificate", b"-----BEGIN CERTIFICATE-----\nAAAA\n", None])
+def test_bundle_that_cannot_be_used_is_a_configuration_error(
+    driver: Callable[..., Any],
+    where: str,
+    content: bytes | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bundle = tmp_path / "bundle.pem"
+    if content is not None:
+        bundle.write_bytes(content)
+    if where != "verify":
+        monkeypatch.setenv(where, str(bundle))
+    extra = {"verify": str(bundle) if where == "verify" else None}
+    settings = read_settings(host="https://127.0.0.1:9", password="marked-token", extra=extra)
+    with pytest.raises(exc.ConfigurationError, match=r"bundle\.pem"):
+        driver(ME, settings, [])

@@ -196,7 +196,17 @@ def test_replayed_submit_says_what_is_known_of_both_jobs() -> None:
     assert "job-2" == conversation.run()
     (notice,) = conversation.notices
     assert "reset by peer" in notice
-    assert "unknown id, and job-2" in notice
+    assert "unknown id besides job-2, at most 1;" in notice
+
+
+def test_submit_that_is_replayed_often_says_how_often() -> None:
+    conversation = talk(
+        SUBMIT, CUT, answer(502), answer(429, {}), answer(503), answer(200, {"task_id": "job-4"})
+    )
+    conversation.run()
+    (notice,) = conversation.notices
+    assert "the first of 3 tries" in notice
+    assert "job-4, at most 3;" in notice
 
 
 def test_throttled_submit_leaves_no_doubt() -> None:

@@ -6,6 +6,7 @@ from collections import deque
 from itertools import pairwise
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,12 +61,33 @@ def test_one_client_keeps_just_below_the_limit() -> None:
     assert 970 <= done <= 1000
 
 
-def test_several_clients_settle_together_below_the_limit() -> None:
+@pytest.mark.parametrize(("clients", "seconds"), [(2, 30), (3, 30), (4, 30), (8, 60), (4, 300), (8, 300)])
+def test_several_clients_settle_together_below_the_limit(clients: int, seconds: int) -> None:
     service = Service()
-    done = run(4, 300.0, service)
+    done = run(clients, seconds, service, delay=0.01)
     assert service.refused / service.calls < 0.05
-    assert sum(done) > 0.8 * 10 * 300
-    assert min(done) > 0.4 * max(done)
+    assert sum(done) > 0.7 * 10 * seconds
+
+
+def test_nobody_is_starved_by_the_others() -> None:
+    done = run(4, 300.0, Service())
+    assert min(done) > 0.25 * max(done)
+
+
+def test_what_others_have_left_is_taken_within_two_minutes() -> None:
+    pacer, now = Pacer(random=lambda: 0.0), 0.0
+    for _ in range(5):
+        while pacer.take_turn(now):
+            now += 0.01
+        pacer.slow_down(now, 1.0)
+        now += 1.0
+    turns = 0
+    start = now
+    while now < start + 130.0:
+        if pacer.take_turn(now) == 0.0:
+            turns += now >= start + 120.0
+        now += 0.001
+    assert turns >= 98
 
 
 def test_a_throttle_stops_everybody_for_the_time_that_was_named() -> None:

@@ -65,6 +65,7 @@ def test_host_is_understood(fields: dict[str, Any], base_url: str) -> None:
         ({"extra": {"connect_timeout": float("nan")}}, "connect_timeout"),
         ({"extra": {"retry_attempts": 0}}, "retry_attempts"),
         ({"extra": {"retry_seconds": True}}, "retry_seconds"),
+        ({"extra": {"max_polls_per_second": 0}}, "max_polls_per_second"),
         ({"extra": {"allow_plain_http": "maybe"}}, "allow_plain_http"),
     ],
 )
@@ -81,6 +82,7 @@ def test_extra_may_be_text_as_in_a_uri() -> None:
             "connect_timeout": "2.5",
             "retry_attempts": "3",
             "retry_seconds": "60",
+            "max_polls_per_second": "20",
             "verify": "False",
             "auth_scheme": "jwt",
         },
@@ -92,6 +94,7 @@ def test_extra_may_be_text_as_in_a_uri() -> None:
         settings.auth_scheme,
     )
     assert Budget(attempts=3, seconds=60.0) == settings.budget
+    assert 20 == settings.polls_per_second
     assert "JWT token" == settings.make_auth().header()
 
 
@@ -99,6 +102,16 @@ def test_defaults_are_just_above_the_gateways_minute() -> None:
     settings = read_settings(password="t")
     assert (75.0, True, "UAT") == (settings.request_timeout, settings.verify, settings.auth_scheme)
     assert "https://portal.scantrust.com/#/" == settings.portal_url
+
+
+def test_connections_that_differ_in_how_they_ask_are_one_account() -> None:
+    one = read_settings(password="t", extra={"max_polls_per_second": 5, "request_timeout": 9, "x": 1})
+    other = read_settings(password="t", host="https://api.scantrust.com/")
+    assert one.account == other.account
+    assert hash(one.account) == hash(other.account)
+    assert one.account != read_settings(password="u").account
+    assert one.account != read_settings(password="t", extra={"verify": False}).account
+    assert "'t'" not in repr(one.account)
 
 
 def test_unknown_extras_are_kept_for_a_warning() -> None:

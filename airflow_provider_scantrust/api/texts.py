@@ -1,0 +1,28 @@
+"""What others wrote, made fit to be shown: on one line, of a bounded length, whatever is in it."""
+
+from __future__ import annotations
+
+EXCERPT = 300
+_SHOWN = 80
+
+
+def one_line(text: str, most: int = EXCERPT) -> str:
+    """Return the beginning of a text, with a space for each run of what cannot be printed (line ends, half characters)."""
+    if len(text) <= most and text.isprintable():
+        return " ".join(text.split())
+    part = text[: most * 4]
+    part = " ".join("".join(letter if letter.isprintable() else " " for letter in part).split())
+    return part if len(part) <= most and len(text) <= most * 4 else part[:most] + "…"
+
+
+def show(value: object, most: int = _SHOWN) -> str:
+    """Return what Python shows for a value, cut short; a value whose own methods fail is shown by its type."""
+    try:
+        if isinstance(value, str):
+            # Not the subclass's own text, and never all of a very long one.
+            value = str.__str__(value)
+            return repr(value) if len(value) <= most else repr(value[:most]) + "…"
+        text = repr(value)
+    except Exception:  # anybody's object, anybody's exception
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= most else text[:most] + "…"
