@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import InvalidInput
 from airflow_provider_scantrust.uploads.mode import DANGER_ZONE
-from airflow_provider_scantrust.uploads.rows import Row, read_key
+from airflow_provider_scantrust.uploads.rows import Row, copy_mapping, read_key, read_name
 
 # How many extended_ids one asynchronous call may carry is not documented; Scantrust's own danger zone is the bound.
 IDS_PER_JOB = DANGER_ZONE
@@ -71,22 +72,29 @@ def make_constrained_jobs(
     :raises InvalidInput: There is no constraint (it would select every code), an empty one, or a list where only
         one value is known to work.
     """
-    if not isinstance(constraints, Mapping) or not constraints:
+    if not isinstance(constraints, Mapping) or not (constraints := copy_mapping(constraints, "constraints")):
         raise InvalidInput(
             "constraints must be a dict with at least one field: without one, all codes would match."
         )
     checked: dict[str, Any] = {}
-    for name, value in constraints.items():
+    for given, value in constraints.items():
+        try:
+            # As text or not at all: a constraint that is lost would select more codes.
+            name = read_name(given)
+            if name in checked:
+                raise ValueError("the field is there twice")
+        except ValueError as error:
+            raise InvalidInput(f"constraints, field {show(given)}: {error}.") from error
         several = isinstance(value, list | tuple | set | frozenset)
         if several and (name != "extended_id" or not value):
             raise InvalidInput(
-                f"constraints, field {name!r}: a list of values must not be empty, and is known to work for "
+                f"constraints, field {show(name)}: a list of values must not be empty, and is known to work for "
                 "extended_id only. Submit one job for each value."
             )
         try:
-            checked[str(name)] = [read_key(entry) for entry in value] if several else read_key(value)
+            checked[name] = [read_key(entry) for entry in value] if several else read_key(value)
         except ValueError as error:
-            raise InvalidInput(f"constraints, field {name!r}: {error}.") from error
+            raise InvalidInput(f"constraints, field {show(name)}: {error}.") from error
     ids = checked.get("extended_id")
     if not isinstance(ids, list):
         example = ", ".join(f"{name}={value}" for name, value in checked.items())

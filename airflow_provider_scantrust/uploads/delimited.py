@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, compress, islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import BinaryIO
 
 from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput
-from airflow_provider_scantrust.uploads.tables import Fields, Row, Source, UnreadableRow
-from airflow_provider_scantrust.uploads.text import LONGEST_LINE, TextLines, check_encoding
+from airflow_provider_scantrust.uploads.tables import Batch, Columns, Fields, Row, Source, UnreadableRow
+from airflow_provider_scantrust.uploads.text import LONGEST_LINE, TextLines, check_encoding, split_lines
 
 DELIMITERS = ",;\t|"
 
 _QUOTED = re.compile(r'"[^"]*"')
 # One record spans so many lines only when a quote is not closed: then it has swallowed others.
 _MOST_LINES = 1000
+_AT_ONCE = 500
 
 
 class DelimitedSource(Source):
@@ -59,19 +60,25 @@ class DelimitedSource(Source):
         self.delimiter = delimiter
 
     def __iter__(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
+        for batch in self.batches(_AT_ONCE):
+            yield from batch.rows() if isinstance(batch, Columns) else batch
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Return the rows in pieces of at most so many."""
         with self.open_file() as raw:
             table = Table(self, raw)
             fields = self.fields.of_header(table.header, self.name)
-            kept = [field is not None for field in fields]
-            names = [field for field in fields if field is not None] + list(self.fields.constants)
-            constants = list(self.fields.constants.values())
-            whole = all(kept)
-            for line, cells, problem in table.records():
+            for lines, records, problem in table.runs(size):
                 if problem:
-                    yield line, UnreadableRow(problem)
-                else:
-                    values = cells if whole else list(compress(cells, kept))
-                    yield line, dict(zip(names, values + constants if constants else values, strict=True))
+                    yield [(line, UnreadableRow(problem)) for line in lines]
+                    continue
+                columns = zip(fields, zip(*records, strict=True), strict=True)
+                values: dict[str, Sequence[str]] = {
+                    field: cells for field, cells in columns if field is not None
+                }
+                for field, constant in self.fields.constants.items():
+                    values[field] = (constant,) * len(lines)
+                yield Columns(lines, values)
 
 
 class Table:
@@ -89,8 +96,11 @@ class Table:
         self._text = TextLines(source.name, raw, source.encoding)
         self.encoding = self._text.encoding
         self._ended = False
-        lines = iter(self._text)
-        head, second = _take_record(lines), _take_record(lines)
+        self._read = self._read_at_end = 0
+        lines = split_lines(self._blocks())
+        head = _take_record(lines)
+        self._read_at_end = self._read
+        second = _take_record(lines)
         self.delimiter = source.delimiter or _find_delimiter("".join(head), "".join(second))
         self.line_end = next((end for end in ("\r\n", "\n", "\r") if head and head[-1].endswith(end)), "\n")
         self._kept: list[str] = []
@@ -100,41 +110,76 @@ class Table:
         )
         self.header = self._read_header()
 
+    def _blocks(self) -> Iterator[str]:
+        """Return blocks of lines as long as records come to an end: a record may hold any number of quoted line ends."""
+        for text in self._text.blocks():
+            if self._read - self._read_at_end > LONGEST_LINE:
+                raise InvalidInput(
+                    f"{self._name}: a record that begins before line {self._text.lines} is longer than "
+                    f"{LONGEST_LINE // 1024**2} Mi characters. Is a quote not closed?"
+                )
+            self._read += len(text)
+            yield text
+
     def records(self) -> Iterator[tuple[int, list[str], str | None]]:
         """
         Return line, cells and, for a record that is no row of this table, what is wrong with it.
 
+        :raises InvalidInput: As :meth:`runs`.
+        """
+        for (line,), (cells,), problem in self.runs(1):
+            yield line, cells, problem
+
+    def runs(self, size: int) -> Iterator[tuple[list[int], list[list[str]], str | None]]:
+        """
+        Return lines and cells of at most so many records that are rows, or of one that is none and what is wrong with it.
+
         :raises InvalidInput: The file is cut or damaged after the line named.
         """
         reader, text, width = self._reader, self._text, len(self.header)
+        lines: list[int] = []
+        records: list[list[str]] = []
         while True:
             self._kept.clear()
             line = reader.line_num + 1
             try:
                 for cells in reader:
-                    if len(cells) != width:
-                        if any(cell.strip() for cell in cells) or len(cells) > 1:
-                            yield (
-                                line,
-                                cells,
-                                f"it has {len(cells)} cells, and the header has {width} columns",
-                            )
-                    elif text.has_nul and any("\0" in cell for cell in cells):
-                        yield line, cells, "it holds a NUL character"
-                    else:
-                        yield line, cells, None
+                    if len(cells) == width and not (text.has_nul and any("\0" in cell for cell in cells)):
+                        lines.append(line)
+                        records.append(cells)
+                        if len(lines) == size:
+                            yield lines, records, None
+                            lines, records = [], []
+                    elif len(cells) > 1 or any(cell.strip() for cell in cells):
+                        if lines:
+                            yield lines, records, None
+                            lines, records = [], []
+                        yield [line], [cells], self._what_is_wrong(cells)
                     self._kept.clear()
                     line = reader.line_num + 1
-                return
+                    self._read_at_end = self._read
             except csv.Error as error:
+                if lines:
+                    yield lines, records, None
+                    lines, records = [], []
                 last = reader.line_num
+                self._read_at_end = self._read
                 if self._ended or last - line >= _MOST_LINES:
                     raise InvalidInput(
                         f"{self._name}, line {line}: the record that begins here has not ended by line {last} ({error}). "
                         "A quote is not closed, or the file is cut off."
                     ) from error
                 where = f" (lines {line} to {last})" if last > line else ""
-                yield line, self._take_apart(), f"it is no good CSV: {error}{where}"
+                yield [line], [self._take_apart()], f"it is no good CSV: {error}{where}"
+                continue
+            if lines:
+                yield lines, records, None
+            return
+
+    def _what_is_wrong(self, cells: list[str]) -> str:
+        if len(cells) == len(self.header):
+            return "it holds a NUL character"
+        return f"it has {len(cells)} cells, and the header has {len(self.header)} columns"
 
     def _read_header(self) -> list[str]:
         try:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
+from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput
 from airflow_provider_scantrust.uploads.tables import (
     REJECTED,
@@ -106,14 +107,18 @@ class RowSource(Source):
         self._was_read = True
         for number, row in enumerate(self.rows, start=1):
             if isinstance(row, Mapping):
-                yield number, dict(row)
+                try:
+                    copy: Row | UnreadableRow = dict(row)
+                except Exception as error:  # anybody's mapping, anybody's exception
+                    copy = UnreadableRow(f"it cannot be read ({type(error).__name__})")
+                yield number, copy
             else:
                 yield number, UnreadableRow(f"it is no dict but {type(row).__name__}")
 
 
 def _check_record(record: Any) -> Row | UnreadableRow:
     if isinstance(record, _Repeated):
-        return UnreadableRow(f"it has the name {record.name!r} twice")
+        return UnreadableRow(f"it has the name {show(record.name)} twice")
     if not isinstance(record, dict):
         return UnreadableRow(f"it is no JSON object but {type(record).__name__}")
     if record.keys() == {*REJECTED, REJECTED_TEXT}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,8 +12,10 @@ from typing import Any, BinaryIO
 
 from airflow_provider_scantrust.exceptions import InvalidInput
 from airflow_provider_scantrust.uploads.tables import Fields, Row, Source, UnreadableRow, need
+from airflow_provider_scantrust.uploads.text import Unpacked
 
 _ROWS_AT_ONCE = 10_000
+_BYTES_AT_ONCE = 64 * 1024 * 1024
 _BUFFER = 256 * 1024
 _MOST_EXACT = 2**53
 
@@ -38,10 +41,12 @@ class ParquetSource(Source):
         self.name = name
         self.fields = fields
         self.open_file = open_file
+        self._size = 0
 
     def __iter__(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
         with self.open_parquet() as file, self._explaining():
             schema = file.schema_arrow
+            bound = Unpacked(self.name, self._size)
             fields = self.fields.of_header(schema.names, self.name)
             kept = {
                 name: field for name, field in zip(schema.names, fields, strict=True) if field is not None
@@ -50,7 +55,9 @@ class ParquetSource(Source):
                 name: _find_reader(schema.field(name).type, f"{self.name}, column {name!r}") for name in kept
             }
             line = 1
-            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=list(kept), use_threads=False):
+            for batch in file.iter_batches(_rows_at_once(file), columns=list(kept), use_threads=False):
+                # A null takes no byte, and a row is one all the same.
+                bound.take(0, max(batch.nbytes, batch.num_rows))
                 columns: list[list[str | None]] = []
                 bad: dict[int, str] = {}
                 for name, read in readers.items():
@@ -64,6 +71,10 @@ class ParquetSource(Source):
                     bad.update({index: f"column {name!r}: {reason}" for index, reason in wrong.items()})
                 yield from self._rows(line, batch.num_rows, list(kept.values()), columns, bad)
                 line += batch.num_rows
+            if line - 1 != file.metadata.num_rows:
+                raise InvalidInput(
+                    f"{self.name}: the file says that it has {file.metadata.num_rows} rows, and there are {line - 1} in it."
+                )
 
     def _rows(
         self, line: int, count: int, names: list[str], columns: list[list[str | None]], bad: dict[int, str]
@@ -90,7 +101,9 @@ class ParquetSource(Source):
                 rows = file.metadata.row_group(group).num_rows
                 if bisect_left(lines, first) < bisect_left(lines, first + rows):
                     start = first
-                    for batch in file.iter_batches(_ROWS_AT_ONCE, row_groups=[group], use_threads=False):
+                    for batch in file.iter_batches(
+                        _rows_at_once(file), row_groups=[group], use_threads=False
+                    ):
                         wanted = lines[bisect_left(lines, start) : bisect_left(lines, start + batch.num_rows)]
                         if wanted:
                             yield (
@@ -105,26 +118,41 @@ class ParquetSource(Source):
         """
         Open the file.
 
-        :raises InvalidInput: It is no Parquet file, or a damaged one.
+        :raises InvalidInput: It is no Parquet file, or a damaged one, or says itself that it unpacks to too much.
         """
         parquet = need("pyarrow.parquet", "parquet", self.name)
         with self.open_file() as raw:
+            self._size = raw.seek(0, os.SEEK_END)
+            raw.seek(0)
             with self._explaining():
                 # By pages: with the default a row group's columns are read whole.
                 file = parquet.ParquetFile(raw, buffer_size=_BUFFER, pre_buffer=False)
+                Unpacked(self.name, self._size).take(0, _unpacked_size(file))
             yield file
 
     @contextmanager
     def _explaining(self) -> Iterator[None]:
         try:
             yield
-        except (_arrow(self.name).ArrowException, OSError) as error:
+        except (_arrow(self.name).ArrowException, UnicodeError, OSError) as error:
             # Arrow reports damage as an OSError without a number; those of the storage are none of ours.
             if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
                 raise
             raise InvalidInput(
                 f"{self.name}: this cannot be read as Parquet; is it damaged or cut off? {error}"
             ) from error
+
+
+def _unpacked_size(file: Any) -> int:
+    return sum(
+        max(0, file.metadata.row_group(number).total_byte_size) for number in range(file.num_row_groups)
+    )
+
+
+def _rows_at_once(file: Any) -> int:
+    """Return how many rows to hold in memory: fewer where they are long."""
+    rows: int = file.metadata.num_rows
+    return max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE * rows // max(1, _unpacked_size(file))))
 
 
 def _arrow(name: str) -> Any:
@@ -149,8 +177,10 @@ def _find_reader(kind: Any, where: str) -> Callable[[Any], _Texts]:
         or types.is_null(kind)
     ):
         return lambda column: (column.to_pylist(), {})
-    if types.is_integer(kind) or types.is_boolean(kind) or types.is_date32(kind):
+    if types.is_integer(kind) or types.is_boolean(kind):
         return lambda column: (column.cast(arrow.string()).to_pylist(), {})
+    if types.is_date32(kind):
+        return lambda column: _read_dates(column.cast(arrow.string()).to_pylist())
     if types.is_floating(kind):
         return lambda column: _read_floats(column.to_pylist(), column.cast(arrow.string()).to_pylist())
     if types.is_timestamp(kind):
@@ -175,6 +205,12 @@ def _apply(make_text: Callable[[Any], str], column: Any) -> list[str | None]:
 
 def _format_datetime(value: datetime) -> str:
     return value.date().isoformat() if value.time() == time() else value.isoformat()
+
+
+def _read_dates(texts: list[str | None]) -> _Texts:
+    # Arrow writes "<value out of range: 1073741824>".
+    bad = {index: "the date is in no calendar" for index, text in enumerate(texts) if text and text[0] == "<"}
+    return texts, bad
 
 
 def _read_floats(values: list[float | None], texts: list[str | None]) -> _Texts:

@@ -68,6 +68,10 @@ class Call:
     rows: list[Row] = field(default_factory=list)
     job: Job | None = None
 
+    def all_rows(self, data_key: str) -> list[Row]:
+        """Return what it carries, row by row, also of a job."""
+        return self.job.as_rows(data_key) if self.job else self.rows
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
+from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import ConfigurationError
 from airflow_provider_scantrust.uploads.delimited import DelimitedSource, Table
 from airflow_provider_scantrust.uploads.jsonlines import JsonLinesSource, RowSource
@@ -21,6 +22,8 @@ from airflow_provider_scantrust.uploads.parquet import ParquetSource
 from airflow_provider_scantrust.uploads.sources import find_format
 from airflow_provider_scantrust.uploads.tables import REJECTED, REJECTED_TEXT, Source, UnreadableRow, need
 from airflow_provider_scantrust.uploads.text import TextLines
+
+_LONGEST_REPR = 100_000
 
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 
@@ -188,10 +191,10 @@ def _write_rows(rows: Iterable[tuple[int, Any, str, str]], out: BinaryIO) -> int
                     for name, value in row.items()
                     if name not in REJECTED
                 ]
-            except (TypeError, ValueError, RecursionError):
-                members = [(REJECTED_TEXT, _make_member(REJECTED_TEXT, repr(row)))]
+            except Exception:  # anybody's objects, anybody's exceptions
+                members = [(REJECTED_TEXT, _make_member(REJECTED_TEXT, show(row, _LONGEST_REPR)))]
         elif not isinstance(row, UnreadableRow):
-            members = [(REJECTED_TEXT, _make_member(REJECTED_TEXT, repr(row)))]
+            members = [(REJECTED_TEXT, _make_member(REJECTED_TEXT, show(row, _LONGEST_REPR)))]
         stream.write(_make_line(line, kind, reason, members))
         written += 1
     return written

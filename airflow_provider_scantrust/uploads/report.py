@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from airflow_provider_scantrust.api.models import UploadResult
+from airflow_provider_scantrust.api.outcome import Outcome
 from airflow_provider_scantrust.uploads.calls import Job
 from airflow_provider_scantrust.uploads.rows import Row
 
@@ -22,8 +23,11 @@ class Report:
     :param requests: Upload calls that were made, those that ended in a 504 included.
     :param codes_affected: Codes updated, as far as the answers say.
     :param discarded: Field -> rows in which the campaign discarded it.
-    :param jobs: task_id -> (keys it selects by, one of them).
+    :param jobs: task_id -> (keys it selects by, one of them, the call's number in the plan).
     :param rejected: Kind -> rows that were not sent, or that Scantrust refused.
+    :param fingerprint: Of the source and its plan; None for an upload without one.
+    :param possibly_twice: Jobs of which an earlier try may have left a second one at Scantrust.
+    :param fields: Names of the fields that were sent, for lineage.
     """
 
     mode: str
@@ -36,22 +40,28 @@ class Report:
     discarded: dict[str, int] = field(default_factory=dict)
     jobs: dict[str, list[Any]] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)
+    fingerprint: str | None = None
+    possibly_twice: int = 0
+    fields: list[str] = field(default_factory=list)
 
     def add(self, other: Report) -> None:
         """Add the counts of another report."""
         self.requests += other.requests
         self.codes_affected += other.codes_affected
         self.unmatched += other.unmatched
+        self.possibly_twice += other.possibly_twice
         self.examples = (self.examples + other.examples)[:EXAMPLES]
         for mine, others in ((self.discarded, other.discarded), (self.rejected, other.rejected)):
             for name, count in others.items():
                 mine[name] = mine.get(name, 0) + count
         self.jobs.update(other.jobs)
+        self._add_fields(other.fields)
 
     def add_answer(self, rows: Sequence[Row], data_key: str, result: UploadResult) -> list[str]:
         """Compare the answer to a synchronous call with what was sent; return the keys that matched nothing."""
         self.codes_affected += result.codes_affected
         unmatched = []
+        self._add_fields({name for row in rows for name in row} - {data_key})
         for row in rows:
             updated = result.items.get(row[data_key])
             if updated is None:
@@ -66,25 +76,42 @@ class Report:
         """Count rows that did not arrive: refused, key missing, invalid, unreadable."""
         self.rejected[kind] = self.rejected.get(kind, 0) + count
 
-    def add_job(self, job: Job, task_id: str) -> None:
+    def add_job(self, job: Job, task_id: str, number: int) -> None:
         """Write down a job that was submitted."""
-        self.jobs[task_id] = [job.keys, job.example]
+        self.jobs[task_id] = [job.keys, job.example, number]
+        self._add_fields(job.scm_data)
 
-    def end_jobs(self, codes: Mapping[str, int | None]) -> None:
+    def short_jobs(self, outcome: Outcome) -> dict[str, int]:
+        """Return the jobs that updated fewer codes than they have keys, each with its call's number."""
+        return {
+            task_id: number
+            for task_id, (keys, _, number) in self.jobs.items()
+            if (affected := outcome.counts.get(task_id)) is not None and affected < keys
+        }
+
+    def count_instead(self, task_ids: Iterable[str], outcome: Outcome, answers: Report) -> None:
+        """Count the answers to rows that were sent again instead of what their jobs did."""
+        for task_id in task_ids:
+            keys, example, *_ = self.jobs[task_id]
+            affected = outcome.counts[task_id] or 0
+            self.codes_affected -= affected
+            self.unmatched -= keys - affected
+            if affected == 0 and example in self.examples:
+                self.examples.remove(example)
+        self.add(answers)
+
+    def end_jobs(self, outcome: Outcome) -> None:
         """
         Add what the jobs did.
 
         Of a job that selects by a list of ids only the number of ids that matched nothing is known, not which.
-
-        :param codes: task_id -> codes affected, None where Scantrust does not say.
         """
-        for task_id, affected in codes.items():
-            keys, example = self.jobs.get(task_id, (0, task_id))
-            if affected is None:
-                continue
-            self.codes_affected += affected
-            if affected < keys:
+        self.codes_affected += outcome.codes_affected
+        for task_id, affected in outcome.counts.items():
+            keys, example, *_ = self.jobs.get(task_id, (0, task_id))
+            if affected is not None and affected < keys:
                 self._add_unmatched(keys - affected, example if affected == 0 else None)
+        self._add_unmatched(self._unmatched_beyond(outcome), None)
 
     def summary(self, *, now: float, ended: bool = True) -> dict[str, Any]:
         """
@@ -101,6 +128,7 @@ class Report:
             "unmatched": {"count": self.unmatched, "examples": self.examples},
             "discarded_fields": sorted(self.discarded),
             **({"rejected": self.rejected} if self.rejected else {}),
+            **({"possibly_submitted_twice": self.possibly_twice} if self.possibly_twice else {}),
             "task_ids": list(self.jobs),
             "seconds": round(now - self.started_at, 3),
         }
@@ -113,6 +141,20 @@ class Report:
     def load(cls, data: Mapping[str, Any]) -> Report:
         """Return the report that :meth:`save` wrote; names it does not know are left out."""
         return cls(**{name: value for name, value in data.items() if name in cls.__dataclass_fields__})
+
+    def _add_fields(self, names: Iterable[str]) -> None:
+        self.fields.extend(sorted(set(names).difference(self.fields)))
+
+    def _unmatched_beyond(self, outcome: Outcome) -> int:
+        """Return how many keys matched nothing of the jobs whose counts were not kept: by what the totals leave."""
+        keys: list[int] = [keys for task_id, (keys, *_) in self.jobs.items() if task_id not in outcome.counts]
+        kept = list(outcome.counts.values())
+        if max(keys, default=1) == 1:
+            return outcome.nothing - kept.count(0)
+        if outcome.unsaid > kept.count(None):
+            return 0
+        # Only extended_ids go in lists, and no two codes have the same.
+        return sum(keys) - (outcome.codes_affected - sum(number or 0 for number in kept))
 
     def _add_unmatched(self, count: int, example: str | None) -> None:
         self.unmatched += count

@@ -14,6 +14,7 @@ from datetime import date
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import InvalidInput
 
 # Scantrust: SCM fields, special fields.
@@ -22,6 +23,10 @@ SPECIAL_FIELDS: dict[str, tuple[range, str]] = {
     "blacklist_reason": (range(11), "0 (none) to 10 (maximum scan count exceeded)"),
 }
 
+# Assumed: no field of a code holds more. Calls of 999 rows stay within what a process can hold.
+LONGEST_TEXT = 65_536
+# Python refuses to write numbers of more than 4300 digits.
+_MOST_BITS = 4_096
 _MOST_NAMED = 20
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _DATE_LIKE = re.compile(
@@ -30,6 +35,8 @@ _DATE_LIKE = re.compile(
 # Between the values of a column, to look at all of them at once: where none matches, none of them is a date.
 BETWEEN = "\x1f"
 _DATE_HINT = re.compile(r"\x1f[^\S\x1f]*\d{1,4}[-/.]\d")
+
+_MISSING = object()
 
 Row = dict[str, Any]
 
@@ -63,7 +70,7 @@ def check_rows(items: Iterable[Any], data_key: str, *, warn: Callable[[str], Non
             repeated += 1
         else:
             problems.append(
-                f"row {count}, field {data_key!r}: {row[data_key]!r} is also the key of row {before}, with other data"
+                f"row {count}, field {show(data_key)}: {show(row[data_key])} is also the key of row {before}, with other data"
             )
     if problems:
         more = len(problems) - _MOST_NAMED
@@ -85,7 +92,7 @@ def check_values(fields: Any, what: str, *, warn: Callable[[str], None]) -> Row:
     :param what: The argument's name, for the message.
     :raises InvalidInput: It is empty, or a value cannot be sent.
     """
-    if not isinstance(fields, Mapping) or not fields:
+    if not isinstance(fields, Mapping) or not (fields := copy_mapping(fields, what)):
         raise InvalidInput(f"{what} must be a dict with at least one field.")
     dates = OddDates()
     row, problems = _check_fields(fields, dates, None)
@@ -93,6 +100,18 @@ def check_values(fields: Any, what: str, *, warn: Callable[[str], None]) -> Row:
         raise InvalidInput(f"Nothing was sent, because {what} must be mended first: {'; '.join(problems)}.")
     dates.report(warn)
     return row
+
+
+def copy_mapping(given: Mapping[Any, Any], what: str) -> dict[Any, Any]:
+    """
+    Return what is in a mapping.
+
+    :raises InvalidInput: It cannot be read.
+    """
+    try:
+        return dict(given)
+    except Exception as error:  # anybody's mapping, anybody's exception
+        raise InvalidInput(f"{what} cannot be read ({type(error).__name__}).") from error
 
 
 def read_key(value: Any) -> str:
@@ -103,7 +122,7 @@ def read_key(value: Any) -> str:
     """
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError(f"a key must be text, not {type(value).__name__}")
-    text = str(value)
+    text = str(_check_digits(_plain(value)))
     if not text.strip():
         raise ValueError("the key is empty")
     return read_text(text)
@@ -113,8 +132,14 @@ def read_text(text: str) -> str:
     """
     Return text that JSON can carry and a database can hold.
 
-    :raises ValueError: It holds half a character (a lone surrogate), or a NUL.
+    :raises ValueError: It holds half a character (a lone surrogate), or a NUL, or is longer than any field.
     """
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(f"the text has {len(text)} characters; {LONGEST_TEXT} are the most that can be sent")
+    return _check_letters(text)
+
+
+def _check_letters(text: str) -> str:
     # Assumed: Scantrust is a Django service, which refuses NUL.
     if "\x00" in text:
         raise ValueError("the text holds a NUL character, which cannot be stored")
@@ -164,39 +189,62 @@ class RowCheck:
         """
         if not isinstance(item, Mapping):
             return None, [f"which is no dict but {type(item).__name__}"]
-        if self.data_key not in item:
-            return None, [f"field {self.data_key!r}: the key is missing"]
         try:
-            key = read_key(item[self.data_key])
+            fields = dict(item)
+            key = fields.pop(self.data_key, _MISSING)
+        except Exception as error:  # anybody's mapping, anybody's exception
+            return None, [f"which cannot be read ({type(error).__name__})"]
+        if key is _MISSING:
+            return None, [f"field {show(self.data_key)}: the key is missing"]
+        try:
+            key = read_key(key)
         except ValueError as error:
-            return None, [f"field {self.data_key!r}: {error}"]
-        fields = {name: value for name, value in item.items() if name != self.data_key}
+            return None, [f"field {show(self.data_key)}: {error}"]
         if not fields:
-            return None, [f"field {self.data_key!r}: the row has a key and nothing to set"]
+            return None, [f"field {show(self.data_key)}: the row has a key and nothing to set"]
         row, problems = _check_fields(fields, self.dates, number)
+        if self.data_key in row:
+            problems.append(f"field {show(self.data_key)}: the field is there twice")
         return (None, problems) if problems else ({self.data_key: key, **row}, [])
 
     def many(self, items: Sequence[Any], numbers: Sequence[int]) -> Table | None:
         """Return rows as they are sent, or None if not all are good or alike, and :meth:`one` must look at them."""
-        names = set(items[0]) - {self.data_key} if type(items[0]) is dict else set()
-        if not names or set(map(type, items)) != {dict} or set(map(len, items)) != {len(names) + 1}:
+        names = tuple(items[0]) if type(items[0]) is dict else ()
+        if len(names) < 2 or set(map(type, items)) != {dict} or set(map(len, items)) != {len(names)}:
             return None
         try:
-            fields = tuple(sorted(map(_read_name, names)))
-            keys, *columns = zip(*map(itemgetter(self.data_key, *fields), items), strict=True)
+            columns = zip(*map(itemgetter(*names), items), strict=True)
+            values = dict(zip(names, columns, strict=True))
+        except Exception:  # anybody's names, anybody's exceptions
+            return None
+        return self.columns(values, numbers)
+
+    def columns(self, values: Mapping[Any, Sequence[Any]], numbers: Sequence[int]) -> Table | None:
+        """
+        Return rows as :meth:`many` does.
+
+        :param values: Field -> its value in each row.
+        """
+        try:
+            names = {read_name(name): name for name in values if name != self.data_key}
+            if not names or self.data_key in names or len(names) + 1 != len(values):
+                return None
+            fields = tuple(sorted(names))
+            keys = values[self.data_key]
             if set(map(type, keys)) == {str} and all(map(str.strip, keys)):
-                read_text("".join(keys))
+                _check_letters("".join(keys))
+                _check_lengths(keys)
             else:
                 keys = tuple(map(read_key, keys))
-            checked = [_read_column(name, column) for name, column in zip(fields, columns, strict=True)]
-        except (KeyError, TypeError, ValueError):
+            checked = [_read_column(name, values[names[name]]) for name in fields]
+        except Exception:  # anybody's values, anybody's exceptions: `one` names the field
             return None
-        for name, (values, odd_dates) in zip(fields, checked, strict=True):
+        for name, (column, odd_dates) in zip(fields, checked, strict=True):
             if odd_dates:
-                for number, value in zip(numbers, values, strict=True):
+                for number, value in zip(numbers, column, strict=True):
                     if value in odd_dates:
                         self.dates.add(name, value, number)
-        return Table(keys, fields, [values for values, _ in checked])
+        return Table(keys, fields, [column for column, _ in checked])
 
 
 class OddDates:
@@ -213,7 +261,7 @@ class OddDates:
         for field, (count, value, row) in self._seen.items():
             where = "" if row is None else f" in {count} rows, first in row {row}"
             warn(
-                f"Field {field!r} holds dates that are not YYYY-MM-DD{where}: {value!r}. Scantrust stores them as "
+                f"Field {show(field)} holds dates that are not YYYY-MM-DD{where}: {show(value)}. Scantrust stores them as "
                 "they are, and its portal then cannot show or edit them."
             )
 
@@ -228,19 +276,52 @@ def _check_fields(fields: Mapping[Any, Any], dates: OddDates, number: int | None
     problems: list[str] = []
     for name, value in fields.items():
         try:
-            row[_read_name(name)] = _read_value(name, value)
+            plain = read_name(name)
+            if plain in row:
+                raise ValueError("the field is there twice")
+            row[plain] = read = _read_value(plain, value)
         except ValueError as error:
-            problems.append(f"field {name!r}: {error}")
+            problems.append(f"field {show(name)}: {error}")
             continue
-        if isinstance(value, str) and _is_odd_date(value):
-            dates.add(name, value, number)
+        except Exception as error:  # anybody's object, anybody's exception
+            problems.append(f"field {show(name)}: the value cannot be read ({type(error).__name__})")
+            continue
+        if isinstance(value, str) and _is_odd_date(read):
+            dates.add(plain, read, number)
     return row, problems
 
 
-def _read_name(name: Any) -> str:
-    if not isinstance(name, str) or not name.strip():
+def read_name(name: Any) -> str:
+    """
+    Return the name of a field.
+
+    :raises ValueError: It is no text, or text that cannot be sent.
+    """
+    if not isinstance(name, str) or not str.strip(name):
         raise ValueError("a field's name must be text")
-    return read_text(name)
+    return read_text(_plain(name))
+
+
+def _plain(value: Any) -> Any:
+    """Return what a value is without what its class makes of it: the text of a member of an enumeration, say."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int.__pos__(value)
+    if isinstance(value, float):
+        return float.__pos__(value)
+    return value
+
+
+def _check_digits(value: Any) -> Any:
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        raise ValueError("the number has more than a thousand digits; turn it into text")
+    return value
+
+
+def _check_lengths(texts: Sequence[str]) -> None:
+    if max(map(len, texts)) > LONGEST_TEXT:
+        raise ValueError("one of the texts is too long")
 
 
 def _read_column(name: str, column: Sequence[Any]) -> tuple[Sequence[Any], set[str]]:
@@ -255,7 +336,9 @@ def _read_column(name: str, column: Sequence[Any]) -> tuple[Sequence[Any], set[s
         # Dates become text here, and only what was text before can be an odd one.
         given = {value for value in column if isinstance(value, str)}
         return [_read_value(name, value) for value in column], set(filter(_is_odd_date, given))
-    read_text(text)
+    _check_letters(text)
+    if len(text) > LONGEST_TEXT:
+        _check_lengths(column)
     if name in SPECIAL_FIELDS:
         for value in set(column):
             _read_value(name, value)
@@ -270,6 +353,7 @@ def _read_value(name: str, value: Any) -> Any:
         if value != value:
             raise ValueError("the date is missing (NaT); leave the field out")
         return f"{value.year:04}-{value.month:02}-{value.day:02}"
+    value = _plain(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{value!r} is a number that JSON cannot carry")
     if not isinstance(value, str | int | float):
@@ -278,10 +362,11 @@ def _read_value(name: str, value: Any) -> Any:
         )
     if isinstance(value, str):
         read_text(value)
+    _check_digits(value)
     if name in SPECIAL_FIELDS:
         allowed, meaning = SPECIAL_FIELDS[name]
         if isinstance(value, bool) or str(value) not in {str(number) for number in allowed}:
-            raise ValueError(f"{value!r:.60} is out of range; it must be {meaning}")
+            raise ValueError(f"{show(value)} is out of range; it must be {meaning}")
     return value
 
 

@@ -71,7 +71,7 @@ class Runner:
     :param reject: Called with key, kind and reason of each row that did not arrive. When None, a call that Scantrust
         refuses ends the upload; otherwise it is cut until the rows that are refused stand alone.
     :param max_rejected: Refused rows after which the upload ends early.
-    :param before_call: Called before each request with the requests under way.
+    :param before_call: Called before each request with what it carries and the number of requests under way.
     :param call_done: Called with the number of each call that has ended, and what became of it.
     :param tick: Called at least every second.
     :param stop: Makes calls that pause end early.
@@ -89,7 +89,7 @@ class Runner:
         split: bool = True,
         reject: Reject | None = None,
         max_rejected: float = float("inf"),
-        before_call: Callable[[int], None] = lambda in_flight: None,
+        before_call: Callable[[Piece, int], None] = lambda piece, in_flight: None,
         call_done: Callable[[int, Report], None] = lambda number, counted: None,
         tick: Callable[[], None] = lambda: None,
         stop: Callable[[], None] = lambda: None,
@@ -130,7 +130,7 @@ class Runner:
                     piece = self._next_piece(waiting)
                     if piece is None:
                         break
-                    self._before_call(len(under_way))
+                    self._before_call(piece, len(under_way))
                     under_way.add(pool.submit(self._send, piece))
                 if not under_way:
                     break
@@ -204,7 +204,7 @@ class Runner:
         elif ended.error is not None:
             raise ended.error
         elif piece.job is not None:
-            counted.add_job(piece.job, str(ended.result))
+            counted.add_job(piece.job, str(ended.result), piece.number)
         elif isinstance(ended.result, UploadResult):
             for key in counted.add_answer(piece.rows, self._data_key, ended.result):
                 if self._reject:

@@ -16,14 +16,15 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b
-from itertools import chain, groupby, islice, repeat
+from itertools import chain, groupby, repeat
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
+from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import InvalidInput
 from airflow_provider_scantrust.uploads.rows import BETWEEN, Row, RowCheck
-from airflow_provider_scantrust.uploads.tables import UnreadableRow
+from airflow_provider_scantrust.uploads.tables import Columns, UnreadableRow, batches_of
 
 _BATCH = 500
 # Below so many rows, looking at them one by one is as fast as at once.
@@ -67,7 +68,8 @@ class Spool:
         self._folder = folder
         self._check = RowCheck(data_key)
         self._field_sets: dict[tuple[str, ...], int] = {}
-        self._hash = blake2b(digest_size=16)
+        # Lengths and texts of keys and of data, apart, so that it does not matter in what batches rows came in.
+        self._hashes = [(blake2b(digest_size=16), blake2b(digest_size=16)) for _ in range(2)]
         # How many rows carry data of each hash: never fewer than carry the same data.
         self._counts = array("I", bytes(array("I").itemsize * _HASHES))
 
@@ -92,7 +94,8 @@ class Spool:
     @property
     def fingerprint(self) -> str:
         """A hash of data_key and of the rows that passed, in their order: all that a plan depends on but its limits."""
-        whole = [self.data_key, list(self._field_sets), self._hash.hexdigest()]
+        hashes = [one.hexdigest() for pair in self._hashes for one in pair]
+        whole = [self.data_key, list(self._field_sets), hashes]
         return blake2b(json.dumps(whole).encode(), digest_size=16).hexdigest()
 
     def fill(self, rows: Iterable[tuple[int, Any]], *, warn: Callable[[str], None]) -> None:
@@ -104,11 +107,14 @@ class Spool:
         :raises InvalidInput: Rows of one key carry different data, and ``on_duplicate`` is "fail".
         :raises sqlite3.OperationalError: The disk is full.
         """
-        source = iter(rows)
-        while batch := list(islice(source, _BATCH)):
-            lines, items = zip(*batch, strict=True)
-            self._keep(self._read(lines, items))
-            self.rows += len(batch)
+        for batch in batches_of(rows, _BATCH):
+            if isinstance(batch, Columns):
+                self._keep(self._read_columns(batch))
+                self.rows += len(batch.lines)
+            else:
+                lines, items = zip(*batch, strict=True)
+                self._keep(self._read(lines, items))
+                self.rows += len(batch)
         # Sorting all keys once costs a third of an index that is kept while rows come in.
         self._db.execute("CREATE INDEX IF NOT EXISTS by_key ON rows (key)")
         if self._db.execute("SELECT 1 FROM rows GROUP BY key HAVING count(*) > 1").fetchone():
@@ -171,6 +177,12 @@ class Spool:
             decoded.append(dict(zip(names[number], values, strict=True)))
         return decoded
 
+    def _read_columns(self, batch: Columns) -> list[_Kept]:
+        table = self._check.columns(batch.values, batch.lines)
+        if table is None:
+            return self._read(batch.lines, [row for _, row in batch.rows()])
+        return list(zip(batch.lines, table.keys, self._encode(table.names, table.columns), strict=True))
+
     def _read(self, lines: Sequence[int], items: Sequence[Any]) -> list[_Kept]:
         """Return the rows that pass; those that do not are put aside."""
         table = self._check.many(items, lines)
@@ -180,8 +192,7 @@ class Spool:
             return [kept for pair in zip(lines, items, strict=True) for kept in self._read_one(*pair)]
         shapes: dict[Any, list[int]] = {}
         for place, item in enumerate(items):
-            shape = (frozenset(item), not item.get(self.data_key)) if type(item) is dict else type(item)
-            shapes.setdefault(shape, []).append(place)
+            shapes.setdefault(_shape(item, self.data_key), []).append(place)
         if len(shapes) == 1:
             # Few bad rows must not make a large file slow: they are looked for in ever smaller pieces.
             step = max(_FEW, len(items) // _FEW)
@@ -205,9 +216,9 @@ class Spool:
         if row is not None:
             yield line, row[self.data_key], self._encode_one(row)
             return
-        key = item.get(self.data_key)
-        missing = key is None or (isinstance(key, str) and not key.strip())
-        self._reject(line, "key missing" if missing else "invalid", "; ".join(problems))
+        more = len(problems) - _MOST_NAMED
+        reason = "; ".join(problems[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
+        self._reject(line, "key missing" if _lacks_key(item, self.data_key) else "invalid", reason)
 
     def _reject(self, line: int, kind: str, reason: str) -> None:
         # What is wrong with a text may stand in the reason too: a lone surrogate.
@@ -238,9 +249,9 @@ class Spool:
             return
         _, keys, data = zip(*rows, strict=True)
         self._count(data)
-        for texts in (keys, data):
-            self._hash.update(array("Q", map(len, texts)))
-            self._hash.update("".join(texts).encode())
+        for texts, (lengths, content) in zip((keys, data), self._hashes, strict=True):
+            lengths.update(array("Q", map(len, texts)))
+            content.update("".join(texts).encode())
         cells = list(chain.from_iterable(rows))
         for size in (3 * _TOGETHER, 3):
             whole = len(cells) // size * size
@@ -276,7 +287,7 @@ class Spool:
                 self.merged += 1
                 if data != whole:
                     if self.on_duplicate == "fail" and len(conflicts) < _MOST_NAMED:
-                        conflicts.append(f"{self.data_key} {key!r} is on lines {line_before} and {line}")
+                        conflicts.append(f"{self.data_key} {show(key)} is on lines {line_before} and {line}")
                     field_set = data[: data.find(BETWEEN) + 1]
                     if field_set and whole.startswith(field_set):
                         whole = data
@@ -288,3 +299,21 @@ class Spool:
             if whole != given[2]:
                 self._count([whole])
                 yield whole, first
+
+
+def _shape(item: Any, data_key: str) -> Any:
+    """Return what rows have alike that are looked at together."""
+    if type(item) is not dict:
+        return type(item)
+    try:
+        return frozenset(item), item.get(data_key) in (None, "")
+    except Exception:  # anybody's values, anybody's exceptions: looked at one by one
+        return id(item)
+
+
+def _lacks_key(item: Mapping[Any, Any], data_key: str) -> bool:
+    try:
+        key = item.get(data_key)
+        return key is None or (isinstance(key, str) and not str.strip(key))
+    except Exception:  # as above
+        return False

@@ -10,8 +10,10 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
+from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput
 
 # The columns that a rejects file has before its source's own. A source in which all of them stand is a mended rejects
@@ -35,6 +37,34 @@ class UnreadableRow:
     reason: str
 
 
+class Columns(NamedTuple):
+    """
+    Rows that all have the same fields, field by field: cheaper than a dict for each.
+
+    :param lines: The line on which each row begins.
+    :param values: Field -> its value in each row.
+    """
+
+    lines: Sequence[int]
+    values: Mapping[str, Sequence[Any]]
+
+    def rows(self) -> Iterator[tuple[int, Row]]:
+        """Return them one by one."""
+        for line, values in zip(self.lines, zip(*self.values.values(), strict=True), strict=True):
+            yield line, dict(zip(self.values, values, strict=True))
+
+
+Batch = Columns | list[tuple[int, Any]]
+
+
+def batches_of(rows: Iterable[tuple[int, Any]], size: int) -> Iterator[Batch]:
+    """Return rows in pieces of at most so many; a source's own pieces where it has them."""
+    if isinstance(rows, Source):
+        return rows.batches(size)
+    pairs = iter(rows)
+    return iter(lambda: list(islice(pairs, size)), [])
+
+
 class Fields:
     """
     Which SCM field each column becomes, and the constants that are added to each row.
@@ -54,7 +84,7 @@ class Fields:
         for name in [*self.constants, *(field for field in self.columns.values() if field is not None)]:
             if not isinstance(name, str) or not name.strip():
                 raise ConfigurationError(
-                    f"columns and constants: {name!r} is no name of an SCM field; it must be text. "
+                    f"columns and constants: {show(name)} is no name of an SCM field; it must be text. "
                     "To leave a column out, give None for it."
                 )
 
@@ -78,17 +108,19 @@ class Fields:
             if not field.strip():
                 raise InvalidInput(
                     f"{where}: column {header.index(name) + 1} of {len(header)} has no name. "
-                    f"Name it, or leave it out with columns={{{name!r}: None}}."
+                    f"Name it, or leave it out with columns={{{show(name)}: None}}."
                 )
             if field in owners:
                 other = owners[field]
                 raise InvalidInput(
-                    f"{where}: two columns are called {name!r}."
+                    f"{where}: two columns are called {show(name)}."
                     if other == name
-                    else f"{where}: the columns {other!r} and {name!r} would both become the field {field!r}."
+                    else f"{where}: the columns {show(other)} and {show(name)} would both become the field {show(field)}."
                 )
             if field in self.constants:
-                raise InvalidInput(f"{where}: the column {name!r} would be the field {field!r}, a constant.")
+                raise InvalidInput(
+                    f"{where}: the column {show(name)} would be the field {show(field)}, a constant."
+                )
             owners[field] = name
         return fields
 
@@ -107,18 +139,28 @@ class Fields:
             if isinstance(record, UnreadableRow):
                 yield line, record
                 continue
-            if REJECTED[0] in record and all(name in record for name in REJECTED):
-                record = {name: value for name, value in record.items() if not self._is_our_own(name)}
             if first is None:
-                first = [str(name) for name in record]
-            if self.columns or self.constants:
-                missing -= record.keys()
-                record = self._rename(record, f"{where}, line {line}")
+                first = list(record)
+            try:
+                record = self._without_our_own(record)
+                if self.columns or self.constants:
+                    missing -= record.keys()
+                    record = self._rename(record, f"{where}, line {line}")
+            except InvalidInput:
+                raise
+            except Exception as error:  # anybody's names, anybody's exceptions
+                yield line, UnreadableRow(f"its names cannot be read ({type(error).__name__})")
+                continue
             yield line, record
         if missing and first is not None:
             raise InvalidInput(
-                f"{where}: no row has {_listed(sorted(missing))}, which columns= names. The first row has {_listed(first)}."
+                f"{where}: no row has {_listed(sorted(missing, key=str))}, which columns= names. The first row has {_listed(first)}."
             )
+
+    def _without_our_own(self, record: Row) -> Row:
+        if REJECTED[0] not in record or not all(name in record for name in REJECTED):
+            return record
+        return {name: value for name, value in record.items() if not self._is_our_own(name)}
 
     def _is_our_own(self, name: Any) -> bool:
         return name in (*REJECTED, REJECTED_TEXT) and name not in self.columns
@@ -131,10 +173,10 @@ class Fields:
                 continue
             if field in row:
                 raise InvalidInput(
-                    f"{where}: {name!r} and another column would both become the field {field!r}."
+                    f"{where}: {show(name)} and another column would both become the field {show(field)}."
                 )
             if field in self.constants:
-                raise InvalidInput(f"{where}: {name!r} would be the field {field!r}, a constant.")
+                raise InvalidInput(f"{where}: {show(name)} would be the field {show(field)}, a constant.")
             row[field] = value
         return {**row, **self.constants}
 
@@ -163,6 +205,11 @@ class Source(ABC):
         :raises OSError: The storage failed.
         """
 
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Return the same in pieces of about so many rows."""
+        pairs = iter(self)
+        return iter(lambda: list(islice(pairs, size)), [])
+
 
 def need(module: str, extra: str, name: str) -> Any:
     """
@@ -181,4 +228,4 @@ def need(module: str, extra: str, name: str) -> Any:
 
 def _listed(names: Sequence[str]) -> str:
     more = len(names) - _MOST_NAMED
-    return ", ".join(repr(name) for name in names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(show(name) for name in names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

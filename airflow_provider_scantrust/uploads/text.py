@@ -1,7 +1,8 @@
 """
 From the bytes of a file, packed or not, to its lines.
 
-Rule: what is held in memory is one block and one line, whatever the file unpacks to.
+Rule 1: what is held in memory is one block and one line, whatever the file unpacks to.
+Rule 2: what a packed file unpacks to is bounded by its own size; see :class:`Unpacked`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,18 @@ from typing import Any, BinaryIO
 from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput
 from airflow_provider_scantrust.uploads.tables import need
 
-LONGEST_LINE = 16 * 1024 * 1024
+# Sixteen of the longest values. Some hundred lines are held in memory at once.
+LONGEST_LINE = 1024 * 1024
+# Rows that differ in nothing but a running number unpack to 40 times their size with gzip, and to 150 with zstd.
+MOST_TIMES = 300
+UNPACKED_FREELY = 256 * 1024 * 1024
 
 _BLOCK = 256 * 1024
-# Of packed data as much is taken at once as cannot unpack to more than about LONGEST_LINE: deflate makes at most
+# Of packed data as much is taken at once as cannot unpack to more than about 16 MiB: deflate makes at most
 # 1,032 bytes of one; a zstd block of four bytes makes 128 KiB.
 _GZIP_STEP = 16 * 1024
 _ZSTD_STEP = 512
+_HOST_NAMES_ONLY = ("idna", "punycode")
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 # The order matters: the mark of utf-16 begins that of utf-32.
@@ -46,8 +52,38 @@ def check_encoding(encoding: str | None) -> None:
     try:
         "".encode(encoding)
         codecs.getincrementaldecoder(encoding)
+        if codecs.lookup(encoding).name in _HOST_NAMES_ONLY:
+            raise LookupError(encoding)
     except (LookupError, TypeError, ValueError) as error:
         raise ConfigurationError(f"encoding={encoding!r} is no text encoding that Python knows.") from error
+
+
+class Unpacked:
+    """
+    How much a packed file may unpack to: 256 MiB, and 300 times what of it has been read.
+
+    What goes beyond is no data but a trap: it would fill the disk with rows.
+
+    :param name: The file, for the message.
+    :param packed: Bytes that have been read already.
+    """
+
+    def __init__(self, name: str, packed: int = 0) -> None:
+        self._name = name
+        self._left = UNPACKED_FREELY + packed * MOST_TIMES
+
+    def take(self, packed: int, unpacked: int) -> None:
+        """
+        Count bytes that were read, and what they have become.
+
+        :raises InvalidInput: That is too much.
+        """
+        self._left += packed * MOST_TIMES - unpacked
+        if self._left < 0:
+            raise InvalidInput(
+                f"{self._name}: the file unpacks to more than {MOST_TIMES} times its size, as no table does; it looks "
+                "like a decompression bomb. If it is none, unpack it first."
+            )
 
 
 class TextLines:
@@ -75,11 +111,17 @@ class TextLines:
         """
         Return line by line.
 
-        :raises InvalidInput: The file is damaged or cut, a line is too long, or it is not in this encoding.
+        :raises InvalidInput: As :meth:`blocks`.
         """
-        return chain.from_iterable(io.StringIO(text, newline="") for text in self._whole_lines())
+        return split_lines(self.blocks())
 
-    def _whole_lines(self) -> Iterator[str]:
+    def blocks(self) -> Iterator[str]:
+        """
+        Return many whole lines at a time.
+
+        :raises InvalidInput: The file is damaged or cut, a line is too long, it is not in this encoding, or it unpacks
+            to too much.
+        """
         begun = ""
         for text in self._texts():
             if "\0" in text:
@@ -144,6 +186,7 @@ class TextLines:
         pieces: list[bytes] = []
         size = 0
         stream = None
+        bound = Unpacked(self.name, len(first))
         trouble: Exception | None = None
         packed = first
         while packed:
@@ -155,6 +198,7 @@ class TextLines:
                 break
             pieces.append(piece)
             size += len(piece)
+            bound.take(0, len(piece))
             packed = b""
             if stream.eof:
                 # Packed files may be glued together, and gzip's may be filled up with zeros.
@@ -164,7 +208,9 @@ class TextLines:
                 yield b"".join(pieces)
                 pieces.clear()
                 size = 0
-            packed = packed or raw.read(step)
+            if not packed:
+                packed = raw.read(step)
+                bound.take(len(packed), 0)
         if size:
             yield b"".join(pieces)
         if trouble is not None or stream is not None:
@@ -185,6 +231,11 @@ class TextLines:
             else "encoding= says so."
         )
         return InvalidInput(f"{self.name}, {where}: {what}. {advice}")
+
+
+def split_lines(blocks: Iterator[str]) -> Iterator[str]:
+    """Return the lines of blocks that hold whole ones."""
+    return chain.from_iterable(io.StringIO(text, newline="") for text in blocks)
 
 
 def _read_at_least(raw: BinaryIO, size: int) -> bytes:

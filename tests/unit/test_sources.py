@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput
 from airflow_provider_scantrust.uploads import text as text_module
 from airflow_provider_scantrust.uploads.sources import RowSource, Source, UnreadableRow, open_source
+from airflow_provider_scantrust.uploads.spool import Spool
+from airflow_provider_scantrust.uploads.tables import Columns
 
 pa: Any = pytest.importorskip("pyarrow")
 pq: Any = pytest.importorskip("pyarrow.parquet")
@@ -166,12 +168,12 @@ def test_quote_that_swallows_many_records_is_no_single_bad_row() -> None:
 
 
 def test_overlong_line_and_overlong_field_are_refused() -> None:
-    with pytest.raises(InvalidInput, match=r"rows.csv, line 3: the line is longer than 16 Mi characters"):
+    with pytest.raises(InvalidInput, match=r"rows.csv, line 3: the line is longer than 1 Mi characters"):
         read(b"id,note\nA,1\nB," + b"x" * (17 * 1024**2))
     swallowed = b'id,note\nA,"' + b"B,1234567890\n" * 1_400_000
     with pytest.raises(InvalidInput, match=r"line 2: the record that begins here has not ended by line"):
         read(swallowed)
-    assert 16 * 1024**2 <= csv.field_size_limit()
+    assert text_module.LONGEST_LINE <= csv.field_size_limit()
 
 
 @pytest.mark.parametrize(
@@ -337,6 +339,34 @@ def test_error_of_the_storage_passes_through() -> None:
     for name in ("rows.csv", "rows.jsonl", "rows.parquet"):
         with pytest.raises(TimeoutError, match="storage"):
             list(open_source(name, lambda: Broken(b"PAR1" * 100)))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 500])
+@pytest.mark.parametrize(
+    "options", [{}, {"columns": {"lot": None, "date": "day"}, "constants": {"market": "FR"}}]
+)
+def test_batches_hold_the_same_rows(size: int, options: dict[str, Any]) -> None:
+    data = 'id,lot,date\nA,1,x\nB,2,y\nC,3\n\nD,"4\n4",z\nE,"5"5,z\nF,6,z\nG,7,z\n'
+    pairs: Read = []
+    for batch in source(data, **options).batches(size):
+        rows = list(batch.rows() if isinstance(batch, Columns) else batch)
+        assert 1 <= len(rows) <= size
+        pairs += rows
+    assert read(data, **options) == pairs
+    assert [2, 3, 4, 6, 8, 9, 10] == [line for line, _ in pairs]
+    assert {4, 8} == reasons(pairs).keys()
+
+
+@given(st.lists(st.sampled_from(["A,1", "B,2", " ,3", "A,4", "short", "2026-1-1,1/1/2026"]), max_size=30))
+def test_columns_are_checked_as_rows_are(lines: list[str]) -> None:
+    data = "\n".join(["id,lot", *lines])
+    kept = []
+    for rows in (source(data), iter(source(data))):
+        with Spool("id") as spool:
+            told: list[str] = []
+            spool.fill(rows, warn=told.append)
+            kept.append((spool.fingerprint, spool.rows, spool.merged, list(spool.rejects()), told))
+    assert kept[0] == kept[1]
 
 
 def test_file_is_opened_anew_for_each_reading_and_closed() -> None:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_scantrust.api.models import UploadResult
+from airflow_provider_scantrust.api.outcome import KEPT, Outcome
 from airflow_provider_scantrust.exceptions import (
     InvalidInput,
     PermissionDenied,
@@ -256,7 +257,13 @@ def test_call_counts_when_all_its_pieces_have_ended() -> None:
 
 def test_no_more_requests_are_under_way_than_allowed() -> None:
     seen: list[int] = []
-    run(Service(999), pieces(rows(20_000)), 20_000, max_in_flight=5, before_call=seen.append)
+    run(
+        Service(999),
+        pieces(rows(20_000)),
+        20_000,
+        max_in_flight=5,
+        before_call=lambda piece, in_flight: seen.append(in_flight),
+    )
     assert 4 == max(seen)
 
 
@@ -275,16 +282,41 @@ def test_unmatched_keys_and_discarded_fields_are_counted() -> None:
 def test_jobs_tell_how_many_ids_matched_nothing() -> None:
     report = Report("async", 10, 0.0)
     for task_id, keys in (("all", 3), ("some", 3), ("none", 1), ("unsaid", 3), ("many", 1)):
-        report.add_job(Job({}, {}, keys, f"first of {task_id}"), task_id)
-    report.end_jobs({"all": 3, "some": 1, "none": 0, "unsaid": None, "many": 5000})
+        report.add_job(Job({}, {}, keys, f"first of {task_id}"), task_id, 0)
+    report.end_jobs(Outcome.of({"all": 3, "some": 1, "none": 0, "unsaid": None, "many": 5000}))
     summary = report.summary(now=1.0)
     assert {"count": 3, "examples": ["first of none"]} == summary["unmatched"]
     assert 5004 == summary["codes_affected"]
 
 
+@pytest.mark.parametrize(
+    ("jobs", "codes"),
+    [
+        # Ids in lists, all of which matched but in a few jobs.
+        ([(10, 10)] * 3000 + [(10, 7)] * 5 + [(3, 0)], 30_035),
+        # More jobs than counts are kept affected less than they could.
+        ([(10, 9)] * 2500, 22_500),
+        # One key each, on any number of codes, and more than counts are kept on none.
+        ([(1, 500)] * 3000 + [(1, 0)] * 1500, 1_500_000),
+        ([(1, 1)] * 999 + [(1, 0)] * 2, 999),
+    ],
+)
+def test_unmatched_keys_of_more_jobs_than_are_kept_are_counted_exactly(
+    jobs: list[tuple[int, int]], codes: int
+) -> None:
+    report = Report("async", len(jobs), 0.0)
+    for number, (keys, _) in enumerate(jobs):
+        report.add_job(Job({}, {}, keys, f"key {number}"), f"t-{number}", number)
+    outcome = Outcome.of({f"t-{number}": affected for number, (_, affected) in enumerate(jobs)})
+    assert KEPT == len(outcome.counts)
+    report.end_jobs(outcome)
+    assert codes == report.codes_affected
+    assert sum(max(0, keys - affected) for keys, affected in jobs) == report.unmatched
+
+
 def test_codes_of_jobs_that_are_not_waited_for_are_unknown() -> None:
     report = Report("async", 1, 0.0)
-    report.add_job(Job({}, {}, 1, "A"), "t-1")
+    report.add_job(Job({}, {}, 1, "A"), "t-1", 0)
     assert report.summary(now=0.0, ended=False)["codes_affected"] is None
 
 
@@ -298,9 +330,9 @@ def test_examples_are_few() -> None:
 
 def test_report_survives_a_deferral() -> None:
     report = Report("async", 2, 5.0)
-    report.add_job(Job({}, {}, 2, "A"), "t-1")
+    report.add_job(Job({}, {}, 2, "A"), "t-1", 0)
     report.add_answer([{KEY: "X", "lot": "1"}], KEY, UploadResult(0, 0, {}))
     loaded = Report.load({**json.loads(json.dumps(report.save())), "written_by_a_later_version": 1})
     assert report == loaded
-    loaded.end_jobs({"t-1": 2})
+    loaded.end_jobs(Outcome.of({"t-1": 2}))
     assert 2 == loaded.codes_affected
