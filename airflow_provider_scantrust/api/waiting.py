@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from airflow_provider_scantrust.api.auth import Auth
 from airflow_provider_scantrust.api.endpoints import check_task_id, get_scm_task
-from airflow_provider_scantrust.api.flow import Random, converse
+from airflow_provider_scantrust.api.flow import Random, converse, given_up
 from airflow_provider_scantrust.api.messages import Conversation, Notice, Pause
 from airflow_provider_scantrust.api.models import Task, TaskState
 from airflow_provider_scantrust.api.settings import Budget, Settings
@@ -23,14 +23,94 @@ ERROR_BUDGET = 600.0
 _NAMED = 10
 
 
-class Watch:
+class Jobs:
     """
-    The jobs that one task waits for, and what is known of them.
+    The jobs that one task waits for, and what is known of them; it asks nobody.
 
-    :param deadline: Seconds since the epoch at which the wait ends.
-    :param now: Returns the wall clock, seconds since the epoch: a deadline must outlive the process.
-    :param random: Returns a number in [0, 1); used for jitter only.
+    Poke, reschedule and the triggerer's watcher alike take their answers, ends and errors from here.
+
+    :param deadline: Seconds since the epoch at which the wait ends: it must outlive the process.
     :param error_budget: Seconds without any readable answer about a job after which the wait ends.
+    """
+
+    __slots__ = ("deadline", "ended", "error_budget", "failed", "open")
+
+    def __init__(
+        self, task_ids: Iterable[str], *, deadline: float, error_budget: float = ERROR_BUDGET
+    ) -> None:
+        # The last word that Scantrust had for the state of each.
+        self.open: dict[str, str | None] = {check_task_id(task_id): None for task_id in task_ids}
+        self.ended: dict[str, int | None] = {}
+        self.failed: list[str] = []
+        self.deadline = deadline
+        self.error_budget = error_budget
+
+    def take(self, task: Task) -> Notice | None:
+        """Take an answer about an open job; return what the task's log should say about it."""
+        is_new = self.open[task.id] != task.state_word
+        if task.is_done:
+            del self.open[task.id]
+            self.ended[task.id] = task.codes_affected
+            if task.is_failed:
+                self.failed.append(task.describe())
+        else:
+            self.open[task.id] = task.state_word
+        if not is_new:
+            return None
+        if task.state is TaskState.UNKNOWN:
+            return Notice(
+                f"Task {task.id} is in the state {task.state_word!r}, which this package does not know. It is not "
+                "taken for an end: the wait goes on."
+            )
+        if task.is_failed:
+            return Notice(f"An asynchronous upload failed at Scantrust: {task.describe()}.")
+        return Notice(f"Scantrust: {task.describe()}.", warning=False)
+
+    def seconds_left(self, now: float) -> float:
+        """
+        Return the seconds to the deadline.
+
+        :param now: Wall clock, seconds since the epoch.
+        :raises WaitTimedOut: There are none.
+        """
+        left = self.deadline - now
+        if left <= 0:
+            raise self.timed_out()
+        return left
+
+    def timed_out(self) -> WaitTimedOut:
+        """Return the error for a deadline that has come."""
+        states = [f"{task_id} ({word or 'never answered'})" for task_id, word in self.open.items()]
+        return WaitTimedOut(
+            f"{len(self.open)} of {len(self.open) + len(self.ended)} asynchronous uploads had not ended in time: "
+            f"{_some(states)}. {jobs_go_on(self.open)}"
+        )
+
+    def given_up(self, error: TransientError, tries: int, seconds: float) -> TransientError:
+        """Return the error for a wait whose error budget is used up; ``error`` is the last of many."""
+        return given_up(error, tries, seconds, Budget(attempts=None, seconds=self.error_budget))
+
+    def outcome(self) -> dict[str, int | None]:
+        """
+        Return the codes affected by each job that has ended.
+
+        :raises TaskFailed: At least one of them failed.
+        """
+        if self.failed:
+            raise TaskFailed(
+                f"{len(self.failed)} of {len(self.ended)} asynchronous uploads failed at Scantrust: "
+                + _some([f"({text})" for text in self.failed])
+                + ". Scantrust gives no reason here; its portal or support can."
+            )
+        return self.ended
+
+
+class Watch(Jobs):
+    """
+    Jobs, and the conversation that asks about them one after the other: for a worker, which may wait.
+
+    :param now: Returns the wall clock, seconds since the epoch.
+    :param random: Returns a number in [0, 1); used for jitter only.
     """
 
     def __init__(
@@ -44,15 +124,12 @@ class Watch:
         random: Random,
         error_budget: float = ERROR_BUDGET,
     ) -> None:
-        self.open = list(dict.fromkeys(check_task_id(task_id) for task_id in task_ids))
-        self.ended: dict[str, Task] = {}
+        super().__init__(task_ids, deadline=deadline, error_budget=error_budget)
         self._settings = settings
         self._auth = auth
-        self._deadline = deadline
         self._now = now
         self._random = random
         self._budget = Budget(attempts=None, seconds=error_budget, retry_unreadable=True)
-        self._words: dict[str, str] = {}
 
     def ask(self) -> Conversation[bool]:
         """
@@ -63,7 +140,7 @@ class Watch:
         :raises ScantrustError: A permanent error: no permission, no such task.
         """
         for task_id in list(self.open):
-            left = self._deadline - self._now()
+            left = self.deadline - self._now()
             question = converse(
                 get_scm_task(task_id),
                 self._settings,
@@ -75,12 +152,9 @@ class Watch:
                 task = yield from question
             except TransientError as error:
                 if left < self._budget.seconds:
-                    raise self._timed_out() from error
+                    raise self.timed_out() from error
                 raise
-            if task.is_done:
-                self.open.remove(task_id)
-                self.ended[task_id] = task
-            if (notice := self._what_is_new(task)) is not None:
+            if (notice := self.take(task)) is not None:
                 yield notice
         return not self.open
 
@@ -111,45 +185,7 @@ class Watch:
 
         :raises WaitTimedOut: There are none.
         """
-        left = self._deadline - self._now()
-        if left <= 0:
-            raise self._timed_out()
-        return left
-
-    def outcome(self) -> dict[str, int | None]:
-        """
-        Return the codes affected by each job that has ended.
-
-        :raises TaskFailed: At least one of them failed.
-        """
-        failed = [task.describe() for task in self.ended.values() if task.is_failed]
-        if failed:
-            raise TaskFailed(
-                f"{len(failed)} of {len(self.ended)} asynchronous uploads failed at Scantrust: "
-                + _some([f"({text})" for text in failed])
-                + ". Scantrust gives no reason here; its portal or support can."
-            )
-        return {task_id: task.codes_affected for task_id, task in self.ended.items()}
-
-    def _timed_out(self) -> WaitTimedOut:
-        states = [f"{task_id} ({self._words.get(task_id, 'never answered')})" for task_id in self.open]
-        return WaitTimedOut(
-            f"{len(self.open)} of {len(self.open) + len(self.ended)} asynchronous uploads had not ended in time: "
-            f"{_some(states)}. {jobs_go_on(self.open)}"
-        )
-
-    def _what_is_new(self, task: Task) -> Notice | None:
-        if self._words.get(task.id) == task.state_word:
-            return None
-        self._words[task.id] = task.state_word
-        if task.state is TaskState.UNKNOWN:
-            return Notice(
-                f"Task {task.id} is in the state {task.state_word!r}, which this package does not know. It is not "
-                "taken for an end: the wait goes on."
-            )
-        if task.is_failed:
-            return Notice(f"An asynchronous upload failed at Scantrust: {task.describe()}.")
-        return Notice(f"Scantrust: {task.describe()}.", warning=False)
+        return self.seconds_left(self._now())
 
 
 def jobs_go_on(task_ids: Iterable[str]) -> str:

@@ -59,10 +59,15 @@ class ScantrustUploadDecoratedOperator(DecoratedOperator, ScantrustUploadOperato
 
     def execute(self, context: Context) -> Any:
         """Call the function, then upload."""
-        context_merge(context, self.op_kwargs)
-        kwargs = determine_kwargs(self.python_callable, self.op_args, context)
-        self.source = self.python_callable(*self.op_args, **kwargs)
+        self.source = self.source_again(context)
         return ScantrustUploadOperator.execute(self, context)
+
+    def source_again(self, context: Context) -> Any:
+        """Call the function."""
+        context_merge(context, self.op_kwargs)
+        return self.python_callable(
+            *self.op_args, **determine_kwargs(self.python_callable, self.op_args, context)
+        )
 
 
 def scantrust_upload_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:

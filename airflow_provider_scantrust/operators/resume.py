@@ -3,14 +3,24 @@ Progress of an upload over the tries of a task, in Airflow's task state store (A
 
 Rule 1: only calls all of whose rows arrived are kept as done; the others are made again, which does no harm, so that the
         rejects file of a later try is complete.
-Rule 2: what is kept is deleted when the upload has ended well, so that a task which is cleared uploads anew.
+Rule 2: that a job is about to be submitted is written before it is, and its id before it is waited for. A try that dies in
+        between leaves a number without an id, and the next one says that this job may have been submitted twice.
+Rule 3: an upload that has ended well is kept as ended, for Airflow may not learn of it: a worker can die between the last
+        step of a task and the note of its success. A retry then gives the same report and sends nothing again. A task
+        that is cleared uploads anew; Airflow then allows more tries, which is how the two are told apart.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+from airflow_provider_scantrust.exceptions import ScantrustError
 from airflow_provider_scantrust.uploads.report import Report
+from airflow_provider_scantrust.uploads.run import Piece
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -28,36 +38,61 @@ class Progress:
 
     :param context: The task's context.
     :param fingerprint: Stands for the rows, the plan and the connection; progress under another one is forgotten.
+    :param jobs: How many calls are jobs; they have the first numbers.
     """
 
-    def __init__(self, context: Context, fingerprint: str, *, max_in_flight: int, log: Log) -> None:
+    def __init__(
+        self, context: Context, fingerprint: str, *, jobs: int, max_in_flight: int, log: Log
+    ) -> None:
         self._store: Any = cast("Any", context).get("task_state_store")
         self._fingerprint = fingerprint
+        self._jobs = jobs
         self._max_in_flight = max_in_flight
         self._unsaved = 0
+        self._announced: set[int] = set()
         self.done: set[int] = set()
         self.report = Report("", 0, 0.0)
         self._load(context, log)
 
-    def before_call(self, in_flight: int) -> None:
-        """Write down what is done before another call is under way."""
-        if self._unsaved and in_flight + self._unsaved >= self._max_in_flight:
-            self.save()
+    def before_call(self, piece: Piece, in_flight: int) -> None:
+        """Write down what is done, and which jobs come next, before another call is under way."""
+        if new := piece.job is not None and piece.number not in self._announced:
+            # Several at once: a write is a call to Airflow's API server.
+            following = range(piece.number, min(piece.number + self._max_in_flight, self._jobs))
+            self._announced |= {piece.number, *following} - self.done
+        if new or (self._unsaved and in_flight + self._unsaved >= self._max_in_flight):
+            self._save()
 
     def call_done(self, number: int, counted: Report) -> None:
         """Take note of a call that has ended."""
+        self._announced.discard(number)
         if not counted.unmatched and not counted.rejected:
             self.done.add(number)
             self.report.add(counted)
             self._unsaved += 1
 
-    def save(self) -> None:
-        """Write everything down, where there is a store."""
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Write everything down at the end, however it comes."""
+        try:
+            yield
+        except ScantrustError as error:
+            if error.permanent:
+                # Scantrust has answered, so nothing is open.
+                self._announced.clear()
+            raise
+        else:
+            self._announced.clear()
+        finally:
+            self._save()
+
+    def _save(self) -> None:
         self._unsaved = 0
         if self._store is not None:
             saved = {
                 "fingerprint": self._fingerprint,
                 "done": write_ranges(self.done),
+                "submitting": write_ranges(self._announced),
                 "report": self.report.save(),
             }
             self._store.set(STORE_KEY, saved)
@@ -73,8 +108,12 @@ class Progress:
         saved = self._store.get(STORE_KEY)
         if not isinstance(saved, dict):
             return
+        if (ended_in := saved.get("ended_in")) is not None:
+            if ended_in != _series(context):
+                return
+            log.info("The last try had ended well, but Airflow did not learn of it; nothing is sent again.")
         if saved.get("fingerprint") != self._fingerprint:
-            log.warning("The source or its plan has changed since the last try, so the upload starts anew.")
+            log.warning("What is uploaded has changed since the last try, so the upload starts anew.")
             return
         self.done = read_ranges(saved["done"])
         self.report = Report.load(saved["report"])
@@ -83,13 +122,47 @@ class Progress:
             len(self.done),
             len(self.report.jobs),
         )
+        if unknown := len(read_ranges(saved.get("submitting", "")) - self.done):
+            self.report.possibly_twice += unknown
+            log.warning(
+                "The last try ended while it submitted up to %s asynchronous uploads whose ids it did not learn. They are "
+                "submitted now, so Scantrust may run them twice; both set the same values.",
+                unknown,
+            )
+
+
+def fingerprint(parts: Any) -> str:
+    """Return a hash of plain JSON."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def fingerprint_of(pieces: Iterable[Piece], *parts: Any) -> str:
+    """Return a hash of calls, all that they carry, and of further plain JSON."""
+    carried = [[p.rows, p.job and [p.job.constraints, p.job.scm_data]] for p in pieces]
+    return fingerprint([carried, *parts])
 
 
 def forget_progress(context: Context) -> None:
-    """Delete what is kept: the upload has ended, or has to start anew."""
+    """Delete what is kept: the upload has to start anew."""
     store: Any = cast("Any", context).get("task_state_store")
     if store is not None:
         store.delete(STORE_KEY)
+
+
+def end_progress(context: Context) -> None:
+    """Keep that the upload has ended, for a retry of a task whose success Airflow did not learn of."""
+    store: Any = cast("Any", context).get("task_state_store")
+    saved = None if store is None else store.get(STORE_KEY)
+    if isinstance(saved, dict):
+        store.set(STORE_KEY, {**saved, "ended_in": _series(context)})
+
+
+def _series(context: Context) -> list[int]:
+    """Return what all tries of a task have in common until a user clears it."""
+    ti: Any = context["ti"]
+    # Clearing adds the task's retries to the tries that were made; without the retries, a Dag that has fewer of them now
+    # could come to the same sum.
+    return [ti.max_tries, ti.task.retries]
 
 
 def write_ranges(numbers: set[int]) -> str:

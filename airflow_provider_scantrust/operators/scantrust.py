@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseOperator
 
+from airflow_provider_scantrust.assets.scantrust import describe_events
 from airflow_provider_scantrust.exceptions import (
     DiscardedFields,
     InvalidInput,
@@ -18,10 +19,13 @@ from airflow_provider_scantrust.exceptions import (
     TaskFailed,
     UnmatchedKeys,
 )
+from airflow_provider_scantrust.links.scantrust import ScantrustPortalLink
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
+    from airflow.providers.openlineage.extractors import OperatorLineage
 
+    from airflow_provider_scantrust.api.outcome import Outcome
     from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
     from airflow_provider_scantrust.uploads.calls import Job
     from airflow_provider_scantrust.uploads.plan import Plan
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
 Reaction = Literal["warn", "fail", "ignore"]
 
 _JOBS_LOGGED = 20
+# XCom of a report that is too large to be kept with a deferred task.
+_REPORT_KEY = "report_so_far"
 
 
 class ScantrustUploadOperator(BaseOperator):
@@ -60,7 +66,7 @@ class ScantrustUploadOperator(BaseOperator):
     :param max_in_flight: Requests at once.
     :param max_rejected: Rows of a source that may be rejected before the upload ends early; below 1, a share of all.
     :param rejects_path: Where to write the rows of a source that did not arrive, in its own format, with line and
-        reason. (templated)
+        reason. Rows of a job that updated too few codes are sent once more to find those that match nothing. (templated)
     :param dry_run: Read and plan the source, and return the plan instead of carrying it out.
     :param constraints: Field -> value that a code must have, all of them; a list for ``extended_id``. (templated)
     :param scm_data: Field -> value to set on the codes that meet the constraints. (templated)
@@ -97,6 +103,7 @@ class ScantrustUploadOperator(BaseOperator):
         "scm_data": "json",
     }
     ui_color = "#d5ecf7"
+    operator_extra_links = (ScantrustPortalLink(),)
 
     def __init__(
         self,
@@ -129,6 +136,8 @@ class ScantrustUploadOperator(BaseOperator):
         scantrust_conn_id: str = "scantrust_default",
         **kwargs: Any,
     ) -> None:
+        from airflow_provider_scantrust.hooks.retry_policy import use_by_default
+
         super().__init__(**kwargs)
         if [items, source, constraints].count(None) != 2:
             raise ValueError("Give exactly one of `items`, `source`, or `constraints` (with `scm_data`).")
@@ -178,13 +187,16 @@ class ScantrustUploadOperator(BaseOperator):
         if codes_per_key is not None and not codes_per_key > 0:
             raise ValueError(f"`codes_per_key` must be above 0, not {codes_per_key!r}.")
         self._task_ids: list[str] = []
+        self._report: Report | None = None
+        self._summary: dict[str, Any] | None = None
+        use_by_default(self)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Check, upload, and wait as told."""
         from airflow_provider_scantrust.uploads.report import Report
 
         started = time.time()
-        report = Report(mode="async", rows=1, started_at=started)
+        self._report = report = Report(mode="async", rows=1, started_at=started)
         try:
             plan = self._upload(context, report)
         except ScantrustError as error:
@@ -206,9 +218,12 @@ class ScantrustUploadOperator(BaseOperator):
         from airflow_provider_scantrust.triggers.deferral import read_end_of_wait
         from airflow_provider_scantrust.uploads.report import Report
 
-        loaded = Report.load(report or {})
+        if report is None:
+            ti = context["ti"]
+            report = ti.xcom_pull(task_ids=ti.task_id, key=_REPORT_KEY, map_indexes=ti.map_index)
+        self._report = loaded = Report.load(report)
         try:
-            loaded.end_jobs(read_end_of_wait(event, deadline_is))
+            self._end_jobs(context, loaded, read_end_of_wait(event, deadline_is))
         except ScantrustError as error:
             self._end_wait(context, error)
         return self._finish(context, loaded)
@@ -229,6 +244,16 @@ class ScantrustUploadOperator(BaseOperator):
         if self._task_ids:
             self.log.warning("The upload was ended by hand. %s", jobs_go_on(self._task_ids))
 
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """Describe the upload for OpenLineage: source, codes, fields, counts."""
+        from airflow_provider_scantrust.lineage.scantrust import describe_upload
+
+        return describe_upload(self, self._report, self._summary)
+
+    def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """Describe what was done before the task failed."""
+        return self.get_openlineage_facets_on_complete(task_instance)
+
     @cached_property
     def hook(self) -> ScantrustHook:
         """The hook that makes the calls."""
@@ -241,9 +266,9 @@ class ScantrustUploadOperator(BaseOperator):
             if self.source is not None:
                 return self._upload_source(context, report)
             if self.constraints is not None:
-                self._run(report, "extended_id", jobs=self._constrained_jobs())
+                self._run(context, report, "extended_id", jobs=self._constrained_jobs())
             else:
-                self._upload_items(report)
+                self._upload_items(context, report)
         except ScantrustError:
             if report.requests:
                 self.log.error(
@@ -259,7 +284,7 @@ class ScantrustUploadOperator(BaseOperator):
 
         return SourceUpload(self, report).run(self.source, context)
 
-    def _upload_items(self, report: Report) -> None:
+    def _upload_items(self, context: Context, report: Report) -> None:
         from airflow_provider_scantrust.uploads.calls import cut, make_jobs
         from airflow_provider_scantrust.uploads.mode import Choice, choose_mode
         from airflow_provider_scantrust.uploads.rows import check_rows
@@ -280,15 +305,33 @@ class ScantrustUploadOperator(BaseOperator):
             choice.reason,
         )
         if choice.mode == "async":
-            self._run(report, self.data_key, jobs=make_jobs(rows, self.data_key, self.ids_per_job))
+            self._run(context, report, self.data_key, jobs=make_jobs(rows, self.data_key, self.ids_per_job))
         else:
-            self._run(report, self.data_key, calls=cut(rows, choice.keys_per_call))
+            self._run(context, report, self.data_key, calls=cut(rows, choice.keys_per_call))
 
     def _run(
-        self, report: Report, data_key: str, *, calls: Iterable[Sequence[Any]] = (), jobs: Iterable[Job] = ()
+        self,
+        context: Context,
+        report: Report,
+        data_key: str,
+        *,
+        calls: Iterable[Sequence[Any]] = (),
+        jobs: Sequence[Job] = (),
     ) -> None:
+        from airflow_provider_scantrust.operators.resume import Progress, fingerprint_of
         from airflow_provider_scantrust.uploads.run import Piece, Runner
 
+        pieces = [Piece(number, job=job) for number, job in enumerate(jobs)]
+        pieces += [Piece(number, rows=rows) for number, rows in enumerate(calls, start=len(pieces))]
+        progress = Progress(
+            context,
+            fingerprint_of(pieces, data_key, self.scantrust_conn_id),
+            jobs=len(jobs),
+            max_in_flight=self.max_in_flight,
+            log=self.log,
+        )
+        report.add(progress.report)
+        self.note_jobs(progress.report.jobs)
         runner = Runner(
             data_key,
             report,
@@ -297,14 +340,12 @@ class ScantrustUploadOperator(BaseOperator):
             warn=self.log.warning,
             max_in_flight=self.max_in_flight,
             split=self.mode == "auto",
+            before_call=progress.before_call,
+            call_done=progress.call_done,
             stop=self.hook.stop_uploads,
         )
-        runner.run(
-            [
-                *(Piece(number, rows=rows) for number, rows in enumerate(calls)),
-                *(Piece(number, job=job) for number, job in enumerate(jobs)),
-            ]
-        )
+        with progress.kept():
+            runner.run(piece for piece in pieces if piece.number not in progress.done)
 
     def _constrained_jobs(self) -> Any:
         from airflow_provider_scantrust.uploads.calls import make_constrained_jobs
@@ -317,36 +358,40 @@ class ScantrustUploadOperator(BaseOperator):
     def submit(self, constraints: Mapping[str, Any], scm_data: Mapping[str, Any]) -> str:
         """Submit one asynchronous job and return its task_id."""
         task_id = self.hook.submit(constraints, scm_data)
-        self.note_job(task_id)
-        return task_id
-
-    def note_job(self, task_id: str) -> None:
-        """Keep the id of a job that is under way, for :meth:`on_kill`, and tell the log."""
-        self._task_ids.append(task_id)
+        self.note_jobs([task_id])
         if len(self._task_ids) <= _JOBS_LOGGED:
             self.log.info("The asynchronous upload %s is submitted.", task_id)
         elif len(self._task_ids) == _JOBS_LOGGED + 1:
             self.log.info("More are being submitted; all ids will be in the XCom task_ids.")
+        return task_id
+
+    def note_jobs(self, task_ids: Iterable[str]) -> None:
+        """Keep the ids of jobs that are under way, for :meth:`on_kill`."""
+        self._task_ids += task_ids
 
     def _wait(self, context: Context, report: Report, started: float) -> dict[str, Any]:
+        from airflow_provider_scantrust.api.outcome import Outcome
+
         now = time.time()
         watch = self.hook.watch(report.jobs, deadline=now + self.timeout, error_budget=self.error_budget)
         try:
             if not self.deferrable:
-                report.end_jobs(self.hook.perform(watch.wait(self.poll_interval)))
+                outcome = Outcome.of(self.hook.perform(watch.wait(self.poll_interval)))
+                self._end_jobs(context, report, outcome)
             elif self.hook.perform(watch.ask()):
-                report.end_jobs(watch.outcome())
+                self._end_jobs(context, report, Outcome.of(watch.outcome()))
             else:
-                self._defer(report, now + self.timeout, started)
+                self._defer(context, report, now + self.timeout, started)
         except ScantrustError as error:
             self._end_wait(context, error)
         return self._finish(context, report)
 
-    def _defer(self, report: Report, deadline: float, started: float) -> None:
-        from airflow_provider_scantrust.triggers.deferral import make_deferral
+    def _defer(self, context: Context, report: Report, deadline: float, started: float) -> None:
+        from airflow_provider_scantrust.triggers.deferral import fits_a_row, make_deferral
 
         self.log.info("Waiting in the triggerer for %s asynchronous uploads.", len(report.jobs))
         deferral = make_deferral(
+            context["ti"],
             list(report.jobs),
             deadline=deadline,
             started=started,
@@ -355,15 +400,32 @@ class ScantrustUploadOperator(BaseOperator):
             error_budget=self.error_budget,
             scantrust_conn_id=self.scantrust_conn_id,
         )
+        saved: dict[str, Any] | None = report.save()
+        if not fits_a_row(saved):
+            context["ti"].xcom_push(key=_REPORT_KEY, value=saved)
+            saved = None
         self.defer(
             trigger=deferral.trigger,
             method_name="execute_complete",
-            kwargs={"report": report.save(), "deadline_is": deferral.deadline_is},
+            kwargs={"report": saved, "deadline_is": deferral.deadline_is},
             timeout=deferral.timeout,
         )
 
+    def _end_jobs(self, context: Context, report: Report, outcome: Outcome) -> None:
+        report.end_jobs(outcome)
+        if self.rejects_path is not None and report.fingerprint is not None:
+            from airflow_provider_scantrust.operators.source import SourceUpload
+
+            SourceUpload(self, report).find_unmatched(self.source_again(context), outcome)
+
+    def source_again(self, context: Context) -> Any:
+        """Return the source once more, after its jobs have ended."""
+        return self.source
+
     def _finish(self, context: Context, report: Report, *, ended: bool = True) -> dict[str, Any]:
-        summary = report.summary(now=time.time(), ended=ended)
+        from airflow_provider_scantrust.operators.resume import end_progress
+
+        self._summary = summary = report.summary(now=time.time(), ended=ended)
         self.log.info("Uploaded: %s", json.dumps(summary))
         if not ended:
             self.log.info(
@@ -386,15 +448,9 @@ class ScantrustUploadOperator(BaseOperator):
             context["ti"].xcom_push(key="report", value=summary)
             self._fail(error)
         finally:
-            self._forget_progress(context)
+            end_progress(context)
+        describe_events(context, self.outlets, summary)
         return summary
-
-    def _forget_progress(self, context: Context) -> None:
-        """Let a task that is cleared, or retried after a failed job, upload anew."""
-        if self.source is not None:
-            from airflow_provider_scantrust.operators.resume import forget_progress
-
-            forget_progress(context)
 
     def _react(self, reaction: Reaction, error: ScantrustError) -> None:
         if reaction == "fail":
@@ -404,8 +460,10 @@ class ScantrustUploadOperator(BaseOperator):
 
     def _end_wait(self, context: Context, error: ScantrustError) -> NoReturn:
         """A job that failed may be mended by a retry, which submits it anew."""
+        from airflow_provider_scantrust.operators.resume import forget_progress
+
         if isinstance(error, TaskFailed):
-            self._forget_progress(context)
+            forget_progress(context)
             raise error
         self._fail(error)
 

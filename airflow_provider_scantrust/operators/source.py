@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from airflow_provider_scantrust.exceptions import ConfigurationError, TooManyRejected
 from airflow_provider_scantrust.hooks.logs import ProgressLog
-from airflow_provider_scantrust.operators.resume import Progress
+from airflow_provider_scantrust.operators.resume import Progress, fingerprint
+from airflow_provider_scantrust.uploads.calls import cut
 from airflow_provider_scantrust.uploads.plan import Limits, Plan, make_plan
 from airflow_provider_scantrust.uploads.rejects import check_rejects_name, write_rejects
+from airflow_provider_scantrust.uploads.report import Report
 from airflow_provider_scantrust.uploads.run import Piece, Runner
 from airflow_provider_scantrust.uploads.sources import RowSource, Source, open_source
 from airflow_provider_scantrust.uploads.spool import Spool
+from airflow_provider_scantrust.uploads.tables import REJECTED
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_scantrust.api.outcome import Outcome
     from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
     from airflow_provider_scantrust.transports.common import Log
-    from airflow_provider_scantrust.uploads.report import Report
 
 
 class SourceUpload:
@@ -56,13 +57,9 @@ class SourceUpload:
                 raise ConfigurationError("rejects_path is the source itself, which would be overwritten.")
         with Spool(self.operator.data_key, on_duplicate=self.operator.on_duplicate) as spool:
             spool.fill(rows, warn=self._warn)
-            plan = make_plan(
-                spool,
-                mode=self.operator.mode,
-                codes_per_key=self.operator.codes_per_key,
-                limits=Limits(ids_per_job=self.operator.ids_per_job),
-            )
+            plan = self._plan(spool)
             self.report.mode, self.report.rows = plan.mode, spool.rows
+            self.report.fingerprint = self._fingerprint(spool, plan)
             self.log.info("%s", plan.describe())
             if self.operator.dry_run_only:
                 return plan
@@ -75,14 +72,68 @@ class SourceUpload:
                 self._write_rejects(rows, spool)
         return plan
 
+    def find_unmatched(self, source: Any, outcome: Outcome) -> None:
+        """
+        Find the rows that matched nothing among those of jobs which updated fewer codes than they have keys.
+
+        Scantrust does not tell which they are, so these rows are sent once more, synchronously, and the answers are counted
+        instead of the jobs. The rows that matched nothing join those in the rejects file.
+
+        :param source: The same that was uploaded.
+        :param outcome: Of the jobs, as the report has counted it.
+        """
+        short = self.report.short_jobs(outcome)
+        if not short:
+            return
+        rows = self._open(source)
+        with Spool(self.operator.data_key, on_duplicate=self.operator.on_duplicate) as spool:
+            spool.fill(rows, warn=lambda text: None)
+            plan = self._plan(spool)
+            if self._fingerprint(spool, plan) != self.report.fingerprint:
+                self._warn(
+                    "The source has changed since it was uploaded, so which rows matched nothing is not known."
+                )
+                return
+            self.log.info(
+                "%s jobs updated fewer codes than they have keys. Their rows are sent once more, synchronously, to see "
+                "which of them match nothing.",
+                len(short),
+            )
+            answers = Report(self.report.mode, 0, 0.0)
+            others = set(range(plan.jobs + plan.sync_calls)).difference(short.values())
+            calls = plan.calls(skip=others)
+            pieces = (
+                rows
+                for call in calls
+                for rows in cut(call.all_rows(self.operator.data_key), plan.items_per_call)
+            )
+            try:
+                # Closed in this thread, as in _run.
+                with closing(pieces):
+                    self._make_runner(answers).run(Piece(*piece) for piece in enumerate(pieces))
+            finally:
+                self._write_rejects(rows, spool, before=self._read_rejects(rows))
+        self.report.count_instead(short, outcome, answers)
+
+    def _plan(self, spool: Spool) -> Plan:
+        return make_plan(
+            spool,
+            mode=self.operator.mode,
+            codes_per_key=self.operator.codes_per_key,
+            limits=Limits(ids_per_job=self.operator.ids_per_job),
+        )
+
     def _run(self, spool: Spool, plan: Plan, context: Context) -> None:
         operator = self.operator
         progress = Progress(
-            context, self._fingerprint(spool, plan), max_in_flight=operator.max_in_flight, log=self.log
+            context,
+            str(self.report.fingerprint),
+            jobs=plan.jobs,
+            max_in_flight=operator.max_in_flight,
+            log=self.log,
         )
         self.report.add(progress.report)
-        for task_id in progress.report.jobs:
-            operator.note_job(task_id)
+        operator.note_jobs(progress.report.jobs)
         calls_left = plan.sync_calls + plan.jobs - len(progress.done)
         lines = ProgressLog(self.log, self.hook.pacer, rows=plan.keys, calls=calls_left)
         sizes: dict[int, int] = {}
@@ -97,27 +148,30 @@ class SourceUpload:
             lines.rows_done += sizes.pop(number)
             progress.call_done(number, counted)
 
-        runner = Runner(
-            operator.data_key,
+        runner = self._make_runner(
             self.report,
-            upload=self.hook.upload,
-            submit=operator.submit,
-            warn=self._warn,
-            max_in_flight=operator.max_in_flight,
-            split=operator.mode == "auto",
-            reject=lambda key, kind, reason: self._rejected_keys.update({key: (kind, reason)}),
             max_rejected=self._allowed(spool) - spool.rejected,
             before_call=progress.before_call,
             call_done=call_done,
             tick=lambda: lines.tick(self.report.codes_affected),
-            stop=self.hook.stop_uploads,
         )
-        try:
-            # Closed in this thread, which is the only one that may use the spool.
-            with closing(pieces()) as calls:
-                runner.run(calls)
-        finally:
-            progress.save()
+        # The calls are closed in this thread, which is the only one that may use the spool.
+        with progress.kept(), closing(pieces()) as calls:
+            runner.run(calls)
+
+    def _make_runner(self, report: Report, **options: Any) -> Runner:
+        return Runner(
+            self.operator.data_key,
+            report,
+            upload=self.hook.upload,
+            submit=self.operator.submit,
+            warn=self._warn,
+            max_in_flight=self.operator.max_in_flight,
+            split=self.operator.mode == "auto",
+            reject=lambda key, kind, reason: self._rejected_keys.update({key: (kind, reason)}),
+            stop=self.hook.stop_uploads,
+            **options,
+        )
 
     def _open(self, source: Any) -> Source | RowSource:
         operator = self.operator
@@ -157,11 +211,29 @@ class SourceUpload:
             raise TooManyRejected(f"Nothing was sent: {said}.")
         self.log.warning("%s. They are left out.", said)
 
-    def _write_rejects(self, rows: Source | RowSource, spool: Spool) -> None:
+    def _read_rejects(self, rows: Source | RowSource) -> dict[int, tuple[str, str]]:
+        """Return line, kind and reason of the rows that are in the rejects file already."""
+        path = str(self.operator.rejects_path)
+        if not find_path(path).exists():
+            return {}
+        rejects = open_source(
+            path,
+            lambda: open_path(path, "rb"),
+            format=rows.format,
+            columns={name: name for name in REJECTED},
+            encoding=self.operator.encoding,
+            delimiter=self.operator.delimiter,
+        )
+        found = [row for _, row in rejects if isinstance(row, dict)]
+        return {int(row[REJECTED[0]]): (row[REJECTED[1]], row[REJECTED[2]]) for row in found}
+
+    def _write_rejects(
+        self, rows: Source | RowSource, spool: Spool, before: Mapping[int, tuple[str, str]] | None = None
+    ) -> None:
         path = self.operator.rejects_path
         if path is None:
             return
-        reasons = {line: (kind, reason) for line, kind, reason in spool.rejects()}
+        reasons = {line: (kind, reason) for line, kind, reason in spool.rejects()} | dict(before or {})
         for key, lines in spool.lines_of(list(self._rejected_keys)).items():
             reasons.update(dict.fromkeys(lines, self._rejected_keys[key]))
         if not reasons:
@@ -189,8 +261,7 @@ class SourceUpload:
             self.log.warning("All rows arrived, but %s is of an earlier upload: %s", path, error)
 
     def _fingerprint(self, spool: Spool, plan: Plan) -> str:
-        parts = [spool.fingerprint, plan.summary(), self.hook.scantrust_conn_id]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return fingerprint([spool.fingerprint, plan.summary(), self.hook.scantrust_conn_id])
 
     def _warn(self, text: str) -> None:
         self.log.warning("%s", text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import time
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -13,11 +12,15 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    AirflowTaskTimeout,
     BaseSensorOperator,
     PokeReturnValue,
 )
 
-from airflow_provider_scantrust.exceptions import InvalidInput, ScantrustError
+from airflow_provider_scantrust.api.outcome import Outcome
+from airflow_provider_scantrust.api.task_ids import read_task_ids
+from airflow_provider_scantrust.exceptions import ScantrustError
+from airflow_provider_scantrust.links.scantrust import ScantrustPortalLink
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
@@ -34,7 +37,10 @@ class ScantrustTaskSensor(BaseSensorOperator):
     Wait until asynchronous uploads have ended at Scantrust.
 
     Asks once on the worker; what has not ended then is waited for in the triggerer. A job that failed fails the
-    task at once: a retry of the sensor could not mend it. Returns ``{"codes_affected": total, "tasks": {id: n}}``.
+    task at once: a retry of the sensor could not mend it.
+
+    Returns ``{"codes_affected": total, "tasks": {id: n}}``. Of more than 100 jobs, it has their number as ``jobs``, and
+    ``tasks`` has only those that affected no code, or of which Scantrust does not say, at most 100.
 
     ``soft_fail`` skips the task when a job failed, when time is up, or after a permanent error; ``never_fail`` after
     any error. ``timeout``, ``poke_interval``, ``exponential_backoff``, ``max_wait`` and ``execution_timeout`` mean
@@ -45,11 +51,16 @@ class ScantrustTaskSensor(BaseSensorOperator):
     :param deferrable: Wait in the triggerer. When False, ``mode`` says how the worker waits.
     :param poke_interval: Seconds between two questions for one job.
     :param error_budget: Seconds without a readable answer about a job after which the wait ends.
+    :param start_from_trigger: Start the wait in the triggerer, without a worker (Airflow 3.3). What cannot start there,
+        such as a mapped sensor, starts on a worker and says why.
+    :param end_from_trigger: End it there, too, when all went well (Airflow 3.3). Anything else still comes back to a
+        worker.
     """
 
     template_fields: Sequence[str] = ("scantrust_task_id", "scantrust_conn_id")
     template_fields_renderers = {"scantrust_task_id": "json"}  # noqa: RUF012 - Airflow's own form
     ui_color = "#d5ecf7"
+    operator_extra_links = (ScantrustPortalLink(),)
 
     def __init__(
         self,
@@ -59,8 +70,12 @@ class ScantrustTaskSensor(BaseSensorOperator):
         deferrable: bool = True,
         poke_interval: timedelta | float = 10,
         error_budget: float = 600,
+        start_from_trigger: bool = False,
+        end_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
+        from airflow_provider_scantrust.hooks.retry_policy import use_by_default
+
         super().__init__(poke_interval=poke_interval, **kwargs)
         self.scantrust_task_id = scantrust_task_id
         self.scantrust_conn_id = scantrust_conn_id
@@ -68,9 +83,19 @@ class ScantrustTaskSensor(BaseSensorOperator):
         self.error_budget = error_budget
         self._deadline = float("inf")
         self._watch: Watch | None = None
+        use_by_default(self)
+        self.end_from_trigger = end_from_trigger
+        self.start_from_trigger = False
+        self._starts_on_worker = ""
+        if start_from_trigger:
+            self._start_from_trigger()
 
     def execute(self, context: Context) -> Any:
         """Ask once, then wait as told."""
+        if self._starts_on_worker:
+            self.log.info(
+                "start_from_trigger: the wait starts on a worker, because %s.", self._starts_on_worker
+            )
         now = time.time()
         self._deadline = now + self.timeout
         if not self.deferrable:
@@ -84,7 +109,7 @@ class ScantrustTaskSensor(BaseSensorOperator):
             if error.permanent or not self.silent_fail:
                 self._end(error)
             self.log.error("Asking failed, and silent_fail is set: %s", error)
-        return self._defer(now)
+        return self._defer(context, now)
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Ask about every job that has not ended; what :meth:`execute` calls when not deferrable."""
@@ -107,6 +132,19 @@ class ScantrustTaskSensor(BaseSensorOperator):
         except ScantrustError as error:
             self._end(error)
 
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Tell the time limits apart also where Airflow's own timeout came before the trigger's word."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except (AirflowSensorTimeout, AirflowSkipException) as error:
+            timed_out = error if isinstance(error, AirflowSensorTimeout) else error.__cause__
+            by_airflow = timed_out is not None and type(timed_out.__cause__).__name__ == "TaskDeferralTimeout"
+            if by_airflow and self._execution_timeout_comes_first():
+                raise AirflowTaskTimeout(
+                    "execution_timeout has passed, and the triggerer sent no word."
+                ) from error
+            raise
+
     def on_kill(self) -> None:
         """Say that the jobs go on at Scantrust."""
         from airflow_provider_scantrust.api.waiting import jobs_go_on
@@ -121,28 +159,26 @@ class ScantrustTaskSensor(BaseSensorOperator):
                 read_task_ids(self.scantrust_task_id), deadline=self._deadline, error_budget=self.error_budget
             )
         if self._hook.perform(self._watch.ask()):
-            return self._result(self._watch.outcome())
+            return self._result(Outcome.of(self._watch.outcome()))
         if not self.deferrable:
             self._watch.check_deadline()
         return None
 
-    def _defer(self, now: float) -> Any:
+    def _defer(self, context: Context, now: float) -> Any:
         from airflow_provider_scantrust.triggers.deferral import make_deferral
+        from airflow_provider_scantrust.triggers.start import why_end_on_worker
 
-        longest = None
-        if self.exponential_backoff:
-            longest = self.max_wait.total_seconds() if self.max_wait else self.timeout
+        if self.end_from_trigger and (reason := why_end_on_worker(self)):
+            self.log.info("end_from_trigger: the wait ends on a worker, because %s.", reason)
         task_ids = read_task_ids(self.scantrust_task_id)
         self.log.info("Waiting in the triggerer for %s asynchronous uploads.", len(task_ids))
         deferral = make_deferral(
+            context["ti"],
             task_ids,
             deadline=self._deadline,
             started=now,
             execution_timeout=self.execution_timeout,
-            poll_interval=self.poke_interval,
-            longest_poll_interval=longest,
-            error_budget=_NO_BUDGET if self.silent_fail else self.error_budget,
-            scantrust_conn_id=self.scantrust_conn_id,
+            **self._trigger_options(),
         )
         self.defer(
             trigger=deferral.trigger,
@@ -150,6 +186,42 @@ class ScantrustTaskSensor(BaseSensorOperator):
             kwargs={"deadline_is": deferral.deadline_is},
             timeout=deferral.timeout,
         )
+
+    def _start_from_trigger(self) -> None:
+        from airflow_provider_scantrust.triggers.start import StartsOnWorker, make_start
+
+        try:
+            if not self.deferrable:
+                raise StartsOnWorker("it is not deferrable")
+            self.start_trigger_args = make_start(
+                self,
+                self.scantrust_task_id,
+                timeout=self.timeout,
+                deadline_is="execution_timeout" if self._execution_timeout_comes_first() else "timeout",
+                **self._trigger_options(),
+            )
+            self.start_from_trigger = True
+        except StartsOnWorker as reason:
+            self._starts_on_worker = str(reason)
+
+    def _trigger_options(self) -> dict[str, Any]:
+        """Return what the trigger has to know, started by a worker or not."""
+        from airflow_provider_scantrust.triggers.start import why_end_on_worker
+
+        longest = None
+        if self.exponential_backoff:
+            longest = self.max_wait.total_seconds() if self.max_wait else self.timeout
+        return {
+            "poll_interval": self.poke_interval,
+            "longest_poll_interval": longest,
+            "error_budget": _NO_BUDGET if self.silent_fail else self.error_budget,
+            "scantrust_conn_id": self.scantrust_conn_id,
+            "end_from_trigger": self.end_from_trigger and why_end_on_worker(self) is None,
+            "do_xcom_push": self.do_xcom_push,
+        }
+
+    def _execution_timeout_comes_first(self) -> bool:
+        return self.execution_timeout is not None and self.execution_timeout.total_seconds() < self.timeout
 
     def _end(self, error: ScantrustError) -> NoReturn:
         """Raise what Airflow's own poke loop would make of the error."""
@@ -162,10 +234,9 @@ class ScantrustTaskSensor(BaseSensorOperator):
                 raise AirflowSkipException(f"Skipping due to {name} is set to True: {error}") from error
         raise raised from error
 
-    def _result(self, codes: dict[str, int | None]) -> dict[str, Any]:
-        total = sum(count or 0 for count in codes.values())
-        self.log.info("All %s asynchronous uploads are complete: %s codes affected.", len(codes), total)
-        return {"codes_affected": total, "tasks": codes}
+    def _result(self, outcome: Outcome) -> dict[str, Any]:
+        self.log.info(outcome.describe())
+        return outcome.result()
 
     @cached_property
     def _hook(self) -> ScantrustHook:
@@ -174,31 +245,14 @@ class ScantrustTaskSensor(BaseSensorOperator):
         return ScantrustHook(self.scantrust_conn_id)
 
     def _started_at(self, context: Context, now: float) -> float:
-        """Return when the first of this try's reschedules was; Airflow 2 keeps the count by itself."""
-        first = getattr(context["ti"], "get_first_reschedule_date", None)
-        moment = first(context) if first else None
-        return moment.timestamp() if moment else now
+        """Return when the first of this try's reschedules was."""
+        ti: Any = context["ti"]
+        if hasattr(ti, "get_first_reschedule_date"):
+            moment = ti.get_first_reschedule_date(context)
+        else:
+            # Airflow 2 has this in its database, and a private function that it uses itself.
+            from airflow.sensors.base import _orig_start_date  # type: ignore[import-not-found, unused-ignore]
 
-
-def read_task_ids(value: Any) -> list[str]:
-    """
-    Return the ids in what a template or an upstream task gave: one id, a list, lists in a list, or a list as text.
-
-    :raises InvalidInput: There is something else in it, or nothing at all where an id should be.
-    """
-    if isinstance(value, str):
-        text = value.strip()
-        if text.startswith("[") and text.endswith("]"):
-            try:
-                return read_task_ids(ast.literal_eval(text))
-            except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-                raise InvalidInput(f"scantrust_task_id is no list of ids: {text!r:.200}.") from error
-        if text in ("", "None"):
-            raise InvalidInput("scantrust_task_id is empty: the upstream task has pushed no task_id.")
-        return [text]
-    if isinstance(value, Iterable) and not isinstance(value, bytes | dict):
-        return [task_id for entry in value for task_id in read_task_ids(entry)]
-    raise InvalidInput(
-        f"scantrust_task_id must be a task_id or a list of them, not {type(value).__name__}: has the upstream task "
-        "pushed none?"
-    )
+            place = {name: getattr(ti, name) for name in ("dag_id", "run_id", "task_id", "map_index")}
+            moment = _orig_start_date(**place, try_number=ti.max_tries - self.retries + 1)
+        return float(moment.timestamp()) if moment else now

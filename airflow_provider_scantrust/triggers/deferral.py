@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -9,11 +10,16 @@ from typing import Any, NamedTuple
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
+from airflow_provider_scantrust.api.outcome import Outcome
 from airflow_provider_scantrust.exceptions import WaitTimedOut
 from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger, read_event
 
 # Airflow's own defer timeout ends a task without a word from the trigger; it is only a backstop.
-_BACKSTOP = 300.0
+BACKSTOP = 300.0
+# Airflow keeps a trigger's arguments in a column that holds 65,535 bytes on MySQL, encrypted by some versions, which
+# makes them a third longer. 32 KB of ids come to 44 KB there.
+ROW_BYTES = 32 * 1024
+TASK_IDS_KEY = "task_ids"
 
 
 class Deferral(NamedTuple):
@@ -29,6 +35,7 @@ class Deferral(NamedTuple):
 
 
 def make_deferral(
+    ti: Any,
     task_ids: Sequence[str],
     *,
     deadline: float,
@@ -40,8 +47,10 @@ def make_deferral(
     Return what to defer with.
 
     ``execution_timeout`` becomes the trigger's deadline where it comes first: Airflow 3 does not enforce it while a task
-    is deferred.
+    is deferred. Ids that are too many for the trigger's row are in the XCom ``task_ids`` of this task, which Airflow
+    does not clear when a deferred task goes on.
 
+    :param ti: The task instance.
     :param deadline: Seconds since the epoch at which the user's ``timeout`` has passed.
     :param started: Seconds since the epoch at which the task has started.
     :param options: Further arguments of :class:`ScantrustTaskTrigger`.
@@ -49,13 +58,24 @@ def make_deferral(
     deadline_is = "timeout"
     if execution_timeout is not None and started + execution_timeout.total_seconds() < deadline:
         deadline, deadline_is = started + execution_timeout.total_seconds(), "execution_timeout"
-    trigger = ScantrustTaskTrigger(list(task_ids), deadline, **options)
-    return Deferral(trigger, deadline_is, timedelta(seconds=max(0.0, deadline - time.time()) + _BACKSTOP))
+    if fits_a_row(task_ids):
+        options["task_ids"] = list(task_ids)
+    else:
+        ti.xcom_push(key=TASK_IDS_KEY, value=list(task_ids))
+        place = {name: getattr(ti, name) for name in ("dag_id", "run_id", "task_id", "map_index")}
+        options["stored_at"] = {"key": TASK_IDS_KEY, **place}
+    trigger = ScantrustTaskTrigger(deadline=deadline, **options)
+    return Deferral(trigger, deadline_is, timedelta(seconds=max(0.0, deadline - time.time()) + BACKSTOP))
 
 
-def read_end_of_wait(event: Any, deadline_is: str) -> dict[str, int | None]:
+def fits_a_row(value: Any) -> bool:
+    """Whether a value is small enough to be stored in the row of a trigger, or with a deferred task."""
+    return len(json.dumps(value)) <= ROW_BYTES
+
+
+def read_end_of_wait(event: Any, deadline_is: str) -> Outcome:
     """
-    Return the codes affected by each job.
+    Return what the jobs did.
 
     :raises AirflowTaskTimeout: The task's ``execution_timeout`` has passed.
     :raises ScantrustError: As :func:`read_event`.

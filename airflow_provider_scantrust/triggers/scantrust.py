@@ -1,27 +1,34 @@
 """
 Wait for asynchronous jobs in the triggerer.
 
-Rule: a trigger is run again after a triggerer restart, so it only asks; it never submits.
+Rule: a trigger is run again after a triggerer restart, so it only asks; it never submits. All triggers of a triggerer ask
+through one watcher for each service and token (``watcher``).
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
+from asgiref.sync import sync_to_async
 
-from airflow_provider_scantrust.api.waiting import ERROR_BUDGET, Watch, jobs_go_on
-from airflow_provider_scantrust.exceptions import ConfigurationError, ScantrustError, from_dict
-
-if TYPE_CHECKING:
-    from airflow_provider_scantrust.api.settings import Settings
+from airflow_provider_scantrust.api.outcome import Outcome
+from airflow_provider_scantrust.api.task_ids import read_task_ids
+from airflow_provider_scantrust.api.waiting import ERROR_BUDGET, Jobs, jobs_go_on
+from airflow_provider_scantrust.exceptions import (
+    ConfigurationError,
+    ScantrustError,
+    TransientError,
+    from_dict,
+)
 
 _CLASS_PATH = "airflow_provider_scantrust.triggers.scantrust.ScantrustTaskTrigger"
-_CONNECTION_PAUSES = (1.0, 2.0, 4.0)
+_LOOKUP_PAUSES = (1.0, 2.0, 4.0)
+_RENDERING_SECONDS = 60.0
 
 
 class ScantrustTaskTrigger(BaseTrigger):
@@ -30,105 +37,200 @@ class ScantrustTaskTrigger(BaseTrigger):
 
     Its arguments hold ids and seconds only: Airflow stores and prints them.
 
+    Ids come in one of three ways: ``task_ids`` as they are; ``stored_at``, an XCom, when they are too many for a row
+    of the database; ``scantrust_task_id``, with templates, when Airflow starts the wait here without a worker.
+
     :param task_ids: The jobs' ids.
     :param deadline: Seconds since the epoch at which the wait ends: it holds over restarts.
     :param poll_interval: Seconds between two questions for one job.
     :param longest_poll_interval: When given, the interval doubles after each question up to this.
     :param error_budget: Seconds without a readable answer about a job after which the wait ends.
-    :param scantrust_conn_id: The Airflow connection.
+    :param scantrust_conn_id: The Airflow connection. (templated where the wait starts here)
+    :param stored_at: Where the list of ids is: the arguments of ``XCom.get_one``.
+    :param scantrust_task_id: As the sensor's. (templated)
+    :param spare_seconds: Instead of ``deadline``: the wait ends so long before Airflow's own timeout of the trigger,
+        which is the only moment that a wait which starts here knows of its start.
+    :param end_from_trigger: End the task here when all went well, without a worker.
+    :param do_xcom_push: Store the result then.
     """
+
+    # Set by Airflow's triggerer before it calls run.
+    timeout_after: datetime | None = None
 
     def __init__(
         self,
-        task_ids: Sequence[str],
-        deadline: float,
+        task_ids: Sequence[str] = (),
+        deadline: float | None = None,
         poll_interval: float = 10.0,
         longest_poll_interval: float | None = None,
         error_budget: float = ERROR_BUDGET,
         scantrust_conn_id: str = "scantrust_default",
+        stored_at: dict[str, Any] | None = None,
+        scantrust_task_id: Any = None,
+        spare_seconds: float = 0.0,
+        end_from_trigger: bool = False,
+        do_xcom_push: bool = True,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.task_ids = list(task_ids)
-        self.deadline = deadline
         self.poll_interval = poll_interval
         self.longest_poll_interval = longest_poll_interval
         self.error_budget = error_budget
         self.scantrust_conn_id = scantrust_conn_id
+        self.scantrust_task_id = scantrust_task_id
+        self.stored_at = stored_at
+        self.spare_seconds = spare_seconds
+        self.end_from_trigger = end_from_trigger
+        self.do_xcom_push = do_xcom_push
+        self._deadline = deadline
+        # What templates replace.
+        self._templates = None if scantrust_task_id is None else (scantrust_task_id, scantrust_conn_id)
+        self._context: Any = None
+
+    @property
+    def deadline(self) -> float:
+        """Seconds since the epoch at which the wait ends."""
+        if self._deadline is not None:
+            return self._deadline
+        if self.timeout_after is None:
+            raise ConfigurationError("Airflow gave the trigger no timeout, so it does not know when to end.")
+        return self.timeout_after.timestamp() - self.spare_seconds
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and the arguments, as plain JSON."""
+        """Return the class path and the arguments as they were given, as plain JSON."""
+        task_id, conn_id = self._templates or (None, self.scantrust_conn_id)
         return _CLASS_PATH, {
-            "task_ids": self.task_ids,
-            "deadline": self.deadline,
+            "task_ids": self.task_ids if task_id is None and self.stored_at is None else [],
+            "deadline": self._deadline,
             "poll_interval": self.poll_interval,
             "longest_poll_interval": self.longest_poll_interval,
             "error_budget": self.error_budget,
-            "scantrust_conn_id": self.scantrust_conn_id,
+            "scantrust_conn_id": conn_id,
+            "stored_at": self.stored_at,
+            "scantrust_task_id": task_id,
+            "spare_seconds": self.spare_seconds,
+            "end_from_trigger": self.end_from_trigger,
+            "do_xcom_push": self.do_xcom_push,
         }
 
+    def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
+        """Keep the context for :meth:`run`, which can end a template that gets no answer here."""
+        self._context = context
+
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, and yield the one event that :func:`read_event` reads."""
+        """Wait, and yield the one event that :func:`read_event` reads; or the one that ends the task here."""
+        from airflow_provider_scantrust.triggers.sharing import wait_shared
+
         try:
-            event: dict[str, Any] = {"status": "complete", "codes_affected": await self._wait()}
+            await self._find_task_ids()
+            codes: dict[str, int | None] = {}
+            if self.task_ids:
+                # Awaited right here: each further coroutine is memory for each of thousands of waits.
+                codes = await wait_shared(
+                    Jobs(self.task_ids, deadline=self.deadline, error_budget=self.error_budget),
+                    self.scantrust_conn_id,
+                    self.poll_interval,
+                    self.longest_poll_interval,
+                    self.log,
+                    # A worker has just asked, unless there was none. An event that comes before Airflow has seen the
+                    # worker off can make the scheduler fail the task, so else the first question comes an interval later.
+                    ask_first=self.scantrust_task_id is not None,
+                )
+            outcome = Outcome.of(codes)
         except ScantrustError as error:
-            event = {"status": "error", "error": error.as_dict()}
+            event: dict[str, Any] = {"status": "error", "error": error.as_dict()}
+        else:
+            if self.end_from_trigger and await self._store_result(outcome):
+                self.log.info(outcome.describe())
+                yield TaskSuccessEvent()
+                return
+            event = {"status": "complete", "outcome": outcome.as_dict()}
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
         """Say that the jobs go on; Airflow 3.3 calls this when a user marks or clears the deferred task."""
         self.log.warning("The wait was ended by hand. %s", jobs_go_on(self.task_ids))
 
-    async def _wait(self) -> dict[str, int | None]:
-        from airflow_provider_scantrust.transports.aio import AioTransport
+    async def _find_task_ids(self) -> None:
+        """
+        Get the ids from wherever they are.
 
-        settings = await self._settings()
-        watch = Watch(
-            self.task_ids,
-            settings,
-            settings.make_auth(),
-            deadline=self.deadline,
-            now=time.time,
-            random=random.random,
-            error_budget=self.error_budget,
-        )
-        async with AioTransport(verify=settings.verify, log=self.log) as transport:
-            # The worker has just asked. An event that comes before Airflow has seen the worker off can make the
-            # scheduler fail the task, so the first question waits for its turn.
-            wait = watch.wait(self.poll_interval, self.longest_poll_interval, ask_first=False)
-            return await transport.perform(wait)
-
-    async def _settings(self) -> Settings:
-        """Look the connection up; "not found" may also be a passing fault of Airflow's API, so it is asked again."""
-        from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
-        from airflow.providers.common.compat.sdk import AirflowNotFoundException
-
-        from airflow_provider_scantrust.hooks.scantrust import settings_of
-
-        for pause in (*_CONNECTION_PAUSES, None):
+        :raises InvalidInput: There are none where they should be.
+        :raises ConfigurationError: A template asks for what the triggerer cannot give.
+        """
+        if self._context is not None:
             try:
-                connection = await get_async_connection(self.scantrust_conn_id)
-                break
-            except AirflowNotFoundException as error:
-                if pause is None:
-                    raise ConfigurationError(
-                        f"The triggerer does not find the connection {self.scantrust_conn_id!r}."
-                    ) from error
+                # Templates wait for Airflow's API in this very task, by a switch of greenlets that no linter sees.
+                async with asyncio.timeout(_RENDERING_SECONDS):  # noqa: ASYNC100
+                    super().render_template_fields(self._context)
+            except TimeoutError as error:
+                raise ConfigurationError(
+                    f"A template got no answer in the triggerer within {_RENDERING_SECONDS:.0f} s; `xcom_pull` needs "
+                    "`map_indexes=-1` there. Without start_from_trigger it is rendered on a worker."
+                ) from error
+        if self.scantrust_task_id is not None:
+            self.task_ids = read_task_ids(self.scantrust_task_id)
+        elif self.stored_at is not None:
+            self.task_ids = await self._load_task_ids(self.stored_at)
+
+    async def _load_task_ids(self, stored_at: dict[str, Any]) -> list[str]:
+        from airflow.providers.common.compat.sdk import XCom
+
+        for pause in (*_LOOKUP_PAUSES, None):
+            try:
+                # In a thread, as this way works on every Airflow and does not block the triggerer.
+                if (
+                    stored := await sync_to_async(XCom.get_one, thread_sensitive=False)(**stored_at)
+                ) is not None:
+                    return read_task_ids(stored)
+            except Exception as error:
+                # Whatever an Airflow, or the XCom backend of its user, raises for a passing fault.
+                self.log.warning("The ids of the jobs cannot be read: %s: %s", type(error).__name__, error)
+            if pause is not None:
                 await asyncio.sleep(pause)
-        return settings_of(connection, await get_async_extra_dejson(connection), self.log)
+        raise TransientError(
+            f"The triggerer does not find the ids of the jobs: they were in the XCom {stored_at}."
+        )
+
+    async def _store_result(self, outcome: Outcome) -> bool:
+        """
+        Store the task's result as a worker would.
+
+        The event's own ``xcoms`` would be stored encoded twice, and past the XCom backend.
+        """
+        if not self.do_xcom_push:
+            return True
+        from airflow.providers.common.compat.sdk import XCom
+
+        ti: Any = self.task_instance
+        place = {name: getattr(ti, name) for name in ("dag_id", "run_id", "task_id", "map_index")}
+        try:
+            await sync_to_async(XCom.set, thread_sensitive=False)("return_value", outcome.result(), **place)
+        except Exception as error:
+            self.log.warning(
+                "The result cannot be stored from the triggerer, so the task ends on a worker: %s: %s",
+                type(error).__name__,
+                error,
+            )
+            return False
+        return True
 
 
-def read_event(event: Any) -> dict[str, int | None]:
+def read_event(event: Any) -> Outcome:
     """
-    Return the codes affected by each job from a trigger's event.
+    Return the outcome in a trigger's event.
 
     :raises ScantrustError: The error that ended the wait; also for an event that is not understood, since it
         crossed a process and a database and an unknown word must not pass for success.
     """
     if isinstance(event, Mapping):
-        codes = event.get("codes_affected")
-        if event.get("status") == "complete" and isinstance(codes, Mapping):
-            return {str(task_id): count for task_id, count in codes.items()}
-        error = event.get("error")
-        if event.get("status") == "error" and isinstance(error, Mapping):
+        status, outcome, error = (event.get(name) for name in ("status", "outcome", "error"))
+        if status == "complete" and isinstance(outcome, Mapping):
+            with suppress(ValueError):
+                return Outcome.from_dict(outcome)
+        # A triggerer that has not been upgraded yet.
+        if status == "complete" and isinstance(codes := event.get("codes_affected"), Mapping):
+            return Outcome.of(codes)
+        if status == "error" and isinstance(error, Mapping):
             raise from_dict(error)
     raise ScantrustError(f"The trigger sent an event that this version does not understand: {event!r:.300}")

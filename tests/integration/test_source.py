@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,11 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout
 from pyarrow import parquet
 
+from airflow_provider_scantrust.decorators.scantrust import ScantrustUploadDecoratedOperator
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sandbox import Sandbox
+from airflow_provider_scantrust.uploads.sources import open_source
+from airflow_provider_scantrust.uploads.tables import REJECTED
 from tasks import TaskInstance, run
 
 HEADER = ["extended_id", "market", "bottling_date"]
@@ -147,6 +152,74 @@ def test_identical_rows_become_few_jobs(sandbox: Sandbox, tmp_path: Path) -> Non
     assert 2 == len(report["task_ids"])
 
 
+@pytest.mark.parametrize("deferrable", [False, True])
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet", "decorated"])
+def test_rows_of_a_job_that_match_nothing_are_found(
+    sandbox: Sandbox, tmp_path: Path, deferrable: bool, form: str
+) -> None:
+    sandbox.seed(5950)
+    sandbox.jobs(polls=2, times=None)
+    rows = [bottle(number, f"M{number % 2}") for number in range(1, 6001)]
+    for line, key in ((17, "UNKNOWN17"), (4000, "UNKNOWN4000"), (5999, "LONELY"), (6000, "")):
+        rows[line - 1][0] = key
+    rows[5998][1] = "a market of its own"
+    records = [dict(zip(HEADER, row, strict=True)) for row in rows]
+    source = str(tmp_path / f"lots.{form}")
+    rejects = str(tmp_path / f"rejects.{'jsonl' if form == 'decorated' else form}")
+    options: dict[str, Any] = {"deferrable": deferrable, "poll_interval": 0.05, "rejects_path": rejects}
+    if form == "csv":
+        write_csv(Path(source), rows)
+    elif form == "jsonl":
+        Path(source).write_text("".join(json.dumps(record) + "\n" for record in records))
+    elif form == "parquet":
+        parquet.write_table(pyarrow.Table.from_pylist(records), source)
+
+    def make() -> ScantrustUploadOperator:
+        if form == "decorated":
+            return ScantrustUploadDecoratedOperator(
+                task_id="upload", python_callable=lambda: records, **options
+            )
+        return ScantrustUploadOperator(task_id="upload", source=source, **options)
+
+    report, _, states = run(make)
+    assert deferrable == ("deferred" in states)
+    assert (5996, 3) == (report["codes_affected"], report["unmatched"]["count"])
+    assert {"UNKNOWN17", "UNKNOWN4000", "LONELY"} == set(report["unmatched"]["examples"])
+    mended = open_source(rejects, partial(io.FileIO, rejects), columns={name: name for name in REJECTED})
+    first = 2 if form == "csv" else 1
+    rows_left = [row for _, row in mended if isinstance(row, dict)]
+    assert {
+        16 + first: ("unmatched", "UNKNOWN17"),
+        3999 + first: ("unmatched", "UNKNOWN4000"),
+        5998 + first: ("unmatched", "LONELY"),
+        5999 + first: ("key missing", ""),
+    } == {int(row["rejected_line"]): (row["rejected_kind"], row["extended_id"]) for row in rows_left}
+    # Two jobs and one call for the lonely row; then the rows of both jobs, in calls below 1,000 items.
+    assert 3 + 4 + 4 == report["requests"]
+
+
+def test_source_that_changed_while_its_jobs_ran_is_not_sent_again(
+    sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sandbox.seed(1950)
+    sandbox.jobs(polls=2)
+    rows = [bottle(number) for number in range(1, 2001)]
+    rows[5][0] = "UNKNOWN"
+    path = tmp_path / "lots.csv"
+    write_csv(path, rows)
+
+    def make() -> ScantrustUploadOperator:
+        if sandbox.tasks():
+            write_csv(path, rows[1:])
+        return ScantrustUploadOperator(
+            task_id="upload", source=str(path), rejects_path=str(tmp_path / "rejects.csv"), poll_interval=0.05
+        )
+
+    report, _, _ = run(make)
+    assert (1999, 1, 1) == (report["codes_affected"], report["unmatched"]["count"], report["requests"])
+    assert "The source has changed since it was uploaded" in capsys.readouterr().out
+
+
 def test_dry_run_returns_the_plan_and_sends_nothing(sandbox: Sandbox, tmp_path: Path) -> None:
     source = write_csv(tmp_path / "bottles.csv", [bottle(number, str(number)) for number in range(1, 1500)])
     plan = upload(source=source, dry_run=True)
@@ -198,9 +271,13 @@ class Store(dict[str, Any]):
         self.pop(key, None)
 
 
-def try_once(store: Store, source: str, try_number: int = 1, **options: Any) -> dict[str, Any]:
+def try_once(
+    store: Store, source: str, try_number: int = 1, cleared: bool = False, **options: Any
+) -> dict[str, Any]:
     ti = TaskInstance()
     ti.try_number = try_number
+    if cleared:
+        ti.max_tries = try_number - 1 + ti.task.retries
     context: Any = {"ti": ti, "task_state_store": store}
     options = {"deferrable": False, "poll_interval": 0.05, "max_in_flight": 1, **options}
     return dict(ScantrustUploadOperator(task_id="upload", source=source, **options).execute(context))
@@ -218,9 +295,8 @@ def test_retry_goes_on_where_the_last_try_stopped(sandbox: Sandbox, tmp_path: Pa
     report = try_once(store, source, try_number=2)
     assert (5000, 5000, 6) == (report["rows"], report["codes_affected"], report["requests"])
     assert 3 == len(sandbox.transcript())
-    assert {} == store
     sandbox.clear_transcript()
-    assert 6 == try_once(store, source)["requests"] == len(sandbox.transcript())
+    assert 6 == try_once(store, source, try_number=3, cleared=True)["requests"] == len(sandbox.transcript())
 
 
 def test_retry_attaches_to_submitted_jobs(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import importlib
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 from airflow.providers.common.compat.sdk import TaskDeferred
-from airflow.sdk.exceptions import AirflowRescheduleException
-from airflow.triggers.base import TriggerEvent
+from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
 from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger
+
+try:
+    from airflow.sdk.exceptions import AirflowRescheduleException
+
+    AIRFLOW_2 = False
+except ImportError:
+    from airflow.exceptions import AirflowRescheduleException
+
+    AIRFLOW_2 = True
 
 
 class TaskInstance:
@@ -23,24 +34,66 @@ class TaskInstance:
         self.xcoms: dict[str, Any] = {}
         self.started_at = datetime.now(UTC)
         self.try_number = 1
+        self.max_tries = 2
+        self.task = SimpleNamespace(retries=2)
+        self.dag_id, self.run_id, self.task_id, self.map_index = "dag", "run", "task", -1
+        if AIRFLOW_2:
+            self.max_tries = 0
+        else:
+            self.get_first_reschedule_date = lambda context: self.started_at
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms[key] = json.loads(json.dumps(value))
 
-    def get_first_reschedule_date(self, context: Any) -> datetime:
-        return self.started_at
+    def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int) -> Any:
+        assert (self.task_id, self.map_index) == (task_ids, map_indexes)
+        return self.xcoms.get(key)
+
+
+class XCom:
+    """What triggers use of Airflow's XCom: those of one task instance."""
+
+    def __init__(self, ti: TaskInstance) -> None:
+        self._ti = ti
+
+    def get_one(self, *, key: str, **place: Any) -> Any:
+        assert self._place == place
+        return self._ti.xcoms.get(key)
+
+    def set(self, key: str, value: Any, **place: Any) -> None:
+        assert self._place == place
+        self._ti.xcom_push(key, value)
+
+    @property
+    def _place(self) -> dict[str, Any]:
+        return {name: getattr(self._ti, name) for name in ("dag_id", "run_id", "task_id", "map_index")}
 
 
 def run(make: Callable[[], Any], *, most_steps: int = 200) -> tuple[Any, TaskInstance, list[str]]:
     """
     Run a task to its end and return its result, its task instance and the states it went through.
 
-    Each leg gets a new operator object, and what goes to the triggerer and back goes as JSON, as in Airflow.
+    Each leg gets a new operator object, and what goes to the triggerer and back goes as JSON, as in Airflow. A task
+    with ``start_from_trigger`` starts there; of one that ends there the result is what is stored.
     """
     ti = TaskInstance()
     context: Any = {"ti": ti}
+    if AIRFLOW_2:
+        # It looks this up in its metadata database, which there is none of here.
+        sensors: Any = importlib.import_module("airflow.sensors.base")
+        sensors._orig_start_date = lambda **_: ti.started_at
     states = []
     method, kwargs = "execute", None
+    task = make()
+    if task.start_from_trigger:
+        states.append("deferred")
+        start = copy.deepcopy(task.start_trigger_args)
+        trigger = ScantrustTaskTrigger(**_as_stored(start.trigger_kwargs))
+        trigger.timeout_after = datetime.now(UTC) + start.timeout
+        event = asyncio.run(fire(trigger, ti))
+        if isinstance(event, TaskSuccessEvent):
+            return ti.xcoms.get("return_value"), ti, states
+        method, kwargs = start.next_method, {**start.next_kwargs, "event": _as_stored(event.payload)}
     for _ in range(most_steps):
         task = copy.deepcopy(make())
         states.append("running")
@@ -53,20 +106,25 @@ def run(make: Callable[[], Any], *, most_steps: int = 200) -> tuple[Any, TaskIns
         except TaskDeferred as deferred:
             states.append("deferred")
             _, arguments = deferred.trigger.serialize()
-            trigger = ScantrustTaskTrigger(**json.loads(json.dumps(arguments)))
-            event = asyncio.run(fire(trigger))
+            event = asyncio.run(fire(ScantrustTaskTrigger(**_as_stored(arguments)), ti))
+            if isinstance(event, TaskSuccessEvent):
+                return ti.xcoms.get("return_value"), ti, states
             method = deferred.method_name
-            kwargs = {
-                **json.loads(json.dumps(deferred.kwargs or {})),
-                "event": json.loads(json.dumps(event.payload)),
-            }
+            kwargs = {**_as_stored(deferred.kwargs or {}), "event": _as_stored(event.payload)}
     raise AssertionError("the task does not end")
 
 
-async def fire(trigger: ScantrustTaskTrigger) -> TriggerEvent:
+def _as_stored(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+async def fire(trigger: ScantrustTaskTrigger, ti: TaskInstance | None = None) -> TriggerEvent:
     """Run a trigger until its first event."""
-    async for event in trigger.run():
-        return event
+    ti = ti or TaskInstance()
+    trigger._task_instance = ti
+    with mock.patch("airflow.providers.common.compat.sdk.XCom", XCom(ti), create=True):
+        async for event in trigger.run():
+            return event
     raise AssertionError("the trigger ended without an event")
 
 

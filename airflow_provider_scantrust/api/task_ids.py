@@ -1,0 +1,33 @@
+"""Reading task_ids in every form in which templates and upstream tasks give them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+from typing import Any
+
+from airflow_provider_scantrust.exceptions import InvalidInput
+
+
+def read_task_ids(value: Any) -> list[str]:
+    """
+    Return the ids in what a template or an upstream task gave: one id, a list, lists in a list, or a list as text.
+
+    :raises InvalidInput: There is something else in it, or nothing at all where an id should be.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        if text.startswith("[") and text.endswith("]"):
+            try:
+                return read_task_ids(ast.literal_eval(text))
+            except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+                raise InvalidInput(f"scantrust_task_id is no list of ids: {text!r:.200}.") from error
+        if text in ("", "None"):
+            raise InvalidInput("scantrust_task_id is empty: the upstream task has pushed no task_id.")
+        return [text]
+    if isinstance(value, Iterable) and not isinstance(value, bytes | dict):
+        return [task_id for entry in value for task_id in read_task_ids(entry)]
+    raise InvalidInput(
+        f"scantrust_task_id must be a task_id or a list of them, not {type(value).__name__}: has the upstream task "
+        "pushed none?"
+    )

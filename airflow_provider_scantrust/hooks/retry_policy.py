@@ -1,0 +1,64 @@
+"""
+When Airflow 3.3 retries a task, and after how long, by what Scantrust has said.
+
+Below 3.3 there is no such thing: what a retry cannot mend fails the task at once all the same, and the others wait for the
+task's ``retry_delay``.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_scantrust.exceptions import ScantrustError, TaskFailed, TransientError
+
+try:
+    from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
+except ImportError:
+    RetryPolicy = object  # type: ignore[assignment, misc]
+
+if TYPE_CHECKING:
+    from airflow.sdk.definitions.context import Context
+
+
+class ScantrustRetryPolicy(RetryPolicy):
+    """
+    Decide by the error whether a try is worth it; the default of this package's operator and sensor on Airflow 3.3.
+
+    Throttled or out of service for longer than the call's own budget: retry, after the time that Scantrust named where it
+    named one. Bad data, no permission, wrong configuration: fail at once. All else, and what no exception tells, such as the
+    loss of a worker: the task's own ``retries`` and ``retry_delay``.
+    """
+
+    def evaluate(
+        self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
+    ) -> RetryDecision:
+        """Return what to do; ``retries`` is the bound in any case."""
+        if isinstance(exception, TransientError) and exception.retry_after:
+            return RetryDecision.retry(
+                timedelta(seconds=exception.retry_after),
+                f"Scantrust asks to come back in {exception.retry_after:.0f} s",
+            )
+        # A job that failed is submitted anew by a retry.
+        if (
+            isinstance(exception, ScantrustError)
+            and exception.permanent
+            and not isinstance(exception, TaskFailed)
+        ):
+            return RetryDecision.fail(f"{type(exception).__name__}: a retry cannot mend it")
+        return RetryDecision.default()
+
+    def serialize(self) -> dict[str, Any]:
+        """Return nothing: there is nothing to set."""
+        return {}
+
+    @classmethod
+    def deserialize(cls, data: dict[str, Any]) -> ScantrustRetryPolicy:
+        """Return a policy."""
+        return cls()
+
+
+def use_by_default(operator: Any) -> None:
+    """Give an operator this policy where Airflow knows policies and the user has named none."""
+    if RetryPolicy is not object and getattr(operator, "retry_policy", None) is None:
+        operator.retry_policy = ScantrustRetryPolicy()

@@ -1,0 +1,112 @@
+"""What a watcher shows of itself: a line a minute in the triggerer's log, and Airflow's stats."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+from airflow_provider_scantrust.transports.common import Log
+
+LINE_SECONDS = 60.0
+STATS_SECONDS = 10.0
+
+
+class Counters:
+    """
+    Counts of one watcher; a packet of stats for each question would cost more than the question.
+
+    :param where: The service, for people.
+    :param conn_id: The tag of the stats: the connection that the watcher was made for.
+    :param clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self, where: str, conn_id: str, log: Log, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._where = where
+        self._tags = {"conn_id": conn_id}
+        self._log = log
+        self._clock = clock
+        self.asked = self.answered = self.throttled = self.failed = self.done = 0
+        # Seconds between two answers about a job, summed over the answers.
+        self.stretched = 0.0
+        self._said = self._sent = (0, 0, 0, 0, 0, 0.0)
+        self.start()
+
+    def start(self) -> None:
+        """Begin a minute, when the first wait has come."""
+        self._said_at = self._sent_at = self._clock()
+        self._said = self._now()
+
+    def tick(self, waits: int, jobs: int) -> float:
+        """Say and send what is due; return the seconds until something is."""
+        now = self._clock()
+        if now - self._sent_at >= STATS_SECONDS:
+            self._sent_at = now
+            self.send(waits)
+        if now - self._said_at >= LINE_SECONDS:
+            seconds, self._said_at = now - self._said_at, now
+            asked, answered, throttled, failed, done, stretched = self._since(self._said)
+            self._said = self._now()
+            between = f"{stretched / answered:.1f} s" if answered else "unknown"
+            self._log.info(
+                "Jobs at %s: %s open in %s waits. In %.0f s: %s asked, %s done, %s throttled, %s not answered; "
+                "between two answers about a job: %s.",
+                self._where,
+                jobs,
+                waits,
+                seconds,
+                asked,
+                done,
+                throttled,
+                failed,
+                between,
+            )
+        return max(0.0, min(self._sent_at + STATS_SECONDS, self._said_at + LINE_SECONDS) - now)
+
+    def send(self, waits: int) -> None:
+        """Send the stats."""
+        asked, _, throttled, failed, *_ = self._since(self._sent)
+        self._sent = self._now()
+        # Whatever is wrong with the metrics, it is not worth a wait.
+        with suppress(Exception):
+            stats = find_stats()
+            for name, count in (("polls", asked), ("polls_throttled", throttled), ("polls_failed", failed)):
+                if count:
+                    stats.incr(f"scantrust.{name}", count, tags=self._tags)
+            stats.gauge("scantrust.waits_open", waits, tags=self._tags)
+
+    def ended(self, seconds: float | None) -> None:
+        """
+        Count a job that has ended.
+
+        :param seconds: From its end, by Scantrust's clock, to the answer, by this machine's; None where not known.
+        """
+        self.done += 1
+        if seconds is not None:
+            with suppress(Exception):
+                find_stats().timing(
+                    "scantrust.detection_delay", timedelta(seconds=max(0.0, seconds)), tags=self._tags
+                )
+
+    def _now(self) -> tuple[int, int, int, int, int, float]:
+        return self.asked, self.answered, self.throttled, self.failed, self.done, self.stretched
+
+    def _since(self, then: tuple[int, int, int, int, int, float]) -> tuple[Any, ...]:
+        return tuple(new - old for new, old in zip(self._now(), then, strict=True))
+
+
+def find_stats() -> Any:
+    """
+    Return the ``Stats`` that the triggerer has set up.
+
+    Not common.compat's: on Airflow 3.2 and later that is the task SDK's, which the triggerer sets up by chance only.
+    """
+    try:
+        return importlib.import_module("airflow.observability.stats").Stats
+    except ImportError:
+        return importlib.import_module("airflow.stats").Stats

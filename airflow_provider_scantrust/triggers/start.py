@@ -1,0 +1,105 @@
+"""
+Which waits Airflow can start, and end, in the triggerer without a worker.
+
+Rule: what would not come out the same there starts, or ends, on a worker.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import airflow
+
+from airflow_provider_scantrust.triggers.deferral import BACKSTOP, fits_a_row
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperator
+    from airflow.triggers.base import StartTriggerArgs
+
+_CLASS_PATH = "airflow_provider_scantrust.triggers.scantrust.ScantrustTaskTrigger"
+# The triggerer must have reported before Airflow's own timeout ends the task without a word.
+_SPARE = 10.0
+# What a worker does besides the waiting, and the triggerer does not.
+_ONLY_ON_A_WORKER = ("outlets", "on_execute_callback", "_pre_execute_hook", "_post_execute_hook")
+
+
+class StartsOnWorker(Exception):
+    """The wait cannot start in the triggerer; the message says why."""
+
+
+def has_start() -> bool:
+    """Whether this Airflow renders templates in the triggerer; 3.3 is the first."""
+    major, minor = (int(part) for part in airflow.__version__.split(".")[:2])
+    return (major, minor) >= (3, 3)
+
+
+def why_end_on_worker(task: BaseOperator) -> str | None:
+    """Return why a task must end on a worker, None when it need not."""
+    if not has_start():
+        return "this Airflow is older than 3.3"
+    needed = [name.strip("_") for name in _ONLY_ON_A_WORKER if getattr(task, name, None)]
+    return f"it has {', '.join(needed)}" if needed else None
+
+
+def make_start(
+    task: BaseOperator, scantrust_task_id: Any, *, timeout: float, deadline_is: str, **options: Any
+) -> StartTriggerArgs:
+    """
+    Return what Airflow starts the wait with.
+
+    :param timeout: Seconds.
+    :param options: Further arguments of the trigger.
+    :raises StartsOnWorker: It cannot.
+    """
+    if not has_start():
+        raise StartsOnWorker(
+            "this Airflow is older than 3.3, the first that renders templates in the triggerer"
+        )
+    from airflow.triggers.base import StartTriggerArgs
+
+    if task.get_closest_mapped_task_group() is not None:
+        raise StartsOnWorker("it is in a mapped task group")
+    template = _as_template(scantrust_task_id)
+    if not fits_a_row(template):
+        raise StartsOnWorker("its ids are too many for the row of a trigger")
+    airflow_ends = timeout + BACKSTOP
+    if task.execution_timeout is not None:
+        limit = task.execution_timeout.total_seconds()
+        airflow_ends, timeout = min(airflow_ends, limit), min(timeout, limit)
+    return StartTriggerArgs(
+        trigger_cls=_CLASS_PATH,
+        trigger_kwargs={
+            "scantrust_task_id": template,
+            "spare_seconds": max(airflow_ends - timeout, min(_SPARE, airflow_ends / 10)),
+            **options,
+        },
+        next_method="execute_complete",
+        next_kwargs={"deadline_is": deadline_is},
+        timeout=timedelta(seconds=airflow_ends),
+    )
+
+
+def _as_template(value: Any) -> Any:
+    """
+    Return ids, or templates of them, as the triggerer can read them.
+
+    Airflow resolves no XComArg there, and a pull without ``map_indexes`` gets no answer.
+    """
+    if isinstance(value, str):
+        if "xcom_pull" in value and "map_indexes" not in value:
+            raise StartsOnWorker("its template has an xcom_pull without map_indexes=-1")
+        return value
+    if isinstance(value, list | tuple):
+        return [_as_template(entry) for entry in value]
+    from airflow.sdk.definitions.xcom_arg import PlainXComArg
+
+    if not isinstance(value, PlainXComArg):
+        raise StartsOnWorker(f"scantrust_task_id is a {type(value).__name__}")
+    upstream = value.operator
+    if upstream.is_mapped or upstream.get_closest_mapped_task_group() is not None:
+        raise StartsOnWorker("the upstream task is mapped")
+    if not re.fullmatch(r"[\w.-]+", value.key):
+        raise StartsOnWorker(f"the XCom key {value.key!r} cannot be written into a template")
+    return f"{{{{ ti.xcom_pull(task_ids={upstream.task_id!r}, key={value.key!r}, map_indexes=-1) }}}}"

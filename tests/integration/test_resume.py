@@ -1,0 +1,203 @@
+"""What a retry does after a try that ended early, over a real socket: nothing is lost, nothing repeated in silence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+
+from airflow_provider_scantrust.exceptions import ConnectionFailed
+from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
+from airflow_provider_scantrust.sandbox import Sandbox
+from tasks import TaskInstance, bottles
+
+KEY = "scantrust_upload"
+
+
+class Died(BaseException):
+    """Stands for SIGKILL: nothing of this package catches it in order to tidy up."""
+
+
+class Store(dict[str, Any]):
+    """Airflow's task state store, as far as it is used; a worker can die before or after any write to it."""
+
+    def __init__(self, dies: Callable[[Any], bool] = lambda value: False) -> None:
+        super().__init__()
+        self.dies = dies
+        self.dead = False
+
+    def set(self, key: str, value: Any) -> None:
+        if self.dead:
+            raise Died
+        if self.dies(value):
+            self.dead = True
+            raise Died
+        self[key] = json.loads(json.dumps(value))
+
+    def delete(self, key: str) -> None:
+        self.pop(key, None)
+
+
+PAYLOADS: dict[str, dict[str, Any]] = {
+    "items": {"items": bottles(1, 2, 3), "mode": "async"},
+    "constraints": {"constraints": {"extended_id": ["SBX00000001"]}, "scm_data": {"market": "FR"}},
+    "source": {"source": bottles(1, 2, 3), "mode": "async"},
+}
+payloads = pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
+
+
+def attempt(
+    store: Store, payload: dict[str, Any], try_number: int = 1, cleared: bool = False, **options: Any
+) -> dict[str, Any]:
+    ti = TaskInstance()
+    ti.try_number = try_number
+    if cleared:
+        ti.max_tries = try_number - 1 + ti.task.retries
+    context: Any = {"ti": ti, "task_state_store": store}
+    options = {"deferrable": False, "poll_interval": 0.05, **payload, **options}
+    return dict(ScantrustUploadOperator(task_id="upload", **options).execute(context))
+
+
+@payloads
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_ids_are_kept_before_the_first_wait_and_waited_for_again(
+    sandbox: Sandbox, payload: dict[str, Any], deferrable: bool
+) -> None:
+    sandbox.jobs(hang=True)
+    store = Store()
+    if not deferrable:
+        sandbox.fault(path="/api/v2/scm/tasks/", status=403)
+    with pytest.raises(TaskDeferred if deferrable else AirflowFailException):
+        attempt(store, payload, deferrable=deferrable)
+    (task,) = sandbox.tasks()
+    assert [task["id"]] == list(store[KEY]["report"]["jobs"])
+
+
+@payloads
+def test_retry_waits_for_the_job_that_was_submitted(sandbox: Sandbox, payload: dict[str, Any]) -> None:
+    store = Store()
+    sandbox.fault(path="/api/v2/scm/tasks/", status=403)
+    with pytest.raises(AirflowFailException):
+        attempt(store, payload)
+    report = attempt(store, payload, try_number=2)
+    assert [task["id"] for task in sandbox.tasks()] == report["task_ids"]
+    assert 1 == report["requests"]
+    assert "possibly_submitted_twice" not in report
+
+
+@payloads
+@pytest.mark.parametrize("wait_for_completion", [True, False])
+def test_retry_of_an_upload_whose_success_airflow_did_not_learn_of_sends_nothing(
+    sandbox: Sandbox, payload: dict[str, Any], wait_for_completion: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store()
+    first = attempt(store, payload, wait_for_completion=wait_for_completion)
+    second = attempt(store, payload, try_number=2, wait_for_completion=wait_for_completion)
+    assert first.pop("seconds") >= 0
+    assert second.pop("seconds") >= 0
+    assert first == second
+    assert 1 == len(sandbox.tasks())
+    assert "Airflow did not learn of it" in capsys.readouterr().out
+
+
+@payloads
+def test_changed_payload_is_submitted_anew(
+    sandbox: Sandbox, payload: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store()
+    sandbox.fault(path="/api/v2/scm/tasks/", status=403)
+    with pytest.raises(AirflowFailException):
+        attempt(store, payload)
+    changed = {**payload, "scm_data": {"market": "IT"}} if "scm_data" in payload else {**payload}
+    for name in {"items", "source"} & changed.keys():
+        changed[name] = bottles(1, 2, 4)
+    report = attempt(store, changed, try_number=2)
+    assert 2 == len(sandbox.tasks())
+    assert [sandbox.tasks()[-1]["id"]] == report["task_ids"]
+    assert "has changed since the last try" in capsys.readouterr().out
+
+
+@payloads
+def test_succeeded_upload_that_is_cleared_is_submitted_anew(
+    sandbox: Sandbox, payload: dict[str, Any]
+) -> None:
+    store = Store()
+    first, second = attempt(store, payload), attempt(store, payload, try_number=2, cleared=True)
+    assert first["task_ids"] != second["task_ids"]
+    assert 2 == len(sandbox.tasks())
+
+
+@payloads
+def test_failed_job_is_submitted_anew(sandbox: Sandbox, payload: dict[str, Any]) -> None:
+    store = Store()
+    sandbox.jobs(fail=True)
+    with pytest.raises(Exception, match="failed at Scantrust"):
+        attempt(store, payload)
+    attempt(store, payload, try_number=2)
+    assert ["failed", "complete"] == [task["state"] for task in sandbox.tasks()]
+
+
+@payloads
+def test_crash_between_submit_and_noting_the_id_is_told(
+    sandbox: Sandbox, payload: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(dies=lambda value: bool(value["report"]["jobs"]))
+    with pytest.raises(Died):
+        attempt(store, payload)
+    assert 1 == len(sandbox.tasks())
+    store.dead, store.dies = False, lambda value: False
+    report = attempt(store, payload, try_number=2)
+    assert 2 == len(sandbox.tasks())
+    assert 1 == report["possibly_submitted_twice"]
+    assert "Scantrust may run them twice" in capsys.readouterr().out
+
+
+@payloads
+def test_crash_before_the_submit_sends_nothing(sandbox: Sandbox, payload: dict[str, Any]) -> None:
+    store = Store(dies=lambda value: True)
+    with pytest.raises(Died):
+        attempt(store, payload)
+    assert [] == sandbox.tasks()
+
+
+def test_submit_without_an_answer_is_told_by_the_retry(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = json.loads(sandbox.connection_json)
+    connection["extra"] = {**connection.get("extra", {}), "retry_attempts": 1}
+    monkeypatch.setenv("AIRFLOW_CONN_SCANTRUST_DEFAULT", json.dumps(connection))
+    sandbox.fault(path="/api/v2/scm/upload/async/", cut="after")
+    store = Store()
+    with pytest.raises(ConnectionFailed):
+        attempt(store, PAYLOADS["items"])
+    assert 1 == attempt(store, PAYLOADS["items"], try_number=2)["possibly_submitted_twice"]
+
+
+def test_sync_calls_of_items_are_not_made_again(sandbox: Sandbox) -> None:
+    sandbox.seed(4950)
+    rows = [{"extended_id": f"SBX{number:08d}", "market": str(number)} for number in range(1, 5001)]
+    payload = {"items": rows, "mode": "sync", "max_in_flight": 1}
+    sandbox.fault(path="/api/v2/scm/upload/", status=403, skip=3)
+    store = Store()
+    with pytest.raises(AirflowFailException):
+        attempt(store, payload)
+    sandbox.clear_transcript()
+    report = attempt(store, payload, try_number=2)
+    assert (5000, 6) == (report["codes_affected"], report["requests"])
+    assert 3 == len(sandbox.transcript())
+
+
+def test_each_submit_that_was_repeated_is_told(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"extended_id": f"SBX{number:08d}", "market": str(number)} for number in range(1, 13)]
+    sandbox.fault(path="/api/v2/scm/upload/async/", status=502, work=True, times=12)
+    report = attempt(Store(), {"items": rows, "mode": "async", "max_in_flight": 12})
+    assert 12 == len(report["task_ids"])
+    told = capsys.readouterr().out.count("An asynchronous upload was submitted again because")
+    replayed = {
+        json.dumps(task["scm_data"]) for task in sandbox.tasks() if task["id"] not in report["task_ids"]
+    }
+    assert len(replayed) == told
+    assert told > 5

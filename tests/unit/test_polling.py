@@ -1,0 +1,392 @@
+"""The watcher's queue, with a clock that only the simulation moves."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
+from math import inf
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_scantrust.api.pacing import Pacer
+from airflow_provider_scantrust.api.polling import POLLS_PER_MINUTE, Job, Queue, Wait, make_pacer
+from airflow_provider_scantrust.api.waiting import Jobs
+
+RATE = 40
+# What becomes of a question: "answered", "failed", or seconds to wait.
+Verdict = str | float
+
+
+class Watched:
+    """A watcher without sockets: its queue, the questions under way, and what happened when."""
+
+    def __init__(
+        self,
+        serve: Callable[[float], Verdict],
+        *,
+        rate: int = RATE,
+        windows: list[tuple[int, float]] | None = None,
+        seed: int = 1,
+    ) -> None:
+        chance = Random(seed).random
+        pacer = make_pacer(rate, chance)
+        if windows:
+            pacer = Pacer(rate, random=chance, windows=windows, closer=0.8)
+        self.queue = Queue(pacer, random=chance)
+        self.serve = serve
+        self.asked: list[float] = []
+        self.delays: list[float] = []
+        # Questions that were asked between the moment a job was due and its turn, beside repeated ones.
+        self.passed_over: list[int] = []
+        self.count = {"answered": 0, "failed": 0, "throttled": 0}
+        self.most_open = 0
+        self.left: list[Wait] = []
+        self._under_way: list[tuple[float, int, Job]] = []
+        self._number = count()
+
+    def join(self, now: float, jobs: int = 1, interval: float = 10.0) -> Wait:
+        known = Jobs([f"t-{number}" for number in range(jobs)], deadline=inf)
+        wait = Wait(known, interval, None, joined=now, until=inf)
+        self.queue.add(wait)
+        self.most_open = max(self.most_open, self.queue.open)
+        return wait
+
+    def leave(self, wait: Wait) -> None:
+        self.queue.leave(wait)
+        self.left.append(wait)
+
+    def step(self, now: float, latency: float = 0.02) -> float:
+        """Do what is to be done now; return when to come again."""
+        while self._under_way and self._under_way[0][0] <= now:
+            self._settle(now, heappop(self._under_way)[2])
+        turn = self.queue.take(now)
+        if not isinstance(turn, Job):
+            return min(now + turn, self._under_way[0][0] if self._under_way else inf)
+        assert turn.wait not in self.left
+        assert turn.due <= now
+        since = sum(moment >= turn.due for moment in self.asked[-3 * self.most_open - 100 :])
+        self.passed_over.append(since)
+        self.delays.append(now - turn.due)
+        self.asked.append(now)
+        heappush(self._under_way, (now + latency, next(self._number), turn))
+        return now
+
+    def _settle(self, now: float, job: Job) -> None:
+        if not self.queue.holds(job):
+            return
+        verdict = self.serve(now)
+        if verdict == "answered":
+            self.queue.answered(job, now, ended=False)
+        elif verdict == "failed":
+            self.queue.failed(job, now)
+        else:
+            assert isinstance(verdict, float)
+            self.queue.throttled(job, now, verdict)
+            verdict = "throttled"
+        self.count[verdict] += 1
+
+
+def run(
+    watched: Watched, until: float, events: list[tuple[float, Callable[[], object]]] | None = None
+) -> None:
+    events = sorted(events or [], key=lambda event: event[0])
+    now = 0.0
+    while now < until:
+        while events and events[0][0] <= now:
+            events.pop(0)[1]()
+        following = watched.step(now)
+        now = max(now, min(following, events[0][0] if events else inf))
+        # Timers come a little late.
+        now += 1e-4 if following > now else 0.0
+        if following == inf and not events:
+            break
+
+
+def most_in(asked: list[float], seconds: float) -> int:
+    window: deque[float] = deque()
+    most = 0
+    for moment in asked:
+        window.append(moment)
+        while window[0] <= moment - seconds:
+            window.popleft()
+        most = max(most, len(window))
+    return most
+
+
+def answered(now: float) -> Verdict:
+    return "answered"
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    joins=st.lists(
+        st.tuples(st.floats(0, 60), st.integers(1, 120), st.floats(1, 20)), min_size=1, max_size=12
+    ),
+    leaves=st.lists(st.tuples(st.floats(0, 90), st.integers(0, 11)), max_size=8),
+    failing=st.floats(0, 0.5),
+    throttles=st.lists(st.floats(0, 90), max_size=4),
+    seed=st.integers(0, 1000),
+)
+def test_no_job_starves_and_the_budget_holds_for_any_mix(
+    joins: list[tuple[float, int, float]],
+    leaves: list[tuple[float, int]],
+    failing: float,
+    throttles: list[float],
+    seed: int,
+) -> None:
+    chance = Random(seed)
+    coming = sorted(throttles)
+
+    def serve(now: float) -> Verdict:
+        if coming and coming[0] <= now:
+            coming.pop(0)
+            return 2.0
+        return "failed" if chance.random() < failing else "answered"
+
+    rate, windows = 20, [(150, 10.0)]
+    watched = Watched(serve, rate=rate, windows=windows, seed=seed)
+    waits: list[Wait] = []
+    events: list[tuple[float, Callable[[], object]]] = [
+        (at, lambda at=at, jobs=jobs, interval=interval: waits.append(watched.join(at, jobs, interval)))  # type: ignore[misc]
+        for at, jobs, interval in joins
+    ]
+
+    def leave(which: int) -> None:
+        if which < len(waits) and not waits[which].left:
+            watched.leave(waits[which])
+
+    events += [(at, lambda which=which: leave(which)) for at, which in leaves]  # type: ignore[misc]
+    run(watched, 100.0, events)
+    assert most_in(watched.asked, 1.0) <= rate
+    assert most_in(watched.asked, 10.0) <= 150
+    # While a job waits for its turn, every other one is asked once at most, and again after a 429.
+    assert max(watched.passed_over, default=0) <= watched.most_open + watched.count["throttled"]
+    present = sum(len(wait.jobs.open) for wait in waits if not wait.left)
+    assert present == watched.queue.open
+
+
+@pytest.mark.parametrize("jobs", [100, 1000, 3000])
+def test_worst_delay_stays_near_jobs_by_rate(jobs: int) -> None:
+    watched = Watched(answered)
+    for _ in range(jobs):
+        watched.join(0.0)
+    run(watched, 10.0 + 3 * jobs / RATE + 30)
+    assert max(watched.delays) + 10 <= max(12.0, 1.15 * jobs / RATE + 11)
+    if jobs > 10 * RATE:
+        # All intervals stretch alike: from a job's turn to its next, about jobs / rate.
+        late = watched.delays[2 * jobs :]
+        assert max(late) - min(late) < 3.0
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    joins=st.lists(
+        st.tuples(st.floats(0, 40), st.integers(1, 300), st.floats(1, 30)), min_size=1, max_size=8
+    ),
+    failing=st.floats(0, 0.3),
+    seed=st.integers(0, 1000),
+)
+def test_delay_is_bounded_for_any_arrivals_and_failures(
+    joins: list[tuple[float, int, float]], failing: float, seed: int
+) -> None:
+    chance = Random(seed)
+    in_a_row = 0
+
+    def serve(now: float) -> Verdict:
+        nonlocal in_a_row
+        # Fewer in a row than what is taken for an outage.
+        in_a_row = in_a_row + 1 if chance.random() < failing and in_a_row < 3 else 0
+        return "failed" if in_a_row else "answered"
+
+    watched = Watched(serve, seed=seed)
+    run(
+        watched,
+        100.0,
+        [
+            (at, lambda at=at, jobs=jobs, interval=interval: watched.join(at, jobs, interval))  # type: ignore[misc]
+            for at, jobs, interval in joins
+        ],
+    )
+    assert max(watched.delays) <= 1.15 * watched.most_open / RATE + 0.2
+
+
+def test_a_minute_holds_where_the_second_would_allow_more() -> None:
+    watched = Watched(answered, rate=100)
+    for _ in range(200):
+        watched.join(0.0, jobs=5, interval=1.0)
+    run(watched, 150.0)
+    assert POLLS_PER_MINUTE >= most_in(watched.asked, 60.0) > 0.95 * POLLS_PER_MINUTE
+    assert most_in(watched.asked, 1.0) <= 100
+
+
+def test_questions_that_a_busy_loop_delayed_are_made_up_for() -> None:
+    watched, chance, now = Watched(answered), Random(5), 0.0
+    watched.join(0.0, jobs=2000)
+    while now < 60.0:
+        following = watched.step(now)
+        # Each timer comes up to 8 ms late.
+        now = following + chance.random() * 0.008 if following > now else now
+    assert len(watched.asked) > 0.95 * 50 * RATE
+    assert most_in(watched.asked, 1.0) <= RATE
+
+
+class Limited:
+    """Allows so many questions in a sliding window, and says when the next may come, as Scantrust does."""
+
+    def __init__(self, limit: int, seconds: float) -> None:
+        self.limit, self.seconds = limit, seconds
+        self._seen: deque[float] = deque()
+
+    def __call__(self, now: float) -> Verdict:
+        while self._seen and self._seen[0] <= now - self.seconds:
+            self._seen.popleft()
+        if len(self._seen) >= self.limit:
+            return float(int(self._seen[0] + self.seconds - now) + 1)
+        self._seen.append(now)
+        return "answered"
+
+
+@pytest.mark.parametrize(("limit", "seconds"), [(50, 1.0), (3000, 60.0)])
+def test_two_watchers_on_one_token_settle_below_the_limit(limit: int, seconds: float) -> None:
+    service = Limited(limit, seconds)
+    pair = [Watched(service, seed=seed) for seed in (1, 2)]
+    for watched in pair:
+        watched.join(0.0, jobs=1500)
+    due, until = [0.0, 0.0], 900.0
+    while (now := min(due)) < until:
+        index = due.index(now)
+        following = pair[index].step(now)
+        due[index] = following + 1e-4 if following > now else now
+    asked = [len(watched.asked) for watched in pair]
+    throttled = sum(watched.count["throttled"] for watched in pair)
+    assert throttled / sum(asked) < 0.02
+    assert sum(watched.count["answered"] for watched in pair) > 0.75 * (until - 20) * 50
+    assert min(asked) > 0.4 * max(asked)
+
+
+def test_a_429_stops_all_questions_and_the_job_keeps_its_place() -> None:
+    verdicts: list[Verdict] = ["answered", 7.0]
+    watched = Watched(lambda now: verdicts.pop(0) if verdicts else "answered")
+    watched.join(0.0, jobs=20, interval=1.0)
+    run(watched, 30.0)
+    assert 1 <= watched.count["throttled"] <= 3
+    gaps = [
+        (later - earlier, later) for earlier, later in zip(watched.asked, watched.asked[1:], strict=False)
+    ]
+    assert max(gaps)[0] >= 6.9
+    assert 0 == watched.count["failed"]
+
+
+def test_an_outage_is_probed_not_hammered_and_ends_with_the_first_answer() -> None:
+    watched = Watched(lambda now: "failed" if now < 300 else "answered")
+    watched.join(0.0, jobs=2000)
+    run(watched, 400.0)
+    during = [moment for moment in watched.asked if 30 < moment < 300]
+    # Pauses of up to 15 s, fully jittered: 7.5 on average.
+    assert 20 < len(during) < 80
+    after = [moment for moment in watched.asked if 330 < moment < 400]
+    assert len(after) > 0.9 * 70 * RATE
+
+
+def test_failures_here_and_there_do_not_slow_the_others() -> None:
+    chance = Random(3)
+    watched = Watched(lambda now: "failed" if chance.random() < 0.05 else "answered")
+    watched.join(0.0, jobs=1000)
+    run(watched, 100.0)
+    assert len(watched.asked) > 0.95 * 90 * RATE
+
+
+def queue(random: Callable[[], float] = lambda: 0.5) -> Queue:
+    return Queue(make_pacer(RATE, random), random=random)
+
+
+def take(queue: Queue, now: float) -> Job:
+    turn = queue.take(now)
+    assert isinstance(turn, Job)
+    return turn
+
+
+def wait_for(
+    *task_ids: str, interval: float = 10.0, longest: float | None = None, until: float = inf
+) -> Wait:
+    return Wait(Jobs(task_ids, deadline=inf), interval, longest, joined=0.0, until=until)
+
+
+def test_first_question_comes_one_interval_after_the_wait() -> None:
+    asking = queue()
+    asking.add(wait_for("a"))
+    assert 10.0 == asking.take(0.0)
+    assert "a" == take(asking, 10.0).task_id
+
+
+def test_interval_doubles_up_to_the_longest() -> None:
+    asking, now, gaps = queue(), 0.0, []
+    asking.add(wait_for("a", longest=35.0))
+    for _ in range(4):
+        seconds = asking.take(now)
+        assert isinstance(seconds, float)
+        gaps.append(seconds)
+        now += seconds
+        asking.answered(take(asking, now), now, ended=False)
+    assert [10.0, 20.0, 35.0, 35.0] == gaps
+
+
+def test_a_failed_question_comes_again_within_half_a_minute() -> None:
+    asking = queue()
+    asking.add(wait_for("a", interval=3600.0))
+    job = take(asking, 3600.0)
+    asking.failed(job, 3600.0)
+    assert 30.0 == asking.take(3600.0)
+    asking.failed(take(asking, 3630.0), 3630.0)
+    assert (2, 3600.0) == (job.failures, job.failing_since)
+    asking.answered(take(asking, 3660.0), 3660.0, ended=False)
+    assert (0, inf, inf) == (job.failures, job.failing_since, asking.silent_since)
+    assert 3600.0 == asking.take(3660.0)
+
+
+def test_last_question_comes_just_before_the_deadline() -> None:
+    asking = queue()
+    asking.add(wait_for("a", until=15.0))
+    asking.answered(take(asking, 10.0), 10.0, ended=False)
+    assert 4.0 == asking.take(10.0)
+    asking.answered(take(asking, 14.0), 14.0, ended=False)
+    assert 10.0 == asking.take(14.0)
+
+
+def test_waits_that_leave_are_not_asked_and_do_not_pile_up() -> None:
+    asking = queue()
+    waits = [wait_for(f"t-{number}") for number in range(1000)]
+    for wait in waits:
+        asking.add(wait)
+    under_way = take(asking, 10.0)
+    for wait in waits[:999]:
+        asking.leave(wait)
+    assert 1 == asking.open
+    assert not asking.holds(under_way)
+    assert "t-999" == take(asking, 20.0).task_id
+    assert inf == asking.take(21.0)
+
+
+def test_questions_that_were_not_asked_keep_their_turn() -> None:
+    asking = queue()
+    asking.add(wait_for("a", "b"))
+    both = {take(asking, 10.0), take(asking, 11.0)}
+    asking.put_back_all()
+    assert both == {take(asking, 12.0), take(asking, 13.0)}
+
+
+def test_waits_can_go_to_another_queue_with_their_turns() -> None:
+    here, there = queue(), queue()
+    moving, staying = wait_for("a", "b"), wait_for("c", interval=20.0)
+    here.add(moving)
+    here.add(staying)
+    under_way = take(here, 10.0)
+    there.put_back(here.take_out({moving}))
+    assert under_way not in here.asking
+    assert (1, 2) == (here.open, there.open)
+    assert {"a", "b"} == {take(there, 11.0).task_id, take(there, 12.0).task_id}

@@ -1,0 +1,140 @@
+"""
+What a release has stored, its successors must read: ``tests/contract/stored.json`` outlives changes of the code.
+
+Rule: forms are only ever added to that file. A task that was deferred by one version is taken up by another.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import logging
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, AirflowTaskTimeout
+
+from airflow_provider_scantrust import exceptions as exc
+from airflow_provider_scantrust.operators.resume import STORE_KEY, Progress
+from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
+from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
+from airflow_provider_scantrust.uploads.report import Report
+from steps import CONTRACT
+from tasks import TaskInstance
+
+STORED = json.loads((CONTRACT / "stored.json").read_text(encoding="utf-8"))
+EVENTS = STORED["events"]
+FIRST, SECOND = EVENTS["complete"]["codes_affected"]
+
+
+class Store(dict[str, Any]):
+    """Airflow's task state store, as far as it is used."""
+
+    set = dict.__setitem__
+
+    def delete(self, key: str) -> None:
+        self.pop(key, None)
+
+
+def resume(event: str, kwargs: dict[str, Any] | None = None, store: Store | None = None) -> Any:
+    """Take up an operator that another version has deferred."""
+    operator = ScantrustUploadOperator(task_id="upload", items=[])
+    kwargs = kwargs or STORED["next_kwargs"]["operator"][0]
+    context: Any = {"ti": TaskInstance(), "task_state_store": store}
+    return operator.resume_execution("execute_complete", {**kwargs, "event": EVENTS[event]}, context)
+
+
+def resume_sensor(event: str) -> Any:
+    sensor = ScantrustTaskSensor(task_id="wait", scantrust_task_id=[FIRST, SECOND])
+    kwargs = {**STORED["next_kwargs"]["sensor"], "event": EVENTS[event]}
+    context: Any = {"ti": TaskInstance()}
+    return sensor.resume_execution("execute_complete", kwargs, context)
+
+
+@pytest.mark.parametrize("whose", STORED["triggers"])
+def test_stored_trigger_is_made_again_with_all_that_it_was_told(whose: str) -> None:
+    path, arguments = STORED["triggers"][whose]
+    module, _, name = path.rpartition(".")
+    trigger = getattr(importlib.import_module(module), name)(**arguments)
+    path_now, arguments_now = trigger.serialize()
+    assert path == path_now
+    assert arguments == {name: arguments_now[name] for name in arguments}
+
+
+@pytest.mark.parametrize("kwargs", STORED["next_kwargs"]["operator"])
+def test_stored_end_of_a_wait_completes_the_upload(kwargs: dict[str, Any]) -> None:
+    report = resume("complete", kwargs)
+    before = kwargs["report"]
+    assert before["codes_affected"] + 3 == report["codes_affected"]
+    for name in ("mode", "rows", "requests", "rejected"):
+        assert before[name] == report[name]
+    assert ([FIRST, SECOND], ["lot"]) == (report["task_ids"], report["discarded_fields"])
+    assert {"count": 1, "examples": ["B"]} == report["unmatched"]
+
+
+def test_stored_end_without_counts_adds_none() -> None:
+    assert 1 == resume("complete_without_counts")["codes_affected"]
+
+
+def test_stored_end_completes_the_sensor() -> None:
+    assert {"codes_affected": 3, "tasks": {FIRST: 2, SECOND: 1}} == resume_sensor("complete")
+
+
+@pytest.mark.parametrize(
+    ("event", "of_operator", "of_sensor"),
+    [
+        ("failed", exc.TaskFailed, AirflowFailException),
+        ("timed_out", AirflowSensorTimeout, AirflowTaskTimeout),
+        ("no_connection", exc.ConnectionFailed, exc.ConnectionFailed),
+        ("refused", AirflowFailException, AirflowFailException),
+    ],
+)
+def test_stored_error_ends_the_task_as_it_should(event: str, of_operator: type, of_sensor: type) -> None:
+    message = EVENTS[event]["error"]["message"]
+    with pytest.raises(of_operator, match=message):
+        resume(event)
+    with pytest.raises(of_sensor, match=message):
+        resume_sensor(event)
+
+
+@pytest.mark.parametrize("stored", STORED["errors"], ids=lambda stored: stored["type"])
+def test_stored_error_is_made_again_with_all_that_it_knew(stored: dict[str, Any]) -> None:
+    error = exc.from_dict(stored)
+    assert stored["type"] == type(error).__name__
+    assert stored["permanent"] is error.permanent
+    now = error.as_dict()
+    assert {name: value for name, value in stored.items() if name != "permanent"} == {
+        name: now[name] for name in stored if name != "permanent"
+    }
+
+
+def test_every_error_of_today_is_stored() -> None:
+    today = {
+        name
+        for name, cls in vars(exc).items()
+        if inspect.isclass(cls) and issubclass(cls, exc.ScantrustError)
+    }
+    assert today <= {stored["type"] for stored in STORED["errors"]}
+
+
+@pytest.mark.parametrize("stored", STORED["task_state_store"])
+def test_stored_progress_is_gone_on_from(stored: dict[str, Any]) -> None:
+    assert STORE_KEY == stored["key"]
+    context: Any = {"ti": TaskInstance(), "task_state_store": Store({stored["key"]: stored["value"]})}
+    fingerprint = stored["value"]["fingerprint"]
+    progress = Progress(context, fingerprint, jobs=4, max_in_flight=16, log=logging.getLogger(__name__))
+    assert {0, 1, 2, 5} == progress.done
+    assert ({FIRST: [2, "C"]}, 7, 4) == (
+        progress.report.jobs,
+        progress.report.codes_affected,
+        progress.report.requests,
+    )
+    # What was being submitted and has no id is not done: it is submitted, and said to be there twice perhaps.
+    assert len(stored["value"].get("submitting", "")) == progress.report.possibly_twice
+
+
+def test_what_is_stored_today_has_all_names_that_were_ever_stored() -> None:
+    now = Report("sync", 0, 0.0).save()
+    for kwargs in STORED["next_kwargs"]["operator"]:
+        assert set(kwargs["report"]) <= set(now)
