@@ -6,6 +6,14 @@ from typing import Any
 
 CONNECTION_TYPE = "scantrust"
 
+# Airflow 2 says dataset where Airflow 3 says asset.
+_ASSET_URIS = {
+    "schemes": ["scantrust"],
+    "handler": "airflow_provider_scantrust.assets.scantrust.sanitize_uri",
+    "factory": "airflow_provider_scantrust.assets.scantrust.create_asset",
+    "to_openlineage_converter": "airflow_provider_scantrust.assets.scantrust.convert_asset_to_openlineage",
+}
+
 
 def get_provider_info() -> dict[str, Any]:
     """Return the provider's metadata in the form of Airflow's ``provider_info`` schema."""
@@ -50,6 +58,15 @@ def get_provider_info() -> dict[str, Any]:
                 "class-name": "airflow_provider_scantrust.decorators.scantrust.scantrust_upload_task",
             }
         ],
+        "extra-links": ["airflow_provider_scantrust.links.scantrust.ScantrustPortalLink"],
+        "plugins": [
+            {
+                "name": "scantrust",
+                "plugin-class": "airflow_provider_scantrust.plugins.scantrust.ScantrustPlugin",
+            }
+        ],
+        "asset-uris": [_ASSET_URIS],
+        "dataset-uris": [_ASSET_URIS],
         "connection-types": [
             {
                 "connection-type": CONNECTION_TYPE,
@@ -109,6 +126,12 @@ def get_provider_info() -> dict[str, Any]:
                             "minimum": 1,
                             "maximum": 86400,
                         },
+                    },
+                    "max_polls_per_second": {
+                        "label": "Status questions per second",
+                        "description": "How often one triggerer asks for the state of jobs, at most. Scantrust allows "
+                        "50 for a token: with two triggerers, 20 to 25 each.",
+                        "schema": {"type": ["integer", "null"], "default": 40, "minimum": 1, "maximum": 1000},
                     },
                     "verify": {
                         "label": "Verify TLS",

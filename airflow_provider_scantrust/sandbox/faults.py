@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from airflow_provider_scantrust.sandbox.errors import Refused, plausible
@@ -90,8 +90,7 @@ class Faults:
         """Show the faults and how often they acted."""
         with self._lock:
             return [
-                {name: value for name, value in vars(fault).items() if not name.startswith("_")}
-                for fault in self._faults
+                {each.name: getattr(fault, each.name) for each in fields(fault)} for fault in self._faults
             ]
 
     def clear(self) -> None:

@@ -8,6 +8,12 @@ _TEXT = {"type": "string"}
 _NUMBER = {"type": "integer"}
 _TIME = {"type": ["string", "null"], "format": "date-time"}
 _OBJECT = {"type": "object", "additionalProperties": True}
+_VALUES = {"type": "object", "minProperties": 1, "additionalProperties": {"type": ["string", "number"]}}
+_CONSTRAINTS = {
+    "type": "object",
+    "minProperties": 1,
+    "additionalProperties": {"anyOf": [{"type": ["string", "number"]}, {"type": "array", "minItems": 1}]},
+}
 _DETAIL = {"type": "object", "properties": {"detail": _TEXT}, "required": ["detail"]}
 _FIELD_ERRORS = {"type": "object", "additionalProperties": {"type": "array", "items": _TEXT}}
 
@@ -16,7 +22,7 @@ _UPLOAD = {
     "required": ["items"],
     "properties": {
         "data_key": {**_TEXT, "default": "extended_id"},
-        "items": {"type": "array", "items": _OBJECT},
+        "items": {"type": "array", "minItems": 1, "items": _VALUES},
     },
 }
 _UPDATED = {
@@ -32,7 +38,7 @@ _UPDATED = {
 _SUBMISSION = {
     "type": "object",
     "required": ["constraints", "scm_data"],
-    "properties": {"constraints": _OBJECT, "scm_data": _OBJECT},
+    "properties": {"constraints": _CONSTRAINTS, "scm_data": _VALUES},
 }
 _TASK = {
     "type": "object",
@@ -47,7 +53,11 @@ _TASK = {
         "completed_at": _TIME,
     },
 }
-_CREDENTIALS = {"type": "object", "properties": {"username": _TEXT, "password": _TEXT}}
+_CREDENTIALS = {
+    "type": "object",
+    "required": ["username", "password"],
+    "properties": {"username": _TEXT, "password": _TEXT},
+}
 _ID = {"name": "task_id", "in": "path", "required": True, "schema": _TEXT}
 
 

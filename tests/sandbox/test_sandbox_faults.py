@@ -98,6 +98,11 @@ def test_fault_matches_method_and_path_and_is_used_up(sandbox: Sandbox, caller: 
     assert sandbox.faults()[0]["acted"] == 2
 
 
+def test_fault_that_has_not_acted_says_so(sandbox: Sandbox) -> None:
+    sandbox.fault(path="/api/")
+    assert (0, 0) == tuple(sandbox.faults()[0][name] for name in ("matched", "acted"))
+
+
 def test_faults_act_in_turn_and_can_let_requests_pass_first(sandbox: Sandbox, caller: Caller) -> None:
     sandbox.fault(skip=1, status=500)
     sandbox.fault(status=502)

@@ -19,10 +19,11 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 import airflow_provider_scantrust
 from airflow_provider_scantrust import exceptions as exc
 from airflow_provider_scantrust.api import settings
+from airflow_provider_scantrust.api.task_ids import read_task_ids
 from airflow_provider_scantrust.get_provider_info import get_provider_info
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
-from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor, read_task_ids
+from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
 from airflow_provider_scantrust.triggers.deferral import make_deferral, read_end_of_wait
 from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger, read_event
 
@@ -92,8 +93,7 @@ def test_protocol_needs_neither_airflow_nor_an_http_library(module: str) -> None
 def test_importing_a_dag_file_imports_no_http_library(module: str) -> None:
     code = (
         "import sys\n"
-        "import airflow.sdk, airflow.providers.common.compat.sdk\n"
-        "from airflow.sdk import BaseOperator, BaseSensorOperator, BaseHook\n"
+        "from airflow.providers.common.compat.sdk import BaseOperator, BaseSensorOperator, BaseHook\n"
         "import airflow.triggers.base\n"
         "before = set(sys.modules)\n"
         f"import airflow_provider_scantrust.{module}.scantrust\n"
@@ -190,6 +190,8 @@ def test_trigger_arguments_are_plain_json_and_complete() -> None:
         {"status": "complete"},
         {"status": "done", "codes_affected": {}},
         {"codes_affected": {}},
+        {"status": "complete", "outcome": {"jobs": 1}},
+        {"status": "complete", "outcome": {"jobs": 1, "counts": {}}},
     ],
 )
 def test_event_that_is_not_understood_is_no_success(event: Any) -> None:
@@ -253,7 +255,7 @@ def test_every_option_of_the_sensor_reaches_the_trigger() -> None:
     )
     sensor._deadline = 1000.0
     with pytest.raises(TaskDeferred) as deferred:
-        sensor._defer(now=900.0)
+        sensor._defer({"ti": None}, now=900.0)  # type: ignore[typeddict-item]
     _, arguments = deferred.value.trigger.serialize()
     assert {
         "task_ids": ["a", "b"],
@@ -262,6 +264,11 @@ def test_every_option_of_the_sensor_reaches_the_trigger() -> None:
         "longest_poll_interval": 60.0,
         "error_budget": 7,
         "scantrust_conn_id": "other",
+        "stored_at": None,
+        "scantrust_task_id": None,
+        "spare_seconds": 0.0,
+        "end_from_trigger": False,
+        "do_xcom_push": True,
     } == arguments
     assert {"deadline_is": "timeout"} == deferred.value.kwargs
 
@@ -273,7 +280,7 @@ def test_the_earlier_of_both_timeouts_is_the_triggers_deadline(
     limit: int, deadline: float, name: str
 ) -> None:
     deferral = make_deferral(
-        ["a"], deadline=1000.0, started=900.0, execution_timeout=timedelta(seconds=limit)
+        None, ["a"], deadline=1000.0, started=900.0, execution_timeout=timedelta(seconds=limit)
     )
     assert (deadline, name) == (deferral.trigger.deadline, deferral.deadline_is)
     event = {"status": "error", "error": exc.WaitTimedOut("late").as_dict()}

@@ -1,0 +1,1 @@
+"""Assets of the Scantrust provider: ``scantrust://<API host>/<what>``."""

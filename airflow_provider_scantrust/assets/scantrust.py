@@ -1,0 +1,79 @@
+"""
+The asset scheme ``scantrust://<API host>/<what>``, such as ``scantrust://api.scantrust.com/campaigns/126``.
+
+What comes after the host is the user's own choice of name: Scantrust's answers name no campaign. An asset and an
+OpenLineage dataset of the same codes have the same name: namespace ``scantrust://<API host>``, name ``<what>``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, urlsplit
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.assets import Asset
+    from airflow.providers.common.compat.openlineage.facet import Dataset
+
+SCHEME = "scantrust"
+PRODUCTION_HOST = "api.scantrust.com"
+# What a task updates when its outlets do not say it more precisely.
+CODES = "codes"
+
+
+def sanitize_uri(uri: SplitResult) -> SplitResult:
+    """
+    Return the one spelling of an asset's URI: a host in lower case, a name, and nothing else.
+
+    :raises ValueError: There is no host or no name, or there is a user, a password or a query, which are no part of a
+        name and may hide a token.
+    """
+    if "@" in uri.netloc:
+        raise ValueError("URI format scantrust:// must not contain a user or a token")
+    if not uri.netloc or uri.query:
+        raise ValueError(f"URI format scantrust:// must be scantrust://{PRODUCTION_HOST}/<what>")
+    path = "/".join(part for part in uri.path.split("/") if part)
+    if not path:
+        raise ValueError(
+            "URI format scantrust:// must name what is updated, such as scantrust://<host>/codes"
+        )
+    return uri._replace(netloc=uri.netloc.lower(), path=f"/{path}")
+
+
+def create_asset(
+    *, name: str = CODES, host: str = PRODUCTION_HOST, extra: dict[str, Any] | None = None
+) -> Asset:
+    """
+    Return the asset of some codes.
+
+    :param name: What is updated, in your own words: ``codes``, ``campaigns/126``.
+    :param host: Host of the connection, where it is not production.
+    """
+    from airflow.providers.common.compat.assets import Asset
+
+    return Asset(uri=f"{SCHEME}://{host}/{name.strip('/')}", extra=extra)
+
+
+def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> Dataset:
+    """Return the OpenLineage dataset of an asset."""
+    from airflow.providers.common.compat.openlineage.facet import Dataset
+
+    namespace, name = dataset_name(str(asset.uri))
+    return Dataset(namespace=namespace, name=name)
+
+
+def dataset_name(uri: str) -> tuple[str, str]:
+    """Return the OpenLineage namespace and name of an asset's URI."""
+    parts = urlsplit(uri)
+    return f"{SCHEME}://{parts.netloc}", parts.path.strip("/") or CODES
+
+
+def scantrust_outlets(outlets: Iterable[Any]) -> list[Any]:
+    """Return those of a task's outlets that are Scantrust assets."""
+    return [each for each in outlets if str(getattr(each, "uri", "")).startswith(f"{SCHEME}://")]
+
+
+def describe_events(context: Any, outlets: Iterable[Any], report: Mapping[str, Any]) -> None:
+    """Put the report into the events that Airflow makes of a task's Scantrust outlets when it has succeeded."""
+    for asset in scantrust_outlets(outlets):
+        context["outlet_events"][asset].extra = dict(report)

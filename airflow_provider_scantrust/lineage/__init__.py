@@ -1,0 +1,1 @@
+"""What the Scantrust provider tells OpenLineage."""

@@ -1,0 +1,99 @@
+"""From an upload that has ended to its OpenLineage metadata, with what the task knows already: no call is made for it."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow_provider_scantrust.assets.scantrust import CODES, SCHEME, dataset_name, scantrust_outlets
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.openlineage.facet import InputDataset, OutputDataset
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    from airflow_provider_scantrust.uploads.report import Report
+
+FACET = "scantrust_upload"
+
+
+def describe_upload(
+    operator: Any, report: Report | None, summary: dict[str, Any] | None
+) -> OperatorLineage[Any, Any]:
+    """
+    Return inputs, outputs and facets of an upload.
+
+    :param operator: The ``ScantrustUploadOperator``, which is above this module.
+    :param report: The counts; None when the task has not come so far.
+    :param summary: The report that was returned, when the upload has ended.
+    """
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    from airflow_provider_scantrust.lineage.facets import ScantrustUploadRunFacet
+
+    if report is None:
+        return OperatorLineage(inputs=_inputs(operator, None))
+    # Without a summary the jobs, if there are any, were not seen to end.
+    counts = summary or report.summary(now=time.time(), ended=False)
+    return OperatorLineage(
+        inputs=_inputs(operator, report.rows),
+        outputs=[] if operator.dry_run_only else _outputs(operator, report.fields, counts["codes_affected"]),
+        run_facets={FACET: ScantrustUploadRunFacet.of(counts)},
+    )
+
+
+def source_name(source: str) -> tuple[str, str]:
+    """
+    Return namespace and name of a file by OpenLineage's naming rules.
+
+    :param source: A path, or a URL of Airflow's object storage; the connection in it is no part of the name.
+    """
+    parts = urlsplit(source)
+    if parts.scheme in ("", "file", "local") or "://" not in source:
+        path = parts.path if "://" in source else source
+        return "file", os.path.abspath(path)
+    container, _, host = parts.netloc.rpartition("@")
+    # abfss://container@account.dfs.core.windows.net is a place; s3://connection@bucket is not.
+    place = parts.netloc if container and host.endswith(".core.windows.net") else host
+    scheme = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}.get(parts.scheme, parts.scheme)
+    return f"{scheme}://{place}", parts.path.strip("/") or "/"
+
+
+def _inputs(operator: Any, rows: int | None) -> list[InputDataset]:
+    from airflow.providers.common.compat.openlineage.facet import InputDataset
+
+    if not isinstance(operator.source, str | os.PathLike):
+        return []
+    namespace, name = source_name(os.fspath(operator.source))
+    facets: dict[str, Any] = {}
+    if rows is not None:
+        from openlineage.client.generated.input_statistics_input_dataset import (
+            InputStatisticsInputDatasetFacet,
+        )
+
+        facets["inputStatistics"] = InputStatisticsInputDatasetFacet(rowCount=rows)
+    return [InputDataset(namespace=namespace, name=name, inputFacets=facets)]
+
+
+def _outputs(operator: Any, fields: list[str], codes_affected: int | None) -> list[OutputDataset]:
+    from airflow.providers.common.compat.openlineage.facet import (
+        OutputDataset,
+        OutputStatisticsOutputDatasetFacet,
+        SchemaDatasetFacet,
+        SchemaDatasetFacetFields,
+    )
+
+    names = [dataset_name(str(asset.uri)) for asset in scantrust_outlets(operator.outlets)]
+    if not names:
+        names = [(f"{SCHEME}://{operator.hook.settings.host}", CODES)]
+    facets: dict[str, Any] = {}
+    if fields:
+        facets["schema"] = SchemaDatasetFacet(fields=[SchemaDatasetFacetFields(name=name) for name in fields])
+    statistics: dict[str, Any] = {}
+    if codes_affected is not None:
+        statistics["outputStatistics"] = OutputStatisticsOutputDatasetFacet(rowCount=codes_affected)
+    return [
+        OutputDataset(namespace=namespace, name=name, facets=facets, outputFacets=statistics)
+        for namespace, name in names
+    ]

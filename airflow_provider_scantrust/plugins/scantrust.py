@@ -1,0 +1,73 @@
+"""
+The plugin that adds the Scantrust page to the Airflow UI.
+
+Rule: every Airflow process may load it, so it imports neither FastAPI nor a part of Airflow that is not loaded already.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow import __version__ as airflow_version
+from airflow.providers.common.compat.sdk import AirflowPlugin, conf
+
+from airflow_provider_scantrust import __version__
+
+URL_PREFIX = "/scantrust"
+# The name is what the UI shows, and the global under which the bundle leaves its component.
+NAME = "Scantrust"
+# Tabs on the pages of a Dag, a run, a task and a task instance, and one entry in the navigation.
+ROUTES = {
+    "nav": "scantrust",
+    "dag": "scantrust-dag",
+    "dag_run": "scantrust-run",
+    "task": "scantrust-task",
+    "task_instance": "scantrust-task-instance",
+}
+
+
+class _PageApp:
+    """The page's ASGI app, made when the API server gets the first request for it."""
+
+    def __init__(self) -> None:
+        self._app: Any = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if self._app is None:
+            from airflow_provider_scantrust.plugins.app import make_app
+
+            self._app = make_app()
+        await self._app(scope, receive, send)
+
+
+def _has_pages() -> bool:
+    major, minor = (int(part) for part in airflow_version.split(".")[:2])
+    return (major, minor) >= (3, 1)
+
+
+def _react_apps() -> list[dict[str, str]]:
+    base = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
+    static = f"{base}{URL_PREFIX}/static/{__version__}"
+    return [
+        {
+            "name": NAME,
+            "bundle_url": f"{static}/page.js",
+            "icon": f"{static}/icon.svg",
+            "icon_dark_mode": f"{static}/icon-dark.svg",
+            "destination": destination,
+            "url_route": route,
+            "category": "browse",
+        }
+        for destination, route in ROUTES.items()
+    ]
+
+
+class ScantrustPlugin(AirflowPlugin):
+    """What became of uploads, as a page and as tabs; nothing on an Airflow before 3.1."""
+
+    name = "scantrust"
+    fastapi_apps: list[Any] = (
+        [{"app": _PageApp(), "url_prefix": URL_PREFIX, "name": NAME}] if _has_pages() else []
+    )
+    react_apps: list[Any] = _react_apps() if _has_pages() else []

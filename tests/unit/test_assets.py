@@ -1,0 +1,75 @@
+"""Assets under scantrust://, as Airflow makes and compares them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.assets import Asset
+from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
+
+from airflow_provider_scantrust.assets.scantrust import (
+    convert_asset_to_openlineage,
+    create_asset,
+    describe_events,
+    scantrust_outlets,
+)
+
+
+@pytest.mark.parametrize(
+    ("written", "uri"),
+    [
+        ("scantrust://api.scantrust.com/campaigns/126", "scantrust://api.scantrust.com/campaigns/126"),
+        ("scantrust://API.Scantrust.com/campaigns//126/", "scantrust://api.scantrust.com/campaigns/126"),
+        ("scantrust://localhost:8080/Lots", "scantrust://localhost:8080/Lots"),
+        ("scantrust://api.scantrust.com/codes#all", "scantrust://api.scantrust.com/codes"),
+    ],
+)
+def test_one_asset_has_one_spelling(written: str, uri: str) -> None:
+    assert uri == Asset(uri=written).uri
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "scantrust:///codes",
+        "scantrust://api.scantrust.com",
+        "scantrust://api.scantrust.com/",
+        "scantrust://token@api.scantrust.com/codes",
+        "scantrust://api.scantrust.com/codes?token=x",
+    ],
+)
+def test_uri_that_names_nothing_or_hides_something_is_refused(written: str) -> None:
+    with pytest.raises(ValueError, match="URI format scantrust://"):
+        Asset(uri=written)
+
+
+def test_airflow_knows_handler_factory_and_converter() -> None:
+    manager = ProvidersManagerTaskRuntime()  # type: ignore[no-untyped-call]
+    assert "scantrust" in manager.asset_uri_handlers
+    assert create_asset is manager.asset_factories["scantrust"]
+    assert convert_asset_to_openlineage is manager.asset_to_openlineage_converters["scantrust"]
+
+
+def test_asset_and_dataset_have_the_same_name() -> None:
+    asset = create_asset(name="campaigns/126")
+    assert "scantrust://api.scantrust.com/campaigns/126" == asset.uri
+    dataset = convert_asset_to_openlineage(asset, None)
+    assert ("scantrust://api.scantrust.com", "campaigns/126") == (dataset.namespace, dataset.name)
+
+
+def test_only_scantrust_outlets_get_the_report() -> None:
+    ours, other = create_asset(), Asset(uri="s3://bucket/key")
+    assert [ours] == scantrust_outlets([other, ours, object()])
+
+    class Event:
+        extra: dict[str, Any] = {}  # noqa: RUF012
+
+    events = {ours.uri: Event(), other.uri: Event()}
+
+    class Events:
+        def __getitem__(self, asset: Any) -> Event:
+            return events[asset.uri]
+
+    describe_events({"outlet_events": Events()}, [other, ours], {"codes_affected": 3})
+    assert [{"codes_affected": 3}, {}] == [events[ours.uri].extra, events[other.uri].extra]

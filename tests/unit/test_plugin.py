@@ -1,0 +1,65 @@
+"""The plugin as Airflow loads it, in every process and in every version."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import airflow
+import pytest
+from airflow.api_fastapi.core_api.datamodels.plugins import ReactAppResponse
+
+from airflow_provider_scantrust import __version__
+from airflow_provider_scantrust.get_provider_info import get_provider_info
+from airflow_provider_scantrust.plugins import scantrust as plugin
+
+STATIC = Path(plugin.__file__).parent / "static"
+
+
+def test_airflow_finds_the_plugin_in_either_way() -> None:
+    (entry,) = entry_points(group="airflow.plugins", name="scantrust")
+    assert plugin.ScantrustPlugin is entry.load()
+    (declared,) = get_provider_info()["plugins"]
+    assert entry.value.replace(":", ".") == declared["plugin-class"]
+    assert plugin.ScantrustPlugin.name == declared["name"]
+
+
+def test_apps_are_what_airflows_api_hands_to_its_ui() -> None:
+    apps = [ReactAppResponse.model_validate(each) for each in plugin.ScantrustPlugin.react_apps]
+    assert {"nav", "dag", "dag_run", "task", "task_instance"} == {app.destination for app in apps}
+    assert len({app.url_route for app in apps}) == len(apps)
+    # The bundle leaves its component under this name, for all of them.
+    assert {"Scantrust"} == {app.name for app in apps}
+    for app in apps:
+        for url in (app.bundle_url, app.icon, app.icon_dark_mode):
+            prefix, _, name = str(url).rpartition("/")
+            assert f"{plugin.URL_PREFIX}/static/{__version__}" == prefix
+            assert (STATIC / name).is_file()
+
+
+def test_files_of_the_page_are_found_from_where_airflow_is_mounted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com/team/")
+    for app in plugin._react_apps():
+        assert urlsplit(app["bundle_url"]).path.startswith("/team/scantrust/static/")
+
+
+@pytest.mark.parametrize("version", ["2.11.2", "3.0.6"])
+def test_airflow_before_3_1_gets_no_page(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    monkeypatch.setattr(airflow, "__version__", version)
+    try:
+        old = importlib.reload(plugin).ScantrustPlugin
+        assert ([], []) == (old.fastapi_apps, old.react_apps)
+    finally:
+        monkeypatch.undo()
+        importlib.reload(plugin)
+
+
+def test_loading_the_plugin_imports_no_web_framework() -> None:
+    code = "import sys, airflow_provider_scantrust.plugins.scantrust; print('fastapi' in sys.modules)"
+    before = "import sys, airflow.plugins_manager; print('fastapi' in sys.modules)"
+    assert b"False" in subprocess.check_output([sys.executable, "-c", before])
+    assert b"False" in subprocess.check_output([sys.executable, "-c", code])
