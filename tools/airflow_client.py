@@ -79,6 +79,13 @@ class AirflowClient:
             raise ApiError(f"{method} {path}", response.status_code, response.text)
         return response.json() if response.content else None
 
+    def get_text(self, path: str) -> str:
+        """Return what is under a path of the UI; ApiError if there is nothing."""
+        response = self._http.get(f"{self.ui_url}{path}", timeout=30)
+        if not response.ok:
+            raise ApiError(f"GET {path}", response.status_code, response.text)
+        return response.text
+
     def _send(self, method: str, path: str, json: Any, params: dict[str, Any] | None) -> requests.Response:
         url = self.ui_url + (path if path.startswith("/") else f"/api/{self._api_version}/{path}")
         headers = {"Accept": "application/json"}
@@ -89,6 +96,17 @@ class AirflowClient:
         if not response.ok:
             raise ApiError("GET /auth/token", response.status_code, response.text)
         self._http.headers["Authorization"] = f"Bearer {response.json()['access_token']}"
+
+    def sign_in(self, username: str, password: str) -> str:
+        """Call the API as this user of the simple auth manager from now on, and return the user's token."""
+        response = self._http.post(
+            f"{self.ui_url}/auth/token", json={"username": username, "password": password}, timeout=30
+        )
+        if not response.ok:
+            raise ApiError("POST /auth/token", response.status_code, response.text)
+        token = str(response.json()["access_token"])
+        self._http.headers["Authorization"] = f"Bearer {token}"
+        return token
 
     def wait_for_dag(self, dag_id: str, timeout: float = 60) -> None:
         """

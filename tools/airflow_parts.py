@@ -28,6 +28,10 @@ class Process:
             return 0.0
         return int(fields[fields.index("Pss:") + 1]) / 1024
 
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        os.kill(self.pid, signal.SIGKILL)
+
 
 def session_processes(session: int) -> list[Process]:
     """List the live processes of a session: unlike the parent, it survives the death of a process between."""

@@ -71,7 +71,7 @@ class LocalAirflow(AirflowClient):
         self.start_timeout = start_timeout
         self.version = subprocess.check_output([self.python, "-c", _VERSION_SCRIPT], text=True).strip()
         self._major = int(self.version.partition(".")[0])
-        self._port = _free_port()
+        self._port = free_port()
         super().__init__(f"http://127.0.0.1:{self._port}", "v1" if self._major == 2 else "v2")
         self._config = config or {}
         self.env = environment(self.home, self.python, connections or {}, env or {})
@@ -100,7 +100,7 @@ class LocalAirflow(AirflowClient):
         try:
             for name, arguments in self._commands().items():
                 log_path = self.home / "parts" / f"{name}.log"
-                self.parts[name] = Part(name, self._airflow(name, *arguments), self.env, log_path)
+                self.parts[name] = Part(name, self._airflow(*arguments), self.env, log_path)
                 self.parts[name].start()
             for name in self.parts:
                 self._wait_until_ready(name)
@@ -148,7 +148,7 @@ class LocalAirflow(AirflowClient):
         Their title ends with the task instance's id (Airflow 2: dag, task and run id), see ``runs_task``.
         """
         processes = self.parts["scheduler"].processes()
-        return [process for process in processes if _TASK_RUNNER.search(process.title)]
+        return [process for process in processes if is_task_runner(process)]
 
     def memory_mb(self) -> dict[str, float]:
         """Return the memory of each part with all its processes."""
@@ -175,11 +175,11 @@ class LocalAirflow(AirflowClient):
         return [str(self.python), "-m", "airflow", *arguments]
 
     def _commands(self) -> dict[str, list[str]]:
+        """Return the command line of each part, as ``airflow`` takes it."""
         # Airflow's log servers can not be told to bind 127.0.0.1; the UI reads the same files from the disk.
-        commands = {"scheduler": ["--skip-serve-logs"], "triggerer": ["--skip-serve-logs"]}
-        if self._major == 2:
-            return {"webserver": [], **commands}
-        return {"api-server": [], "dag-processor": [], **commands}
+        commands = {name: [name, "--skip-serve-logs"] for name in ("scheduler", "triggerer")}
+        first = ["webserver"] if self._major == 2 else ["api-server", "dag-processor"]
+        return {name: [name] for name in first} | commands
 
     def _make_database(self) -> None:
         database = self.home / "airflow.db"
@@ -224,7 +224,8 @@ class LocalAirflow(AirflowClient):
             return False
         if not answer.ok or name in ("api-server", "webserver"):
             return answer.ok
-        key = name.replace("-", "_")
+        # Of several triggerers Airflow tells the newest heartbeat.
+        key = name.rstrip("-0123456789").replace("-", "_")
         health: dict[str, Any] = answer.json()[key]
         heartbeat = health[f"latest_{key}_heartbeat"]
         if health["status"] != "healthy" or heartbeat is None:
@@ -236,6 +237,11 @@ class LocalAirflow(AirflowClient):
     def _obituary(self, name: str, what: str) -> str:
         part = self.parts[name]
         return f"{name} {what}; the end of {part.log_path}:\n{part.tail()}"
+
+
+def is_task_runner(process: Process) -> bool:
+    """Say whether a process runs a task's code."""
+    return _TASK_RUNNER.search(process.title) is not None
 
 
 def runs_task(process: Process, task_instance_id: str) -> bool:
@@ -250,7 +256,8 @@ def _take_sigterm_as_ctrl_c() -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 from local_airflow import LocalAirflow
 
@@ -20,6 +21,10 @@ PACKAGE = "airflow_provider_scantrust"
 DIST = "airflow-provider-scantrust"
 DAG_ID = "scantrust_matrix"
 ROWS = 3
+PORTAL = "https://portal.example.com/"
+# Imported only where they can be: the page's by an API server that has pages, the facets where OpenLineage is.
+PAGE = {f"{PACKAGE}.plugins.app", f"{PACKAGE}.plugins.uploads"}
+FACETS = {f"{PACKAGE}.lineage.facets"}
 
 
 class CheckFailed(Exception):
@@ -32,11 +37,19 @@ def require(claim: bool, otherwise: str) -> None:
         raise CheckFailed(otherwise)
 
 
+def has_pages() -> bool:
+    """Whether this Airflow has pages of plugins in its UI."""
+    from airflow import __version__ as release
+
+    return not release.startswith(("2.", "3.0."))
+
+
 def check_import() -> None:
     """Import every module of the provider."""
     package = importlib.import_module(PACKAGE)
+    left_out = FACETS if has_pages() else FACETS | PAGE
     for module in pkgutil.walk_packages(package.__path__, f"{PACKAGE}."):
-        if not module.name.endswith(".__main__"):
+        if not module.name.endswith(".__main__") and module.name not in left_out:
             importlib.import_module(module.name)
 
 
@@ -110,6 +123,29 @@ def check_deferred_dag(home: Path, uri: str) -> None:
         require(("wait", "deferred") in seen, f"the sensor was never seen deferred: {seen}")
         result = airflow.xcom(DAG_ID, run_id, "wait")
         require(result["codes_affected"] == ROWS, str(result))
+        for task in ("submit", "wait"):
+            check_link(airflow, run_id, task)
+        check_page(airflow)
+
+
+def check_link(airflow: LocalAirflow, run_id: str, task: str) -> None:
+    """Ask for the task's link to the portal, as the UI does."""
+    links = airflow.api("GET", f"dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/{task}/links")
+    require(links.get("extra_links", links).get("Scantrust portal") == PORTAL, f"links of {task}: {links}")
+
+
+def check_page(airflow: LocalAirflow) -> None:
+    """Ask for the page as the UI does, or see that an older Airflow is none the worse for it."""
+    plugins = {plugin["name"]: plugin for plugin in airflow.api("GET", "plugins")["plugins"]}
+    require("scantrust" in plugins, f"plugins: {sorted(plugins)}")
+    apps = plugins["scantrust"].get("react_apps", [])
+    require(len(apps) == (5 if has_pages() else 0), f"pages: {apps}")
+    for app in apps:
+        bundle = airflow.get_text(app["bundle_url"])
+        require("globalThis.Scantrust" in bundle, bundle[:200])
+    if has_pages():
+        found = airflow.api("GET", "/scantrust/uploads")["uploads"]
+        require([row["codes"] for row in found] == [None, ROWS], str(found))
 
 
 def main(result_path: Path) -> None:
@@ -136,6 +172,7 @@ def main(result_path: Path) -> None:
         # Two questions in the triggerer, so that the wait is long enough to be seen.
         sandbox.jobs(times=None, polls=4)
         uri = sandbox.connection_uri
+        uri += f"{'&' if '?' in uri else '?'}portal_url={quote(PORTAL, safe='')}"
         check("import", "importing every module", check_import)
         check("provider", "asking Airflow for the provider, its hook and its form", check_provider)
         check("connection", "testing the connection", lambda: check_connection(uri))

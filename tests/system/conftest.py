@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from local_airflow import LocalAirflow
 
 # Looked for in everything that Airflow writes.
 TOKEN = "marked-token-4711-not-a-secret"
+PASSWORD = "marked-password-4712-not-a-secret"
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +44,18 @@ def airflow(
     with LocalAirflow(
         home,
         dags,
-        connections={"scantrust_default": running_sandbox.connection_uri},
+        connections={
+            "scantrust_default": running_sandbox.connection_uri,
+            "scantrust_login": json.dumps(
+                {
+                    "conn_type": "scantrust",
+                    "host": running_sandbox.url,
+                    "login": "jane",
+                    "password": PASSWORD,
+                    "extra": {"auth_scheme": "login", "login_endpoint": "/api/v2/auth/login/"},
+                }
+            ),
+        },
         env={"REJECTS_STORAGE": f"file://{rejects}"},
         # Only the runs that a test asks for, not also the one that is due today.
         config={"scheduler.use_job_schedule": "False", "logging.logging_level": "DEBUG"},
@@ -54,5 +67,6 @@ def airflow(
 def sandbox(running_sandbox: Sandbox) -> Sandbox:
     """The sandbox with the codes of the sample data, as after its start."""
     running_sandbox.reset()
+    running_sandbox.add_user("jane", PASSWORD)
     running_sandbox.seed_csv(ROOT / "dags_examples" / "sample_data" / "codes.csv")
     return running_sandbox

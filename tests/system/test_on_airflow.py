@@ -156,6 +156,22 @@ def test_deferred_task_has_no_worker_and_survives_the_triggerer(
     assert 1 == len(posts)
 
 
+def test_what_is_new_about_a_job_is_in_the_tasks_log_and_the_watchers_own_lines_are_not(
+    airflow: LocalAirflow, sandbox: Sandbox
+) -> None:
+    sandbox.jobs(polls=4)
+    # The first question is the worker's.
+    sandbox.fault(method="GET", path="/api/v2/scm/tasks/", status=502, skip=1)
+    task_ids = submit(sandbox)
+    task, log = run_task(airflow, "wait_deferred", task_ids=task_ids)
+    assert "success" == task.state, log
+    assert f"Scantrust: task_id {task_ids[0]}, reference" in log
+    assert "state 'complete'" in log
+    fault = "ServiceUnavailable: a question to"
+    assert fault not in log
+    assert fault in airflow.parts["triggerer"].log_path.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("dag_id", ["wait_deferred", "wait_poke", "wait_reschedule"])
 def test_failed_job_fails_the_sensor_at_once_and_names_it(
     airflow: LocalAirflow, sandbox: Sandbox, dag_id: str
@@ -277,7 +293,27 @@ def test_connection_form_and_test_button_work(airflow: LocalAirflow, sandbox: Sa
     assert "make a new one in the portal" in answer["message"]
 
 
-def test_token_is_in_nothing_that_airflow_wrote(airflow: LocalAirflow, sandbox: Sandbox) -> None:
+def test_no_secret_is_in_anything_that_airflow_wrote(airflow: LocalAirflow, sandbox: Sandbox) -> None:
+    """
+    Search the logs of all parts at DEBUG, and the database: XComs, rendered fields, triggers, events, stored state.
+
+    What the runs of all tests before this one have left is searched; here come a login, a refusal and a failed job.
+    """
+    sandbox.jobs(polls=3)
+    task, log = run_task(airflow, "upload_with_login", items=rows(*CODES[:3]))
+    assert "success" == task.state, log
+    sandbox.jobs(polls=2, fail=True)
+    run_task(airflow, "upload_with_login", items=rows(*CODES[:2]))
+    sandbox.fault(path="/api/v2/scm/upload/", times=None, status=403)
+    run_task(airflow, "upload", items=rows(*CODES[:2]))
+    tokens = [token for token in sandbox._service.registry.tokens if token.startswith("eyJ")]
+    assert len(tokens) >= 3
     files = [path for path in airflow.home.rglob("*") if path.is_file() and path.suffix != ".py"]
     assert any(path.name == "airflow.db" for path in files)
-    assert [] == [path for path in files if sandbox.token.encode() in path.read_bytes()]
+    secrets = [
+        secret.encode() for secret in (sandbox.token, *sandbox._service.registry.users.values(), *tokens)
+    ]
+    found = [(path, secret) for path in files for secret in secrets if secret in path.read_bytes()]
+    assert [] == found
+    transcript = json.dumps(sandbox.transcript()).encode()
+    assert not any(secret in transcript for secret in secrets)

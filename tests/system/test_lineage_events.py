@@ -1,0 +1,97 @@
+"""OpenLineage's events and Airflow's asset events of a real run, one leg of which waits in the triggerer."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import jsonschema
+import pytest
+
+from airflow_provider_scantrust import lineage
+from airflow_provider_scantrust.sandbox import Sandbox
+from local_airflow import LocalAirflow
+
+DAGS = Path(__file__).parent / "dags"
+FACET_SCHEMA = json.loads((Path(lineage.__file__).parent / "ScantrustUploadRunFacet.json").read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def airflow(running_sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
+    home = tmp_path_factory.mktemp("airflow")
+    (home / "dags").mkdir()
+    shutil.copy(DAGS / "scantrust_lineage.py", home / "dags")
+    transport = {"type": "file", "log_file_path": str(home / "events.jsonl"), "append": True}
+    with LocalAirflow(
+        home,
+        home / "dags",
+        connections={"scantrust_default": running_sandbox.connection_uri},
+        config={"openlineage.transport": json.dumps(transport)},
+    ) as airflow:
+        yield airflow
+
+
+@pytest.fixture(scope="module")
+def ran(airflow: LocalAirflow, running_sandbox: Sandbox) -> str:
+    running_sandbox.reset()
+    running_sandbox.seed(20, codes_per_lot=10)
+    airflow.wait_for_dag("after_campaign")
+    airflow.unpause("after_campaign")
+    run_id = airflow.trigger("campaign")
+    assert "success" == airflow.wait_for_run("campaign", run_id, timeout=240)
+    return run_id
+
+
+def events(airflow: LocalAirflow, task_id: str, kind: str) -> list[dict[str, Any]]:
+    lines = (airflow.home / "events.jsonl").read_text("utf-8").splitlines()
+    found = [json.loads(line) for line in lines]
+    return [
+        event
+        for event in found
+        if event.get("eventType") == kind and event["job"]["name"] == f"campaign.{task_id}"
+    ]
+
+
+def test_events_of_a_real_run_tell_of_the_upload(
+    airflow: LocalAirflow, running_sandbox: Sandbox, ran: str
+) -> None:
+    report = airflow.xcom("campaign", ran, "upload")
+    (event,) = events(airflow, "upload", "COMPLETE")
+    facet = event["run"]["facets"]["scantrust_upload"]
+    assert (report["codes_affected"], report["task_ids"]) == (facet["codesAffected"], facet["taskIds"])
+    jsonschema.validate(event["run"]["facets"], FACET_SCHEMA)
+    (codes,) = event["outputs"]
+    host = urlsplit(running_sandbox.url).netloc
+    assert (f"scantrust://{host}", "codes") == (codes["namespace"], codes["name"])
+    # The fields were sent before the deferral; the event is of the leg after it.
+    assert ["market"] == [field["name"] for field in codes["facets"]["schema"]["fields"]]
+    assert running_sandbox.token not in (airflow.home / "events.jsonl").read_text("utf-8")
+
+
+def test_failed_task_tells_what_it_did(airflow: LocalAirflow, ran: str) -> None:
+    run_id = airflow.trigger("campaign_that_fails")
+    airflow.wait_for_run("campaign_that_fails", run_id, timeout=120)
+    lines = (airflow.home / "events.jsonl").read_text("utf-8").splitlines()
+    (event,) = [
+        each
+        for each in map(json.loads, lines)
+        if each.get("eventType") == "FAIL" and each["job"]["name"] == "campaign_that_fails.upload"
+    ]
+    facet = event["run"]["facets"]["scantrust_upload"]
+    assert (1, 1) == (facet["codesAffected"], facet["unmatched"])
+    assert "NOWHERE" in event["run"]["facets"]["errorMessage"]["message"]
+
+
+def test_updated_codes_start_the_dag_that_waits_for_them(airflow: LocalAirflow, ran: str) -> None:
+    (event,) = airflow.api("GET", "assets/events", params={"source_dag_id": "campaign"})["asset_events"]
+    report = airflow.xcom("campaign", ran, "note")
+    assert report == event["extra"]
+    assert 1 == report["codes_affected"]
+    runs = airflow.api("GET", "dags/after_campaign/dagRuns")["dag_runs"]
+    assert 1 == len(runs)
+    assert "success" == airflow.wait_for_run("after_campaign", runs[0]["dag_run_id"], timeout=120)
+    assert 1 == airflow.xcom("after_campaign", runs[0]["dag_run_id"], "read")

@@ -1,0 +1,231 @@
+"""Waits that start and end in the triggerer, and one wait for very many jobs."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+
+from airflow_client import ApiError, TaskInstance
+from airflow_provider_scantrust.sandbox import Sandbox
+from doc_blocks import ROOT
+from local_airflow import LocalAirflow, runs_task
+
+ENDED = {"success", "failed", "skipped", "up_for_retry"}
+# More than the row of a trigger holds; each takes its turn at 40 questions a second. MANY=5000 takes ten minutes.
+MANY = int(os.environ.get("MANY", "900"))
+with (ROOT / "dags_examples" / "sample_data" / "codes.csv").open(encoding="utf-8") as codes_file:
+    CODES = [row["extended_id"] for row in csv.DictReader(codes_file)]
+
+
+@pytest.fixture
+def unlimited(sandbox: Sandbox) -> Iterator[Sandbox]:
+    sandbox.configure(rate_limits=False)
+    yield sandbox
+    sandbox.configure(rate_limits=True)
+
+
+def submit(sandbox: Sandbox, number: int = 1) -> list[str]:
+    """Submit jobs for one code each, as somebody else would."""
+    with requests.Session() as session:
+        session.headers["Authorization"] = f"UAT {sandbox.token}"
+        return [
+            str(
+                session.post(
+                    f"{sandbox.url}/api/v2/scm/upload/async/",
+                    json={"constraints": {"extended_id": [CODES[0]]}, "scm_data": {"market": "FR"}},
+                    timeout=10,
+                ).json()["task_id"]
+            )
+            for _ in range(number)
+        ]
+
+
+def run_task(
+    airflow: LocalAirflow, dag_id: str, task_ids: list[str], *, try_number: int = 1
+) -> tuple[TaskInstance, str, str]:
+    """Run a DAG and return the task's end, its log and the run's id."""
+    run_id = airflow.trigger(dag_id, conf={"task_ids": task_ids})
+    task = airflow.wait_for_task(dag_id, run_id, "task", states=ENDED, timeout=90)
+    return task, airflow.logs(dag_id, run_id, "task", try_number=try_number), run_id
+
+
+def triggers(airflow: LocalAirflow) -> list[int]:
+    """Return the length of each stored trigger's arguments."""
+    with sqlite3.connect(f"file:{airflow.home / 'airflow.db'}?mode=ro", uri=True) as database:
+        return [length for (length,) in database.execute("select length(kwargs) from trigger")]
+
+
+def test_wait_that_succeeds_starts_no_worker(airflow: LocalAirflow, sandbox: Sandbox) -> None:
+    sandbox.jobs(polls=5)
+    (task_id,) = submit(sandbox)
+    run_id = airflow.trigger("start_and_end", conf={"task_ids": [task_id]})
+    seen = 0
+    deadline = time.monotonic() + 90
+    while (task := airflow.tasks("start_and_end", run_id)[0]).state not in ENDED:
+        seen += any(runs_task(each, task.raw["id"]) for each in airflow.worker_processes())
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert ("success", 1, None, None, 0) == (task.state, task.try_number, task.pid, task.hostname, seen)
+    log = airflow.logs("start_and_end", run_id, "task")
+    assert "All 1 asynchronous uploads are complete: 1 codes affected." in log
+    assert "::group::Pre Execute" not in log  # what a worker writes first
+    expected = {"codes_affected": 1, "tasks": {task_id: 1}}
+    assert expected == airflow.xcom("start_and_end", run_id, "task")
+
+
+@pytest.mark.parametrize("dag_id", ["start_there", "end_there"])
+def test_either_end_can_be_on_a_worker(airflow: LocalAirflow, sandbox: Sandbox, dag_id: str) -> None:
+    sandbox.jobs(polls=3)
+    (task_id,) = submit(sandbox)
+    task, log, run_id = run_task(airflow, dag_id, [task_id])
+    assert ("success", 1) == (task.state, task.try_number)
+    assert 1 == log.count("::group::Pre Execute")
+    assert {"codes_affected": 1, "tasks": {task_id: 1}} == airflow.xcom(dag_id, run_id, "task")
+
+
+def test_unmapped_upstream_result_is_read_and_the_next_task_pulls_the_same(
+    airflow: LocalAirflow, sandbox: Sandbox
+) -> None:
+    pulled = []
+    for dag_id in ("ids_from_a_task_without_worker", "ids_from_a_task"):
+        sandbox.jobs(polls=2)
+        run_id = airflow.trigger(dag_id, conf={"task_ids": submit(sandbox)})
+        assert "success" == airflow.wait_for_run(dag_id, run_id)
+        pulled.append(airflow.xcom(dag_id, run_id, "pull"))
+        (task,) = (task for task in airflow.tasks(dag_id, run_id) if task.task_id == "task")
+        assert (task.hostname is None) == (dag_id == "ids_from_a_task_without_worker")
+    assert ["dict 1 1"] * 2 == pulled
+
+
+def test_mapped_sensor_starts_on_a_worker_and_ends_without_one(
+    airflow: LocalAirflow, sandbox: Sandbox
+) -> None:
+    sandbox.jobs(polls=3)
+    run_id = airflow.trigger("mapped", conf={"task_ids": submit(sandbox)})
+    assert "success" == airflow.wait_for_run("mapped", run_id)
+    log = airflow.logs("mapped", run_id, "task", map_index=0)
+    assert 1 == log.count("::group::Pre Execute")
+    assert 1 == airflow.xcom("mapped", run_id, "task", map_index=0)["codes_affected"]
+
+
+def test_failed_job_comes_back_to_a_worker_and_is_named(airflow: LocalAirflow, sandbox: Sandbox) -> None:
+    sandbox.jobs(polls=3, fail=True)
+    (task_id,) = submit(sandbox)
+    task, log, run_id = run_task(airflow, "start_and_end", [task_id])
+    assert ("failed", 1) == (task.state, task.try_number)
+    assert f"TaskFailed: 1 of 1 asynchronous uploads failed at Scantrust: (task_id {task_id}" in log
+    with pytest.raises(ApiError):
+        airflow.xcom("start_and_end", run_id, "task")
+
+
+def test_what_may_pass_is_retried_from_the_triggerer(airflow: LocalAirflow, sandbox: Sandbox) -> None:
+    sandbox.jobs(hang=True)
+    task_ids = submit(sandbox)
+    sandbox.fault(method="GET", path="/api/v2/scm/tasks/", status=503, times=None)
+    run_id = airflow.trigger("start_retries", conf={"task_ids": task_ids})
+    task = airflow.wait_for_task("start_retries", run_id, "task", states={"failed"}, timeout=120)
+    assert 2 == task.try_number
+    for try_number in (1, 2):
+        log = airflow.logs("start_retries", run_id, "task", try_number=try_number)
+        assert "ServiceUnavailable" in log
+        assert 1 == log.count("::group::Pre Execute")
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "state", "error"),
+    [
+        ("start_and_end_short", "failed", "AirflowSensorTimeout"),
+        ("start_and_end_execution_timeout", "up_for_retry", "AirflowTaskTimeout"),
+    ],
+)
+def test_time_limits_hold_without_a_worker_and_over_a_restart(
+    airflow: LocalAirflow, sandbox: Sandbox, dag_id: str, state: str, error: str
+) -> None:
+    sandbox.jobs(hang=True)
+    run_id = airflow.trigger(dag_id, conf={"task_ids": submit(sandbox)})
+    airflow.wait_for_task(dag_id, run_id, "task", states={"deferred"})
+    if "execution" in dag_id:
+        airflow.kill("triggerer")
+        airflow.start_part("triggerer")
+    task = airflow.wait_for_task(dag_id, run_id, "task", states=ENDED, timeout=90)
+    log = airflow.logs(dag_id, run_id, "task")
+    assert (state, 1) == (task.state, task.try_number), log
+    assert error in log
+
+
+def test_asset_of_a_sensor_is_still_told(airflow: LocalAirflow, sandbox: Sandbox) -> None:
+    task, _, run_id = run_task(airflow, "start_and_end_asset", submit(sandbox))
+    assert "success" == task.state
+    events = airflow.api("GET", "assets/events", params={"source_run_id": run_id})["asset_events"]
+    assert ["scantrust_market"] == [event["name"] for event in events]
+
+
+def test_template_that_gets_no_answer_in_the_triggerer_fails_and_says_so(
+    airflow: LocalAirflow, sandbox: Sandbox
+) -> None:
+    task, log, _ = run_task(airflow, "start_hanging_template", [])
+    assert "failed" == task.state
+    assert "A template got no answer in the triggerer" in log
+
+
+def test_clearing_and_failing_by_hand_say_that_the_job_goes_on(
+    airflow: LocalAirflow, sandbox: Sandbox
+) -> None:
+    sandbox.jobs(hang=True)
+    (task_id,) = submit(sandbox)
+    run_id = airflow.trigger("start_and_end", conf={"task_ids": [task_id]})
+    said = f"ended by hand. Scantrust has no call that cancels a job, so it goes on there: {task_id}"
+    for number, act in enumerate(("clear", "fail"), start=1):
+        deadline = time.monotonic() + 60
+        while "in-progress" not in airflow_log(airflow, run_id, number):
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        if act == "clear":
+            airflow.clear("start_and_end", run_id, ["task"])
+        else:
+            airflow.set_state("start_and_end", run_id, "task", "failed")
+        while said not in airflow_log(airflow, run_id, number):
+            assert time.monotonic() < deadline, airflow_log(airflow, run_id, number)
+            time.sleep(0.5)
+
+
+def airflow_log(airflow: LocalAirflow, run_id: str, try_number: int) -> str:
+    try:
+        return airflow.logs("start_and_end", run_id, "task", try_number=try_number)
+    except ApiError:
+        return ""
+
+
+@pytest.mark.parametrize("dag_id", ["ids_from_a_task", "ids_from_a_task_without_worker"])
+def test_one_sensor_on_very_many_jobs_survives_the_triggerer(
+    airflow: LocalAirflow,
+    unlimited: Sandbox,
+    dag_id: str,
+    record_testsuite_property: Any,
+) -> None:
+    # Each has ended when it is asked for the third time: not before the sensor has deferred.
+    unlimited.jobs(polls=3, times=None)
+    task_ids = submit(unlimited, MANY)
+    unlimited.clear_transcript()
+    run_id = airflow.trigger(dag_id, conf={"task_ids": task_ids})
+    airflow.wait_for_task(dag_id, run_id, "task", states={"deferred"}, timeout=120)
+    (stored,) = triggers(airflow)
+    assert stored < 48 * 1024
+    asked = len(unlimited.transcript())
+    deadline = time.monotonic() + 60 + MANY / 20
+    while len(unlimited.transcript()) < asked + MANY // 2:
+        assert time.monotonic() < deadline, "the triggerer does not ask"
+        time.sleep(0.1)
+    airflow.kill("triggerer")
+    airflow.start_part("triggerer")
+    assert "success" == airflow.wait_for_run(dag_id, run_id, timeout=120 + MANY / 10)
+    expected = {"codes_affected": MANY, "jobs": MANY, "tasks": {}}
+    assert expected == airflow.xcom(dag_id, run_id, "task")
+    record_testsuite_property(f"bytes of the trigger's arguments, {dag_id}", stored)

@@ -1,0 +1,110 @@
+"""
+Takes the screenshots of the docs from a real Airflow with the demo's uploads, into docs/images.
+
+The figures of earlier days are made up, as copies of today's upload; the five tasks of today are real.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from airflow_history import copy_upload
+from airflow_provider_scantrust.sandbox import Sandbox
+from browser import chromium
+from local_airflow import LocalAirflow
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES = ROOT / "docs" / "images"
+EXAMPLES = ROOT / "dags_examples"
+DAY_AFTER = datetime(2026, 11, 2, 7, tzinfo=UTC)
+RUN = "2026-11-02"
+PORTAL = quote("https://portal.scantrust.com/#/", safe="")
+
+
+def main() -> None:
+    """Run the examples and take the pictures."""
+    IMAGES.mkdir(exist_ok=True)
+    home = Path(tempfile.mkdtemp(prefix="screenshots-"))
+    try:
+        with Sandbox() as sandbox:
+            sandbox.seed_csv(EXAMPLES / "sample_data" / "codes.csv")
+            uri = sandbox.connection_uri
+            connections = {"scantrust_default": f"{uri}{'&' if '?' in uri else '?'}portal_url={PORTAL}"}
+            config = {"scheduler.use_job_schedule": "False"}
+            with LocalAirflow(home, EXAMPLES, connections=connections, config=config) as airflow:
+                run_examples(airflow, sandbox)
+                take_pictures(airflow.ui_url)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def run_examples(airflow: LocalAirflow, sandbox: Sandbox) -> None:
+    """Leave a history with something in it of every kind."""
+    for dag_id in ("scantrust_sync_upload", "scantrust_async_upload"):
+        airflow.trigger(dag_id, logical_date=DAY_AFTER, run_id=RUN)
+        airflow.wait_for_run(dag_id, RUN)
+    copy_upload(
+        airflow.home / "airflow.db",
+        "scantrust_sync_upload",
+        RUN,
+        "upload",
+        copies=40,
+        days=6.5,
+        other_tasks=1,
+    )
+    sandbox.jobs(hang=True, times=None)
+    airflow.trigger("scantrust_upload_and_wait", logical_date=DAY_AFTER, run_id=RUN)
+    airflow.wait_for_task("scantrust_upload_and_wait", RUN, "upload", states={"deferred"})
+
+
+def take_pictures(url: str) -> None:
+    """Visit the places that the docs speak of."""
+    with chromium() as browser:
+        for scheme in ("light", "dark"):
+            page = browser.new_page(
+                base_url=url,
+                color_scheme="dark" if scheme == "dark" else "light",
+                viewport={"width": 1400, "height": 800},
+            )
+            page.goto("/plugin/scantrust")
+            picture(page, f"page-{scheme}")
+            page.close()
+        page = browser.new_page(base_url=url, viewport={"width": 1400, "height": 800})
+        page.goto("/plugin/scantrust")
+        page.get_by_label("Show").select_option(label="What needs you")
+        picture(page, "what-needs-you")
+        task = f"/dags/scantrust_async_upload/runs/{RUN}/tasks/wait"
+        page.goto(f"{task}/plugin/scantrust-task-instance")
+        picture(page, "task-tab")
+        page.goto(f"{task}/details")
+        page.get_by_role("link", name="Scantrust portal").wait_for()
+        page.screenshot(path=IMAGES / "portal-link.png")
+        page.set_viewport_size({"width": 1400, "height": 1500})
+        page.goto("/connections")
+        page.get_by_role("button", name="Add Connection").click()
+        page.locator("input[name=connection_id]").fill("scantrust_default")
+        page.get_by_role("combobox", name="Connection Type").fill("scantrust")
+        page.get_by_role("option", name="scantrust").click()
+        page.get_by_role("button", name="Extra Fields", exact=True).click()
+        page.get_by_text("Allow plain http").first.wait_for()
+        # The form opens by an animation.
+        page.wait_for_timeout(1000)
+        page.get_by_role("dialog").screenshot(path=IMAGES / "connection-form.png")
+
+
+def picture(page: Page, name: str) -> None:
+    """Take a picture of the whole window once the table is there."""
+    page.locator(".st-table tbody tr").first.wait_for()
+    page.screenshot(path=IMAGES / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main()
