@@ -113,7 +113,8 @@ class Lines:
     def take(self, who: str, text: str) -> None:
         """Keep a line."""
         self.seen.append((time.monotonic(), who, text))
-        self.told_again[who] += text.startswith(SUBMITTED_AGAIN)
+        # A task has a log for each of its tries.
+        self.told_again[who.partition(",")[0]] += text.startswith(SUBMITTED_AGAIN)
 
     def too_often(self, free: int) -> list[str]:
         """
@@ -225,7 +226,7 @@ class Upload:
                 retries=TRIES - 1,
             )
             hook = FastHook("soup")
-            hook._log = operator._log = TaskLog(self._lines, self.name)  # type: ignore[assignment]
+            hook._log = operator._log = TaskLog(self._lines, f"{self.name}, try {self.tries}")  # type: ignore[assignment]
             operator.__dict__["hook"] = hook
             hook.get_conn().mount("http://", FastAdapter())
             try:
