@@ -18,6 +18,7 @@ from airflow_provider_scantrust.api.settings import Settings, read_settings
 from airflow_provider_scantrust.api.waiting import ERROR_BUDGET, Watch
 from airflow_provider_scantrust.exceptions import ScantrustError
 from airflow_provider_scantrust.get_provider_info import CONNECTION_TYPE, get_provider_info
+from airflow_provider_scantrust.hooks.stats import WorkerStats
 
 if TYPE_CHECKING:
     import requests
@@ -55,6 +56,7 @@ class ScantrustHook(BaseHook):
         super().__init__()
         self.scantrust_conn_id = scantrust_conn_id
         self.pacer = Pacer(random=random.random)
+        self.stats = WorkerStats(scantrust_conn_id)
         self._stopped = threading.Event()
         self._first_call = threading.Lock()
 
@@ -176,7 +178,7 @@ class ScantrustHook(BaseHook):
     def _transport(self) -> BlockingTransport:
         from airflow_provider_scantrust.transports.blocking import BlockingTransport, make_session
 
-        return BlockingTransport(make_session(self.settings, self._auth), log=self.log)
+        return BlockingTransport(make_session(self.settings, self._auth), log=self.log, meter=self.stats)
 
     @cached_property
     def _upload_transport(self) -> BlockingTransport:
@@ -186,7 +188,12 @@ class ScantrustHook(BaseHook):
 
         gate = Gate(self.pacer, sleep=self._sleep)
         return BlockingTransport(
-            self._transport.session, log=self.log, pauses=RareLog(self.log), gate=gate, sleep=self._sleep
+            self._transport.session,
+            log=self.log,
+            pauses=RareLog(self.log),
+            gate=gate,
+            meter=self.stats,
+            sleep=self._sleep,
         )
 
     def _sleep(self, seconds: float) -> None:

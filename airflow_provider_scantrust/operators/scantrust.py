@@ -426,6 +426,7 @@ class ScantrustUploadOperator(BaseOperator):
         from airflow_provider_scantrust.operators.resume import end_progress
 
         self._summary = summary = report.summary(now=time.time(), ended=ended)
+        self._count(report)
         self.log.info("Uploaded: %s", json.dumps(summary))
         if not ended:
             self.log.info(
@@ -451,6 +452,13 @@ class ScantrustUploadOperator(BaseOperator):
             end_progress(context)
         describe_events(context, self.outlets, summary)
         return summary
+
+    def _count(self, report: Report) -> None:
+        stats = self.hook.stats
+        stats.count("rows", report.rows, mode=report.mode)
+        stats.count("rows_rejected", sum(report.rejected.values()), mode=report.mode)
+        stats.count("keys_unmatched", report.unmatched, mode=report.mode)
+        stats.count("codes_affected", report.codes_affected, mode=report.mode)
 
     def _react(self, reaction: Reaction, error: ScantrustError) -> None:
         if reaction == "fail":

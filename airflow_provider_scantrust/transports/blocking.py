@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import requests
 import requests.adapters
@@ -83,6 +83,16 @@ class Gate:
                 self.pacer.slow_down(self._clock(), seconds if seconds <= RETRY_SECONDS else 0.0)
 
 
+class Meter(Protocol):
+    """Counts what is sent."""
+
+    def replied(self, reply: Answer | Fault) -> None:
+        """Count a request, by what came back."""
+
+    def retried(self) -> None:
+        """Count a request that is to be sent again."""
+
+
 class BlockingTransport:
     """
     Send the requests of a conversation over one session.
@@ -90,6 +100,7 @@ class BlockingTransport:
     :param session: Its proxies, CA bundle and ``verify`` are used; its headers and its auth are not.
     :param pauses: Where the reasons for pauses are told, where that is not ``log``.
     :param gate: Where to wait before each request, when many threads share a rate limit.
+    :param meter: Counts requests, and those that are sent again.
     :param connections: Connections that are kept, one for each thread that sends.
     :param sleep: Waits that many seconds.
     :param clock: Monotonic seconds.
@@ -103,6 +114,7 @@ class BlockingTransport:
         log: Log,
         pauses: Log | None = None,
         gate: Gate | None = None,
+        meter: Meter | None = None,
         connections: int = 64,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -111,6 +123,7 @@ class BlockingTransport:
         self.session = session
         self._adapter = _Adapter(pool_maxsize=connections)
         self._gate = gate
+        self._meter = meter
         self._user_agent = make_user_agent("requests")
         self._log = log
         self._pauses = pauses or log
@@ -131,8 +144,13 @@ class BlockingTransport:
                     reply = self._send(step)
                     if self._gate is not None and isinstance(reply, Answer):
                         self._gate.hear(reply)
+                    if self._meter is not None:
+                        self._meter.replied(reply)
                 elif isinstance(step, Pause):
                     say(step, self._pauses)
+                    # A pause without a reason is one between two questions about a job.
+                    if step.reason and self._meter is not None:
+                        self._meter.retried()
                     self._sleep(step.seconds)
                 elif isinstance(step, Notice):
                     say(step, self._log)

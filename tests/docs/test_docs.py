@@ -79,3 +79,13 @@ def test_budgets_in_the_docs_are_the_real_ones() -> None:
     assert f"`retry_attempts` times ({settings.RETRY_ATTEMPTS})" in text
     assert f"`retry_seconds` ({settings.RETRY_SECONDS:.0f} s)" in text
     assert f"`error_budget` seconds ({ERROR_BUDGET:.0f})" in text
+
+
+def test_every_metric_that_is_sent_is_listed_and_no_other() -> None:
+    package = ROOT / "airflow_provider_scantrust"
+    sent = set()
+    for path, method in (("hooks/stats.py", r"count"), ("operators/scantrust.py", r"stats\.count")):
+        sent |= set(re.findall(rf'{method}\(\s*"(\w+)"', (package / path).read_text(encoding="utf-8")))
+    counters = (package / "triggers" / "counters.py").read_text(encoding="utf-8")
+    sent |= set(re.findall(r'"scantrust\.(\w+)"', counters)) | set(re.findall(r'"(polls\w*)"', counters))
+    assert sent == set(re.findall(r"^\| `scantrust\.(\w+)`", page("monitor.md"), re.MULTILINE))

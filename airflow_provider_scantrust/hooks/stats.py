@@ -1,0 +1,42 @@
+"""Airflow's stats, as workers send them; what watchers send is in ``triggers.counters``."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from airflow_provider_scantrust.api.messages import Answer, Fault
+
+
+class WorkerStats:
+    """
+    Send counts of one connection to Airflow's metrics; whatever is wrong with those, it is not worth a task.
+
+    One packet for each request is few: uploads are limited to ten a second.
+
+    :param conn_id: The tag ``conn_id``.
+    """
+
+    def __init__(self, conn_id: str) -> None:
+        self._tags = {"conn_id": conn_id}
+
+    def replied(self, reply: Answer | Fault) -> None:
+        """Count a request, by what came back."""
+        self.count("calls")
+        if isinstance(reply, Fault) or reply.status >= 500:
+            self.count("calls_failed")
+        elif reply.status == 429:
+            self.count("calls_throttled")
+
+    def retried(self) -> None:
+        """Count a request that is to be sent again."""
+        self.count("calls_retried")
+
+    def count(self, name: str, count: int = 1, **tags: str) -> None:
+        """Add to ``scantrust.<name>``."""
+        if not count:
+            return
+        with suppress(Exception):
+            # In the process of a task it is this one which Airflow has set up, on every version.
+            from airflow.providers.common.compat.sdk import Stats
+
+            Stats.incr(f"scantrust.{name}", count, tags={**self._tags, **tags})
