@@ -3,8 +3,8 @@ Rehearse a release: build it, look into what was built, install it elsewhere and
 
     python tools/release_check.py [--final]
 
-The checked files stay in ``.release/dist``. All else happens in a temporary folder, so that nothing of this repository
-can be imported where the installed package should be.
+Files that passed are put into ``.release/dist``. All happens in a temporary folder, so that nothing of this repository can be
+imported where the installed package should be.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import tarfile
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,9 +55,11 @@ def main() -> int:
     )
     final = parser.parse_args().final
     started = time.monotonic()
+    shutil.rmtree(DIST, ignore_errors=True)
     try:
         with tempfile.TemporaryDirectory(prefix="release-check-") as folder:
             check(Path(folder), final)
+            shutil.copytree(Path(folder) / "dist", DIST)
     except NotReady as problem:
         print(f"release-check: {problem}", file=sys.stderr)
         return 1
@@ -73,15 +75,16 @@ def main() -> int:
 def check(folder: Path, final: bool) -> None:
     """Run the steps, each in the state that the ones before it left."""
     with step("comparing the version, the changelog and the commit"):
-        open_points = [*changelog_problems(), *tree_problems()]
+        changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+        waiting = [path.name for path in (ROOT / "changes").glob("*.*.md")]
+        open_points = [*changelog_problems(changelog, waiting), *tree_problems()]
         for point in open_points:
             print(f"  {point}")
         if final and open_points:
             raise NotReady("a release needs these done first; RELEASING.md has the order")
     with step("building sdist and wheel from this folder"):
-        shutil.rmtree(DIST, ignore_errors=True)
-        build(ROOT, DIST)
-        sdist, wheel = one(DIST, "*.tar.gz"), one(DIST, "*.whl")
+        build(ROOT, folder / "dist")
+        sdist, wheel = one(folder / "dist", "*.tar.gz"), one(folder / "dist", "*.whl")
     with step("asking twine whether an index would take them"):
         run(sys.executable, "-m", "twine", "check", "--strict", str(sdist), str(wheel))
     with step("comparing their files with those that git tracks"):
@@ -92,6 +95,7 @@ def check(folder: Path, final: bool) -> None:
         build(source, folder / "again", "--wheel")
         require_same("the wheel of the sdist", read_wheel(wheel), read_wheel(one(folder / "again", "*.whl")))
     with step(f"running the sdist's own {' and '.join(SDIST_TESTS)}"):
+        require_imported(sys.executable, source, source)
         run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *SDIST_TESTS, cwd=source)
     with step("installing the wheel with the pins into a new environment outside the repository"):
         python = folder / "venv" / "bin" / "python"
@@ -99,7 +103,8 @@ def check(folder: Path, final: bool) -> None:
         pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check"]
         run(*pip, "install", "--constraint", str(PINS), f"{wheel}[sandbox]")
         run(*pip, "check")
-        require_installed(python, folder)
+        (site_packages,) = (folder / "venv" / "lib").glob("python*/site-packages")
+        require_imported(python, folder, site_packages)
     with step("asking Airflow for the provider"):
         ask_airflow(python, folder)
     with step("running the demo from the installed package"):
@@ -110,20 +115,18 @@ def check(folder: Path, final: bool) -> None:
         run(str(python), "tools/demo.py", cwd=demo)
 
 
-def changelog_problems() -> Iterator[str]:
-    """Say what keeps the changelog from being that of this version."""
-    sections = newest_versions((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
-    dates = [date for version, date in sections if version == __version__]
-    if not sections or sections[0][0] != __version__ or len(dates) != 1:
+def changelog_problems(changelog: str, waiting: Iterable[str]) -> Iterator[str]:
+    """Say what keeps the changelog from being that of this version; ``waiting`` are changes that are not in it."""
+    sections = versions_in(changelog)
+    if [__version__] != [version for version, _ in sections[:1]] or __version__ in dict(sections[1:]):
         yield f"CHANGELOG.md must begin with the only section of {__version__}"
-    if any(re.fullmatch(r"\d{4}-\d\d-\d\d", date) is None for date in dates):
+    elif re.fullmatch(r"\d{4}-\d\d-\d\d", sections[0][1]) is None:
         yield f"CHANGELOG.md has no date for {__version__}"
-    waiting = [path.name for path in (ROOT / "changes").glob("*.*.md")]
-    if waiting:
-        yield f"not in CHANGELOG.md yet: {', '.join(sorted(waiting))} (towncrier build)"
+    if names := sorted(waiting):
+        yield f"not in CHANGELOG.md yet: {', '.join(names)} (towncrier build)"
 
 
-def newest_versions(changelog: str) -> list[tuple[str, str]]:
+def versions_in(changelog: str) -> list[tuple[str, str]]:
     """Return version and date of each section, as they stand there."""
     return [(match["version"], match["date"]) for match in _VERSION_HEADING.finditer(changelog)]
 
@@ -184,13 +187,12 @@ def tracked(*paths: str) -> dict[str, bytes]:
     return {name: (ROOT / name).read_bytes() for name in names}
 
 
-def require_installed(python: Path, folder: Path) -> None:
-    """Require that the environment imports the package from its own site-packages, in this version."""
+def require_imported(python: Path | str, folder: Path, expected: Path) -> None:
+    """Require that an interpreter started in ``folder`` imports the package from the folder ``expected``."""
     path, version = output(str(python), "-c", _WHERE, cwd=folder).split()
-    (site_packages,) = (folder / "venv" / "lib").glob("python*/site-packages")
-    if Path(path) != site_packages / PACKAGE / "__init__.py" or version != __version__:
+    if Path(path).parent != expected / PACKAGE or version != __version__:
         raise NotReady(f"imported was {path} in version {version}")
-    print(f"  {PACKAGE} {version} is imported from the environment's site-packages")
+    print(f"  {PACKAGE} {version} is imported from {expected}")
 
 
 def ask_airflow(python: Path, folder: Path) -> None:
