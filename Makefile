@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo demo-ui test test-ui screenshots check bench bench-waits release-check matrix chaos distributed soup format clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
 
 $(READY): pyproject.toml constraints.txt
 	@echo "make: setting up .venv with Airflow and the tools, as pinned in constraints.txt (about two minutes, once)"

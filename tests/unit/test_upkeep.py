@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 import airflow_provider_scantrust
 from airflow_provider_scantrust.get_provider_info import get_provider_info
 from doc_blocks import ROOT
-from release_check import NotReady, changelog_problems, require_same, versions_in
+from release_check import NotReady, changelog_problems, require_imported, require_same, versions_in
 
 VERSION = airflow_provider_scantrust.__version__
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -154,6 +154,11 @@ def test_release_check_names_each_file_that_differs() -> None:
     with pytest.raises(NotReady) as caught:
         require_same("it", {"a": b"1", "b": b"1", "c": b"1"}, {"a": b"1", "b": b"2", "d": b"1"})
     assert ["it", "  lacks c", "  should not have d", "  has another b"] == str(caught.value).splitlines()
+
+
+def test_release_check_notices_a_package_from_elsewhere(tmp_path: Path) -> None:
+    with pytest.raises(NotReady):
+        require_imported(sys.executable, tmp_path, tmp_path / "site-packages")
 
 
 @pytest.mark.parametrize("path", FORMS, ids=lambda path: path.stem)
