@@ -8,10 +8,10 @@ BENCH_ROWS ?= 100000
 # Airflow starts in 13 s with compiled bytecode, and in 19 s without.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo demo-ui test test-ui screenshots check bench bench-waits matrix chaos distributed soup format clean
+.PHONY: help demo demo-ui test test-ui screenshots check bench bench-waits release-check matrix chaos distributed soup format clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
 
 $(READY): pyproject.toml constraints.txt
 	@echo "make: setting up .venv with Airflow and the tools, as pinned in constraints.txt (about two minutes, once)"
@@ -45,7 +45,7 @@ test-ui: $(READY) ## run the tests of the Airflow UI in a headless Chromium, and
 screenshots: $(READY) ## take the docs' screenshots anew (needs the browser of make test-ui)
 	@$(BIN)/python tools/screenshots.py
 
-check: $(READY) ## lint, format, types, import contracts, docs
+check: $(READY) ## lint, format, types, import contracts, docs, changes
 	@echo "make: linting"
 	@$(BIN)/ruff check .
 	@echo "make: checking the format"
@@ -56,6 +56,8 @@ check: $(READY) ## lint, format, types, import contracts, docs
 	@$(BIN)/lint-imports --no-cache
 	@echo "make: checking the docs' links and tables"
 	@$(BIN)/python tools/check_docs.py
+	@echo "make: checking that the changes render"
+	@$(BIN)/towncrier build --draft >/dev/null
 
 bench: $(READY) ## print the benchmark tables (BENCH_ROWS=1000000 takes half an hour, most of it the script to compare with)
 	@$(BIN)/python benchmarks/import_cost.py
@@ -71,6 +73,9 @@ bench-waits: $(READY) ## print what thousands of waits cost, here and with two o
 matrix: $(READY) ## smoke-test Airflow 2.11, 3.0, 3.1 and 3.2 (installs each of them, some minutes)
 	@$(BIN)/python tools/matrix.py
 
+release-check: $(READY) ## rehearse a release: build, compare, install elsewhere, run the demo from there (FINAL=1 to release)
+	@$(BIN)/python tools/release_check.py $(if $(FINAL),--final)
+
 chaos: $(READY) ## kill Airflow's parts and disturb the service under 280 uploads (SEED=n replays; under ten minutes)
 	@$(BIN)/python tools/chaos.py $(if $(SEED),--seed $(SEED))
 
@@ -85,4 +90,4 @@ format: $(READY) ## format the code
 	@$(BIN)/ruff format .
 
 clean: ## remove everything that the targets made
-	@rm -rf .venv .matrix .demo .bench .chaos .distributed .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	@rm -rf .venv .matrix .demo .bench .chaos .distributed .release .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
