@@ -8,7 +8,7 @@ BENCH_ROWS ?= 100000
 # Airflow starts in 13 s with compiled bytecode, and in 19 s without.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo demo-ui test test-ui screenshots check bench bench-waits release-check matrix chaos distributed soup format clean
+.PHONY: help demo demo-ui test test-ui screenshots check docs bench bench-waits release-check matrix chaos distributed soup format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -56,8 +56,15 @@ check: $(READY) ## lint, format, types, import contracts, docs, changes
 	@$(BIN)/lint-imports --no-cache
 	@echo "make: checking the docs' links and tables"
 	@$(BIN)/python tools/check_docs.py
+	@echo "make: checking that the map of the code is up to date"
+	@$(BIN)/python tools/code_map.py --check
+	@$(MAKE) --no-print-directory docs
 	@echo "make: checking that the changes render"
 	@$(BIN)/towncrier build --draft >/dev/null
+
+docs: $(READY) ## build the documentation site in site/; any warning fails
+	@echo "make: building the documentation site"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bench: $(READY) ## print the benchmark tables (BENCH_ROWS=1000000 takes half an hour, most of it the script to compare with)
 	@$(BIN)/python benchmarks/import_cost.py
@@ -90,4 +97,4 @@ format: $(READY) ## format the code
 	@$(BIN)/ruff format .
 
 clean: ## remove everything that the targets made
-	@rm -rf .venv .matrix .demo .bench .chaos .distributed .release .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	@rm -rf .venv .matrix .demo .bench .chaos .distributed .release .mypy_cache .ruff_cache .pytest_cache .hypothesis dist site
