@@ -77,7 +77,7 @@ bench: $(READY) ## print the benchmark tables (BENCH_ROWS=1000000 takes half an 
 bench-waits: $(READY) ## print what thousands of waits cost, here and with two other providers (90 minutes; WAITS=--quick takes 8)
 	@$(BIN)/python benchmarks/waits.py $(WAITS)
 
-matrix: $(READY) ## smoke-test Airflow 2.11, 3.0, 3.1 and 3.2 (installs each of them, some minutes)
+matrix: $(READY) ## test all of Airflow 2.11 to 3.3 with Python 3.11 to 3.13, as far as they are here, and write the README's table
 	@$(BIN)/python tools/matrix.py
 
 release-check: $(READY) ## rehearse a release: build, compare, install elsewhere, run the demo from there (FINAL=1 to release)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import structlog
-from airflow.sdk.exceptions import AirflowRescheduleException, TaskDeferred
+from airflow.providers.common.compat.sdk import TaskDeferred
 from rich.console import Console
 from rich.traceback import Traceback
 
@@ -27,7 +27,7 @@ from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
 from airflow_provider_scantrust.transports.aio import AioTransport
 from airflow_provider_scantrust.transports.blocking import BlockingTransport, make_session
 from drivers import ME
-from tasks import TaskInstance, bottles, fire
+from tasks import AirflowRescheduleException, TaskInstance, bottles, fire
 
 TOKEN = "marked-token-4711"
 PASSWORD = "marked-password-4712"
