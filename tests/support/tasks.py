@@ -18,11 +18,11 @@ from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger
 
 try:
-    from airflow.sdk.exceptions import AirflowRescheduleException
+    from airflow.sdk.exceptions import AirflowRescheduleException as AirflowRescheduleException
 
     AIRFLOW_2 = False
 except ImportError:
-    from airflow.exceptions import AirflowRescheduleException
+    from airflow.exceptions import AirflowRescheduleException as AirflowRescheduleException
 
     AIRFLOW_2 = True
 
