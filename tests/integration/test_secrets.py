@@ -29,9 +29,10 @@ from airflow_provider_scantrust.transports.blocking import BlockingTransport, ma
 from drivers import ME
 from tasks import AirflowRescheduleException, TaskInstance, bottles, fire
 
-TOKEN = "marked-token-4711"
-PASSWORD = "marked-password-4712"
-MARKS = ("4711", "4712")
+TOKEN = "marked-token-Qz4711"
+PASSWORD = "marked-password-Qz4712"
+# No number, address or time that a traceback shows can hold these by chance.
+MARKS = ("Qz4711", "Qz4712")
 LOGIN = {"auth_scheme": "login", "login_endpoint": "/api/v2/auth/login/"}
 
 
