@@ -36,6 +36,8 @@ class Pacer:
     :param random: Returns a number in [0, 1); used for jitter only.
     :param windows: Further limits, as calls and the seconds in which there may be so many.
     :param closer: The part of an even distance that calls keep at least, to make up for late turns.
+    :param beat: Seconds whose turns may be taken all at once: fewer awakenings, and each finds the code still in the
+        processor's cache.
     """
 
     def __init__(
@@ -45,9 +47,11 @@ class Pacer:
         random: Callable[[], float],
         windows: Sequence[tuple[int, float]] = (),
         closer: float = _CLOSER,
+        beat: float = 0.0,
     ) -> None:
         self._random = random
         self._closer = closer
+        self._beat = beat
         self._full = limit / (1.0 + _MARGIN)
         self._rate = self._ceiling = self._full
         self._started: deque[float] = deque([float("-inf")] * limit, maxlen=limit)
@@ -66,10 +70,11 @@ class Pacer:
         :param now: Monotonic seconds.
         """
         self._recover(now)
+        together = max(1, int(self._rate * self._beat))
         next_turn = max(
             self._paused_until,
             self._started[0] + len(self._started) / self._rate,
-            self._started[-1] + self._closer / self._rate,
+            self._started[-together] + together * self._closer / self._rate,
             *(started[0] + seconds for started, seconds in self._windows),
         )
         if now < next_turn:
