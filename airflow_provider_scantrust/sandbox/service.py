@@ -65,6 +65,11 @@ class Route:
     scope: str = "authenticated"
     permissions: tuple[str, ...] = ()
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods it answers; Django answers HEAD wherever it answers GET."""
+        return (self.method, "HEAD", "OPTIONS") if self.method == "GET" else (self.method, "OPTIONS")
+
 
 class Service:
     """Everything a sandbox holds, and the calls that it answers."""
@@ -118,9 +123,12 @@ class Service:
         """
         route, argument = self._find(call.path)
         token = self._authenticate(call, route)
-        if call.method != route.method:
-            raise detail(405, f'Method "{call.method}" not allowed.', {"Allow": f"{route.method}, OPTIONS"})
-        return await route.answer(call, token, argument), {"Allow": f"{route.method}, OPTIONS"}
+        allow = {"Allow": ", ".join(route.methods)}
+        if call.method not in route.methods:
+            raise detail(405, f'Method "{call.method}" not allowed.', allow)
+        if call.method == "OPTIONS":
+            return _METADATA, allow
+        return await route.answer(call, token, argument), allow
 
     def _begin(self) -> None:
         start, registry = self._start, self.registry
@@ -207,6 +215,13 @@ class Service:
         return {"token": jwt}
 
 
+# What Django REST Framework says to OPTIONS.
+_METADATA = {
+    "name": "Scantrust sandbox",
+    "description": "",
+    "renders": ["application/json"],
+    "parses": ["application/json"],
+}
 _ANYBODY = Token(token="", scheme="", permissions=[], expires=None, owner="")
 
 
