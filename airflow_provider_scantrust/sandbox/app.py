@@ -54,9 +54,10 @@ class Api:
             headers=request.headers,
             address=request.client.host if request.client else "",
             body=body,
+            query=request.url.query,
         )
         transcript = self._service.transcript
-        exchange = transcript.open(call.method, call.path, request.url.query, dict(request.headers), body)
+        exchange = transcript.open(call.method, call.path, call.query, dict(request.headers), body)
         fault = self._service.faults.take(call.method, call.path)
         try:
             answer = await self._answer(call, fault)

@@ -53,6 +53,7 @@ class Call:
     headers: Mapping[str, str]
     address: str
     body: bytes
+    query: str = ""
 
 
 @dataclass
@@ -121,7 +122,7 @@ class Service:
 
         :raises Refused: Any other answer.
         """
-        route, argument = self._find(call.path)
+        route, argument = self._find(call)
         token = self._authenticate(call, route)
         allow = {"Allow": ", ".join(route.methods)}
         if call.method not in route.methods:
@@ -146,12 +147,13 @@ class Service:
         if fresh and start.seed_csv is not None:
             seed_csv(self, start.seed_csv)
 
-    def _find(self, path: str) -> tuple[Route, str]:
+    def _find(self, call: Call) -> tuple[Route, str]:
         for route in self._routes:
-            if match := route.path.fullmatch(path):
+            if match := route.path.fullmatch(call.path):
                 return route, "".join(match.groups())
-            if route.path.fullmatch(f"{path}/"):
-                raise Refused(301, "", {"Location": f"{path}/"})
+            if route.path.fullmatch(f"{call.path}/"):
+                query = f"?{call.query}" if call.query else ""
+                raise Refused(301, "", {"Location": f"{call.path}/{query}"})
         raise detail(404, "Not found.")
 
     def _authenticate(self, call: Call, route: Route) -> Token:

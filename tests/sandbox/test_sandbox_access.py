@@ -98,6 +98,11 @@ def test_path_without_its_slash_is_redirected(caller: Caller, method: str, path:
     assert (301, f"{path}/") == (response.status_code, response.headers["Location"])
 
 
+def test_redirect_keeps_the_query(caller: Caller) -> None:
+    response = caller.call("GET", "/api/v2/me?a=1&b=c%20d%C3%A9", allow_redirects=False)
+    assert response.headers["Location"] == "/api/v2/me/?a=1&b=c%20d%C3%A9"
+
+
 def test_post_without_the_slash_becomes_a_get_and_is_refused(sandbox: Sandbox, caller: Caller) -> None:
     response = caller.call("POST", "/api/v2/scm/upload", json={"items": []})
     assert (response.status_code, response.json()) == (405, {"detail": 'Method "GET" not allowed.'})
