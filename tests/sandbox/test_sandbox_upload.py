@@ -124,6 +124,17 @@ def test_product_of_another_campaign_moves_the_code_there(sandbox: Sandbox, call
     assert (sandbox.code(ONE) or {})["campaign"] == 2
 
 
+def test_moved_code_keeps_what_its_campaign_has_no_field_for(sandbox: Sandbox, caller: Caller) -> None:
+    sandbox.add_campaign(2, fields=["colour"])
+    sandbox.add_product("rosé", campaign=2)
+    caller.upload([{"extended_id": ONE, "product": "rosé"}])
+    assert "lot_number" not in (sandbox.code(ONE) or {})
+    moved = caller.upload([{"lot_number": "L-000001", "colour": "pink"}], data_key="lot_number").json()
+    assert (moved["codes_affected"], (sandbox.code(ONE) or {})["colour"]) == (1, "pink")
+    caller.upload([{"extended_id": ONE, "product": "prod_1"}])
+    assert (sandbox.code(ONE) or {})["lot_number"] == "L-000001"
+
+
 @pytest.mark.parametrize(
     ("item", "field"),
     [
@@ -161,6 +172,15 @@ def test_bad_body_is_refused(caller: Caller, body: Any) -> None:
 def test_unknown_data_key_is_refused(caller: Caller, data_key: Any) -> None:
     response = caller.upload([{"extended_id": ONE, "market": "CH"}], data_key=data_key)
     assert (response.status_code, list(response.json())) == (400, ["data_key"])
+
+
+def test_key_and_items_are_refused_together(caller: Caller) -> None:
+    response = caller.call("POST", "/api/v2/scm/upload/", json={"data_key": None, "items": []})
+    assert response.status_code == 400
+    assert response.json() == {
+        "data_key": ["This field may not be null."],
+        "items": ["This list may not be empty."],
+    }
 
 
 def test_call_beyond_the_gateway_timeout_updates_nothing(sandbox: Sandbox, caller: Caller) -> None:
