@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -27,7 +28,9 @@ def build_app(controls: Controls, service: Service) -> ASGIApp:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         chosen = control if scope["path"].startswith("/_sandbox/") else api
-        await chosen(scope, receive, send)
+        # A client that hung up amid its request: nothing is done, and there is nobody to answer.
+        with suppress(ClientDisconnect):
+            await chosen(scope, receive, send)
 
     return app
 
@@ -54,9 +57,10 @@ class Api:
             headers=request.headers,
             address=request.client.host if request.client else "",
             body=body,
+            query=request.url.query,
         )
         transcript = self._service.transcript
-        exchange = transcript.open(call.method, call.path, request.url.query, dict(request.headers), body)
+        exchange = transcript.open(call.method, call.path, call.query, dict(request.headers), body)
         fault = self._service.faults.take(call.method, call.path)
         try:
             answer = await self._answer(call, fault)

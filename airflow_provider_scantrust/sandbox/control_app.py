@@ -50,9 +50,16 @@ def control_routes(controls: Controls) -> list[BaseRoute]:
 _Endpoint = Callable[[Request], Any]
 
 
+class _Json(JSONResponse):
+    def render(self, content: Any) -> bytes:
+        # Requests may have held lone surrogates, which UTF-8 has not; so replaced, they are escapes of JSON.
+        text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+        return text.encode(errors="backslashreplace")
+
+
 def _shows(show: Callable[[], Any]) -> _Endpoint:
     async def endpoint(request: Request) -> Response:
-        return JSONResponse(await asyncio.to_thread(show))
+        return _Json(await asyncio.to_thread(show))
 
     return endpoint
 
@@ -66,7 +73,7 @@ def _does(action: Callable[..., Any]) -> _Endpoint:
             done = await asyncio.to_thread(action, **arguments)
         except (ValueError, TypeError, AttributeError) as error:
             return _refused(error)
-        return JSONResponse({"done": True, "result": done})
+        return _Json({"done": True, "result": done})
 
     return endpoint
 
@@ -82,7 +89,7 @@ def _lists_codes(controls: Controls) -> _Endpoint:
         except (ValueError, TypeError) as error:
             return _refused(error)
         follows = str(request.url.include_query_params(page=page + 1)) if size * page < count else None
-        return JSONResponse({"count": count, "next": follows, "results": codes})
+        return _Json({"count": count, "next": follows, "results": codes})
 
     return endpoint
 
@@ -96,7 +103,7 @@ def _adds_codes(controls: Controls) -> _Endpoint:
                 added = await asyncio.to_thread(controls.add_codes, (await request.json())["codes"])
         except (ValueError, TypeError, LookupError) as error:
             return _refused(error)
-        return JSONResponse({"done": True, "result": added})
+        return _Json({"done": True, "result": added})
 
     return endpoint
 
@@ -114,4 +121,4 @@ async def _add_csv(controls: Controls, request: Request) -> int:
 
 
 def _refused(error: Exception) -> Response:
-    return JSONResponse({"detail": f"{type(error).__name__}: {error}"}, 400)
+    return _Json({"detail": f"{type(error).__name__}: {error}"}, 400)

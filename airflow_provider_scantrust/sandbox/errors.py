@@ -40,14 +40,15 @@ def gateway(status: int) -> Refused:
     return Refused(status, f"{html}</body>\r\n</html>\r\n", {"Content-Type": "text/html"})
 
 
-def plausible(status: int) -> Refused:
-    """Make the error that fits a status which a fault was scripted with."""
+def plausible(status: int, retry_after: str | None = None) -> Refused:
+    """Make the error that fits a status, and a Retry-After, which a fault was scripted with."""
     if status in _GATEWAY_TITLES:
         return gateway(status)
     if status == 401:
         return unauthenticated()
     if status == 429:
-        return throttled(1, retry_after=True)
+        seconds = int(retry_after) if retry_after and retry_after.isdecimal() else 1
+        return throttled(seconds, retry_after=True)
     if status in _DETAILS:
         return detail(status, _DETAILS[status])
     return Refused(status, "" if status < 400 else {"detail": f"Scripted answer {status}."})

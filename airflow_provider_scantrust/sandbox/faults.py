@@ -44,15 +44,15 @@ class Fault:
 
     def answer(self) -> Refused:
         """Make the answer it gives."""
+        given = {name.lower(): value for name, value in self.headers.items()}
         if self.body is None:
-            answer = plausible(self.status or 200)
+            answer = plausible(self.status or 200, given.get("retry-after"))
         elif isinstance(self.body, str):
             kind = "text/html" if self.body.lstrip().startswith("<") else "application/json"
             answer = Refused(self.status or 200, self.body, {"Content-Type": kind})
         else:
             # As text, because a JSON string is a fault body too.
             answer = Refused(self.status or 200, json.dumps(self.body), {"Content-Type": "application/json"})
-        given = {name.lower() for name in self.headers}
         kept = {name: value for name, value in answer.headers.items() if name.lower() not in given}
         return Refused(answer.status, answer.body, {**kept, **self.headers})
 

@@ -53,6 +53,7 @@ class Call:
     headers: Mapping[str, str]
     address: str
     body: bytes
+    query: str = ""
 
 
 @dataclass
@@ -64,6 +65,11 @@ class Route:
     answer: Callable[[Call, Token, str], Awaitable[Any]]
     scope: str = "authenticated"
     permissions: tuple[str, ...] = ()
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods it answers; Django answers HEAD wherever it answers GET."""
+        return (self.method, "HEAD", "OPTIONS") if self.method == "GET" else (self.method, "OPTIONS")
 
 
 class Service:
@@ -116,11 +122,14 @@ class Service:
 
         :raises Refused: Any other answer.
         """
-        route, argument = self._find(call.path)
+        route, argument = self._find(call)
         token = self._authenticate(call, route)
-        if call.method != route.method:
-            raise detail(405, f'Method "{call.method}" not allowed.', {"Allow": f"{route.method}, OPTIONS"})
-        return await route.answer(call, token, argument), {"Allow": f"{route.method}, OPTIONS"}
+        allow = {"Allow": ", ".join(route.methods)}
+        if call.method not in route.methods:
+            raise detail(405, f'Method "{call.method}" not allowed.', allow)
+        if call.method == "OPTIONS":
+            return _METADATA, allow
+        return await route.answer(call, token, argument), allow
 
     def _begin(self) -> None:
         start, registry = self._start, self.registry
@@ -138,12 +147,13 @@ class Service:
         if fresh and start.seed_csv is not None:
             seed_csv(self, start.seed_csv)
 
-    def _find(self, path: str) -> tuple[Route, str]:
+    def _find(self, call: Call) -> tuple[Route, str]:
         for route in self._routes:
-            if match := route.path.fullmatch(path):
+            if match := route.path.fullmatch(call.path):
                 return route, "".join(match.groups())
-            if route.path.fullmatch(f"{path}/"):
-                raise Refused(301, "", {"Location": f"{path}/"})
+            if route.path.fullmatch(f"{call.path}/"):
+                query = f"?{call.query}" if call.query else ""
+                raise Refused(301, "", {"Location": f"{call.path}/{query}"})
         raise detail(404, "Not found.")
 
     def _authenticate(self, call: Call, route: Route) -> Token:
@@ -207,6 +217,13 @@ class Service:
         return {"token": jwt}
 
 
+# What Django REST Framework says to OPTIONS.
+_METADATA = {
+    "name": "Scantrust sandbox",
+    "description": "",
+    "renders": ["application/json"],
+    "parses": ["application/json"],
+}
 _ANYBODY = Token(token="", scheme="", permissions=[], expires=None, owner="")
 
 

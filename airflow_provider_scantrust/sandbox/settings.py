@@ -50,7 +50,7 @@ class Settings:
     :param gateway_timeout: Service seconds after which the gateway answers 504 to a sync upload.
     :param base_seconds: Service seconds any upload costs.
     :param item_seconds: Service seconds per item or extended_id sent.
-    :param code_seconds: Service seconds per code that an SCM field selected.
+    :param code_seconds: Service seconds per code that an SCM field selected, instead of those per item if that is more.
     :param pending_seconds: Service seconds a job waits before it starts.
     :param jwt_seconds: Real seconds a JWT is good for.
     :param states: The word shown for each job state, by pending, in-progress, complete, failed.
@@ -64,7 +64,7 @@ class Settings:
     gateway_timeout: float = 60.0
     base_seconds: float = 0.2
     item_seconds: float = 0.0005
-    code_seconds: float = 0.0029
+    code_seconds: float = 0.00299
     pending_seconds: float = 0.5
     jwt_seconds: float = 3600.0
     states: dict[str, str] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections import deque
@@ -101,10 +102,17 @@ class Transcript:
 
 def _readable(path: str, body: bytes) -> Any:
     try:
-        return _masked(json.loads(body)) if body else None
+        return _masked(json.loads(body, parse_constant=_finite, parse_float=_finite)) if body else None
     except (ValueError, RecursionError):
-        # What cannot be parsed cannot be masked in part.
+        # What cannot be parsed, or be shown as JSON, cannot be masked in part.
         return MASK if "login" in path else body.decode("utf-8", "replace")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"JSON has no {text}")
+    return number
 
 
 def _masked(value: Any) -> Any:

@@ -35,7 +35,9 @@ def upload_cost(upload: Upload, store: Store, settings: Settings) -> float:
     """Estimate the service seconds of a sync upload."""
     key = upload.data_key
     codes = 0 if _cheap(key) else sum(store.count({key: item[key]}) for item in upload.items)
-    return settings.base_seconds + settings.item_seconds * len(upload.items) + settings.code_seconds * codes
+    work = max(settings.item_seconds * len(upload.items), settings.code_seconds * codes)
+    # Rounded: exactly at the gateway timeout, no error of floating point may decide.
+    return round(settings.base_seconds + work, 6)
 
 
 def submission_cost(submission: Submission, store: Store, settings: Settings) -> float:

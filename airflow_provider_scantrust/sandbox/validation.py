@@ -53,9 +53,10 @@ def read_upload(body: Any, is_field: Callable[[str], bool]) -> Upload:
     body = _object(body)
     errors = _Errors()
     data_key = body.get("data_key", IDENTITY)
-    if not isinstance(data_key, str) or not _selects(data_key, is_field):
+    if data_key is None:
+        errors.add("data_key", "This field may not be null.")
+    elif not isinstance(data_key, str) or not _selects(data_key, is_field):
         errors.add("data_key", f'"{data_key}" is not a valid choice.')
-        errors.check()
     items = body.get("items")
     if items is None:
         errors.add(

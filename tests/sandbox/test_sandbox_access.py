@@ -98,6 +98,11 @@ def test_path_without_its_slash_is_redirected(caller: Caller, method: str, path:
     assert (301, f"{path}/") == (response.status_code, response.headers["Location"])
 
 
+def test_redirect_keeps_the_query(caller: Caller) -> None:
+    response = caller.call("GET", "/api/v2/me?a=1&b=c%20d%C3%A9", allow_redirects=False)
+    assert response.headers["Location"] == "/api/v2/me/?a=1&b=c%20d%C3%A9"
+
+
 def test_post_without_the_slash_becomes_a_get_and_is_refused(sandbox: Sandbox, caller: Caller) -> None:
     response = caller.call("POST", "/api/v2/scm/upload", json={"items": []})
     assert (response.status_code, response.json()) == (405, {"detail": 'Method "GET" not allowed.'})
@@ -124,7 +129,31 @@ def test_unknown_path_is_404(caller: Caller, path: str) -> None:
 def test_wrong_method_is_405_and_names_the_right_one(caller: Caller) -> None:
     response = caller.call("DELETE", "/api/v2/me/")
     assert (response.status_code, response.json()) == (405, {"detail": 'Method "DELETE" not allowed.'})
-    assert response.headers["Allow"] == "GET, OPTIONS"
+    assert response.headers["Allow"] == "GET, HEAD, OPTIONS"
+
+
+@pytest.mark.parametrize("path", ["/api/v2/me/", "/api/v2/scm/tasks/no-such-task/"])
+def test_head_is_answered_as_get_without_a_body(caller: Caller, path: str) -> None:
+    get, head = caller.call("GET", path), caller.call("HEAD", path)
+    assert (get.status_code, b"") == (head.status_code, head.content)
+    assert get.headers["Content-Length"] == head.headers["Content-Length"]
+
+
+@pytest.mark.parametrize(
+    ("path", "allow"),
+    [
+        ("/api/v2/me/", "GET, HEAD, OPTIONS"),
+        ("/api/v2/scm/upload/", "POST, OPTIONS"),
+        ("/api/v2/auth/login/", "POST, OPTIONS"),
+    ],
+)
+def test_options_name_the_methods_and_do_nothing(
+    sandbox: Sandbox, caller: Caller, path: str, allow: str
+) -> None:
+    response = caller.call("OPTIONS", path, json={"items": [{"extended_id": "SBX00000001", "market": "CH"}]})
+    assert (200, allow) == (response.status_code, response.headers["Allow"])
+    assert {"name", "description", "renders", "parses"} == set(response.json())
+    assert sandbox.count(market="CH") == 0
 
 
 @pytest.mark.parametrize("body", ['{"items": [', "{'items': []}", '{"items": NaN}', b"\xff", "[" * 100_000])

@@ -125,6 +125,20 @@ def test_transcript_tells_what_was_asked_and_answered(sandbox: Sandbox, caller: 
     assert sandbox.transcript() == []
 
 
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "1e400"])
+def test_transcript_shows_as_text_what_json_cannot_hold(sandbox: Sandbox, caller: Caller, value: str) -> None:
+    body = f'{{"items": {value}}}'
+    headers = {**caller.headers, "Content-Type": "application/json"}
+    assert caller.call("POST", "/api/v2/scm/upload/", data=body, headers=headers).status_code == 400
+    assert body == caller.control("GET", "/transcript/").json()[0]["body"]
+
+
+def test_lone_surrogate_in_a_request_is_shown_as_it_came(sandbox: Sandbox, caller: Caller) -> None:
+    assert caller.submit({"lot_number": "L-000001"}, {"\ud800": "é"}).status_code == 200
+    assert caller.control("GET", "/tasks/").json()[0]["scm_data"] == {"\ud800": "é"}
+    assert caller.control("GET", "/transcript/").json()[0]["body"]["scm_data"] == {"\ud800": "é"}
+
+
 def test_reset_goes_back_to_the_start(sandbox: Sandbox, caller: Caller) -> None:
     sandbox.configure(rate_limits=True, limits={"scm_update": (1, 60)}, states={"complete": "x"})
     sandbox.add_token("other")

@@ -67,6 +67,7 @@ def test_headers_are_sent_and_win(sandbox: Sandbox, caller: Caller) -> None:
     sandbox.fault(status=429, headers={"retry-after": "120", "X-Extra": "1"})
     response = caller.me()
     assert (response.headers["Retry-After"], response.headers["X-Extra"]) == ("120", "1")
+    assert "available in 120 seconds" in response.json()["detail"]
 
 
 def test_redirect_elsewhere(sandbox: Sandbox, caller: Caller) -> None:

@@ -69,6 +69,20 @@ def test_stop_cuts_what_is_under_way() -> None:
     assert len(seen) == 1
 
 
+@pytest.mark.parametrize("path", ["/api/v2/scm/upload/", "/_sandbox/codes/"])
+def test_request_that_breaks_off_is_dropped_without_a_word(
+    sandbox: Sandbox, caller: Caller, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    with socket.create_connection(("127.0.0.1", sandbox.port), timeout=5) as client:
+        client.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{".encode())
+        client.shutdown(socket.SHUT_WR)
+        while client.recv(1000):
+            pass
+    assert caller.me().status_code == 200
+    assert [entry["path"] for entry in sandbox.transcript()] == ["/api/v2/me/"]
+    assert caplog.text == ""
+
+
 def test_file_keeps_codes_campaigns_tokens_and_tasks(tmp_path: Path) -> None:
     db = tmp_path / "sandbox.db"
     with Sandbox(db=db, seed=10) as sandbox, requests.Session() as session:

@@ -124,6 +124,17 @@ def test_product_of_another_campaign_moves_the_code_there(sandbox: Sandbox, call
     assert (sandbox.code(ONE) or {})["campaign"] == 2
 
 
+def test_moved_code_keeps_what_its_campaign_has_no_field_for(sandbox: Sandbox, caller: Caller) -> None:
+    sandbox.add_campaign(2, fields=["colour"])
+    sandbox.add_product("rosé", campaign=2)
+    caller.upload([{"extended_id": ONE, "product": "rosé"}])
+    assert "lot_number" not in (sandbox.code(ONE) or {})
+    moved = caller.upload([{"lot_number": "L-000001", "colour": "pink"}], data_key="lot_number").json()
+    assert (moved["codes_affected"], (sandbox.code(ONE) or {})["colour"]) == (1, "pink")
+    caller.upload([{"extended_id": ONE, "product": "prod_1"}])
+    assert (sandbox.code(ONE) or {})["lot_number"] == "L-000001"
+
+
 @pytest.mark.parametrize(
     ("item", "field"),
     [
@@ -163,15 +174,33 @@ def test_unknown_data_key_is_refused(caller: Caller, data_key: Any) -> None:
     assert (response.status_code, list(response.json())) == (400, ["data_key"])
 
 
+def test_key_and_items_are_refused_together(caller: Caller) -> None:
+    response = caller.call("POST", "/api/v2/scm/upload/", json={"data_key": None, "items": []})
+    assert response.status_code == 400
+    assert response.json() == {
+        "data_key": ["This field may not be null."],
+        "items": ["This list may not be empty."],
+    }
+
+
 def test_call_beyond_the_gateway_timeout_updates_nothing(sandbox: Sandbox, caller: Caller) -> None:
-    sandbox.seed(20_001, codes_per_lot=50_000)
-    lot = (sandbox.code("SBX00023001") or {})["lot_number"]
-    response = caller.upload([{"lot_number": lot, "market": "CH"}], data_key="lot_number")
-    assert sandbox.count(lot_number=lot) > 20_000
+    sandbox.seed(20_001 - 1000, codes_per_lot=50_000)
+    assert sandbox.count(lot_number="L-000001") == 20_001
+    response = caller.upload([{"lot_number": "L-000001", "market": "CH"}], data_key="lot_number")
     assert response.status_code == 504
     assert response.text.startswith("<html>")
     assert sandbox.count(market="CH") == 0
     assert sandbox.transcript()[-1]["seconds"] >= 0.06
+
+
+@pytest.mark.parametrize("lots", [["L-000001"], ["L-000001", "L-000002", "L-000003", "no-such-lot"]])
+def test_call_just_within_the_gateway_timeout_is_done(
+    sandbox: Sandbox, caller: Caller, lots: list[str]
+) -> None:
+    codes = 20_000 - 1000 * sum(lot in lots for lot in ("L-000001", "L-000002", "L-000003"))
+    sandbox.seed(codes, codes_per_lot=50_000)
+    response = caller.upload([{"lot_number": lot, "market": "CH"} for lot in lots], data_key="lot_number")
+    assert (response.status_code, response.json()["codes_affected"]) == (200, 20_000)
 
 
 def test_extended_ids_are_cheap_enough_for_one_call(sandbox: Sandbox, caller: Caller) -> None:
