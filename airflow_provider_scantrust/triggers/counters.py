@@ -7,9 +7,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_scantrust.transports.common import Log
+
+if TYPE_CHECKING:
+    from airflow_provider_scantrust.api.models import Task
 
 LINE_SECONDS = 60.0
 STATS_SECONDS = 10.0
@@ -34,6 +37,8 @@ class Counters:
         self.asked = self.answered = self.throttled = self.failed = self.done = 0
         # Seconds between two answers about a job, summed over the answers.
         self.stretched = 0.0
+        # Jobs that have ended, and when that was heard; their times are read together, when stats are sent.
+        self._ends: list[tuple[Task, float]] = []
         self._said = self._sent = (0, 0, 0, 0, 0, 0.0)
         self.start()
 
@@ -72,6 +77,7 @@ class Counters:
         """Send the stats."""
         asked, _, throttled, failed, *_ = self._since(self._sent)
         self._sent = self._now()
+        ends, self._ends = self._ends, []
         # Whatever is wrong with the metrics, it is not worth a wait.
         with suppress(Exception):
             stats = find_stats()
@@ -79,19 +85,19 @@ class Counters:
                 if count:
                     stats.incr(f"scantrust.{name}", count, tags=self._tags)
             stats.gauge("scantrust.waits_open", waits, tags=self._tags)
+            for task, heard_at in ends:
+                if (ended_at := task.completed_at) is not None:
+                    delay = timedelta(seconds=max(0.0, heard_at - ended_at.timestamp()))
+                    stats.timing("scantrust.detection_delay", delay, tags=self._tags)
 
-    def ended(self, seconds: float | None) -> None:
+    def ended(self, task: Task, heard_at: float) -> None:
         """
         Count a job that has ended.
 
-        :param seconds: From its end, by Scantrust's clock, to the answer, by this machine's; None where not known.
+        :param heard_at: Seconds since the epoch, by this machine's clock.
         """
         self.done += 1
-        if seconds is not None:
-            with suppress(Exception):
-                find_stats().timing(
-                    "scantrust.detection_delay", timedelta(seconds=max(0.0, seconds)), tags=self._tags
-                )
+        self._ends.append((task, heard_at))
 
     def _now(self) -> tuple[int, int, int, int, int, float]:
         return self.asked, self.answered, self.throttled, self.failed, self.done, self.stretched

@@ -284,8 +284,7 @@ class Watcher:
         if notice is not None:
             wait.context.run(say, notice, wait.log)
         if task.is_done:
-            at = task.completed_at
-            self._counters.ended(None if at is None else self._now() - at.timestamp())
+            self._counters.ended(task, self._now())
 
     def _take_trouble(self, job: Job, error: TransientError) -> None:
         now = self._clock()
