@@ -40,7 +40,9 @@ _LAST_QUESTION = 1.0
 
 def make_pacer(polls_per_second: int, random: Random) -> Pacer:
     """Return the budget of one token's questions."""
-    return Pacer(polls_per_second, random=random, windows=[(POLLS_PER_MINUTE, 60.0)], closer=_CLOSER, beat=_BEAT)
+    return Pacer(
+        polls_per_second, random=random, windows=[(POLLS_PER_MINUTE, 60.0)], closer=_CLOSER, beat=_BEAT
+    )
 
 
 class Wait:

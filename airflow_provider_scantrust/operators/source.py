@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
@@ -41,7 +41,6 @@ class SourceUpload:
         self.hook = operator.hook
         self.log: Log = operator.log
         self.report = report
-        self._rejected_keys: dict[str, tuple[str, str]] = {}
 
     def run(self, source: Any, context: Context) -> Plan:
         """
@@ -107,12 +106,13 @@ class SourceUpload:
                 for call in calls
                 for rows in cut(call.all_rows(self.operator.data_key), plan.items_per_call)
             )
+            spool.note_rejects(self._read_rejects(rows))
             try:
                 # Closed in this thread, as in _run.
                 with closing(pieces):
-                    self._make_runner(answers).run(Piece(*piece) for piece in enumerate(pieces))
+                    self._make_runner(spool, answers).run(Piece(*piece) for piece in enumerate(pieces))
             finally:
-                self._write_rejects(rows, spool, before=self._read_rejects(rows))
+                self._write_rejects(rows, spool)
         self.report.count_instead(short, outcome, answers)
 
     def _plan(self, spool: Spool) -> Plan:
@@ -134,8 +134,12 @@ class SourceUpload:
         )
         self.report.add(progress.report)
         operator.note_jobs(progress.report.jobs)
-        calls_left = plan.sync_calls + plan.jobs - len(progress.done)
-        lines = ProgressLog(self.log, self.hook.pacer, rows=plan.keys, calls=calls_left)
+        lines = ProgressLog(
+            self.log,
+            self.hook.pacer,
+            rows=plan.keys - plan.keys_in(progress.done),
+            calls=plan.sync_calls + plan.jobs - len(progress.done),
+        )
         sizes: dict[int, int] = {}
 
         def pieces() -> Generator[Piece, None, None]:
@@ -149,6 +153,7 @@ class SourceUpload:
             progress.call_done(number, counted)
 
         runner = self._make_runner(
+            spool,
             self.report,
             max_rejected=self._allowed(spool) - spool.rejected,
             before_call=progress.before_call,
@@ -159,7 +164,7 @@ class SourceUpload:
         with progress.kept(), closing(pieces()) as calls:
             runner.run(calls)
 
-    def _make_runner(self, report: Report, **options: Any) -> Runner:
+    def _make_runner(self, spool: Spool, report: Report, **options: Any) -> Runner:
         return Runner(
             self.operator.data_key,
             report,
@@ -168,7 +173,7 @@ class SourceUpload:
             warn=self._warn,
             max_in_flight=self.operator.max_in_flight,
             split=self.operator.mode == "auto",
-            reject=lambda key, kind, reason: self._rejected_keys.update({key: (kind, reason)}),
+            reject=spool.reject if self.operator.rejects_path is not None else lambda *rejected: None,
             stop=self.hook.stop_uploads,
             **options,
         )
@@ -211,11 +216,11 @@ class SourceUpload:
             raise TooManyRejected(f"Nothing was sent: {said}.")
         self.log.warning("%s. They are left out.", said)
 
-    def _read_rejects(self, rows: Source | RowSource) -> dict[int, tuple[str, str]]:
+    def _read_rejects(self, rows: Source | RowSource) -> Iterator[tuple[int, str, str]]:
         """Return line, kind and reason of the rows that are in the rejects file already."""
         path = str(self.operator.rejects_path)
         if not find_path(path).exists():
-            return {}
+            return
         rejects = open_source(
             path,
             lambda: open_path(path, "rb"),
@@ -224,30 +229,28 @@ class SourceUpload:
             encoding=self.operator.encoding,
             delimiter=self.operator.delimiter,
         )
-        found = [row for _, row in rejects if isinstance(row, dict)]
-        return {int(row[REJECTED[0]]): (row[REJECTED[1]], row[REJECTED[2]]) for row in found}
+        for _, row in rejects:
+            if isinstance(row, dict):
+                line, kind, reason = (row[name] for name in REJECTED)
+                yield int(line), kind, reason
 
-    def _write_rejects(
-        self, rows: Source | RowSource, spool: Spool, before: Mapping[int, tuple[str, str]] | None = None
-    ) -> None:
+    def _write_rejects(self, rows: Source | RowSource, spool: Spool) -> None:
         path = self.operator.rejects_path
         if path is None:
             return
-        reasons = {line: (kind, reason) for line, kind, reason in spool.rejects()} | dict(before or {})
-        for key, lines in spool.lines_of(list(self._rejected_keys)).items():
-            reasons.update(dict.fromkeys(lines, self._rejected_keys[key]))
-        if not reasons:
+        count = spool.count_rejects()
+        if not count:
             self._remove_stale_rejects(path)
             return
         with open_path(path, "wb") as out:
-            written = write_rejects(rows, reasons, out, name=path)
+            written = write_rejects(rows, spool.rejects, out, name=path)
         self.log.warning(
             "%s rows did not arrive; they are in %s, to be mended and sent again.", written, path
         )
-        if written < len(reasons):
+        if written < count:
             self.log.warning(
                 "%s more rows did not arrive and are no longer in the source: it has changed in the meantime.",
-                len(reasons) - written,
+                count - written,
             )
 
     def _remove_stale_rejects(self, path: str) -> None:

@@ -16,9 +16,9 @@ Rule 2: the same spool makes the same plan, call by call; a retry knows its call
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, repeat
 from operator import itemgetter
 from typing import Any, Literal
 
@@ -136,6 +136,15 @@ class Plan:
             "least_seconds": round(self.least_seconds, 1),
         }
 
+    def keys_in(self, numbers: Collection[int]) -> int:
+        """Return how many keys some of the calls carry; only the last call of an upload may be counted as too large."""
+        if not numbers:
+            return 0
+        sizes = self._job_sizes() if self.jobs else iter(())
+        in_jobs = sum(size for number, size in enumerate(sizes) if number in numbers)
+        sync_calls = sum(number >= self.jobs for number in numbers)
+        return min(self.keys, in_jobs + sync_calls * self.items_per_call)
+
     def calls(self, skip: Container[int] = ()) -> Iterator[Call]:
         """
         Return the calls in order. Only the rows of one call are in memory.
@@ -149,15 +158,24 @@ class Plan:
         if self.sync_calls:
             yield from self._sync_calls(skip)
 
-    def _jobs_for_lists(self, skip: Container[int]) -> Iterator[Call]:
+    def _job_sizes(self) -> Iterator[int]:
+        if self.in_jobs is None and self.spool.data_key != "extended_id":
+            return repeat(1, self.jobs)
+        return (size for _, _, size in self._lists())
+
+    def _lists(self) -> Iterator[tuple[str, int, int]]:
+        """Return data, first row and number of rows of each job that carries a list."""
         groups = self.spool.groups() if self.in_jobs is None else self.in_jobs.items()
-        size, number = self.limits.ids_per_job, 0
+        most = self.limits.ids_per_job
         for data, rows in groups:
-            for start in range(0, rows, size):
-                if number not in skip:
-                    keys = [key for _, key in self.spool.rows_with(data, min(size, rows - start), start)]
-                    yield self._job(number, keys, keys, data)
-                number += 1
+            for start in range(0, rows, most):
+                yield data, start, min(most, rows - start)
+
+    def _jobs_for_lists(self, skip: Container[int]) -> Iterator[Call]:
+        for number, (data, start, size) in enumerate(self._lists()):
+            if number not in skip:
+                keys = [key for _, key in self.spool.rows_with(data, size, start)]
+                yield self._job(number, keys, keys, data)
 
     def _jobs_for_one_key(self, skip: Container[int]) -> Iterator[Call]:
         for number, (key, data) in enumerate(self.spool.read()):

@@ -10,9 +10,11 @@ import codecs
 import csv
 import gzip
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, BinaryIO, cast
+from itertools import islice
+from typing import Any, BinaryIO, TypeVar, cast
 
 from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import ConfigurationError
@@ -27,7 +29,10 @@ _LONGEST_REPR = 100_000
 
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 
-Reasons = Mapping[int, tuple[str, str]]
+T = TypeVar("T")
+
+# Line, kind and reason; lines rise.
+Reject = tuple[int, str, str]
 
 
 def check_rejects_name(name: str, format: str) -> None:
@@ -49,15 +54,17 @@ def check_rejects_name(name: str, format: str) -> None:
         need("zstandard", "zstd", name)
 
 
-def write_rejects(source: Source, reasons: Reasons, out: BinaryIO, *, name: str) -> int:
+def write_rejects(
+    source: Source, rejects: Callable[[], Iterable[Reject]], out: BinaryIO, *, name: str
+) -> int:
     """
     Read the source once more and write the rows that did not arrive; return how many.
 
     Format, delimiter, encoding, columns, their names and values are the source's; before them stand
-    ``rejected_line``, ``rejected_kind`` and ``rejected_reason``. Fewer than there are reasons means that the source has
-    changed in between.
+    ``rejected_line``, ``rejected_kind`` and ``rejected_reason``. Fewer than there are rejects means that the source has
+    changed in between. No more than one reject is in memory at a time; of Parquet, the numbers of all lines are.
 
-    :param reasons: Line -> kind and reason.
+    :param rejects: Returns line, kind and reason of each, in the order of the lines.
     :param out: Written to, and left open.
     :param name: Its name; what ends in ``.gz`` or ``.zst`` is packed.
     :raises ConfigurationError: The name does not fit the format, or the source cannot be read again.
@@ -69,38 +76,31 @@ def write_rejects(source: Source, reasons: Reasons, out: BinaryIO, *, name: str)
             f"{source.name}: these rows cannot be read again; keep those that did not arrive."
         )
     if isinstance(source, ParquetSource):
-        return _write_parquet(source, reasons, out)
+        return _write_parquet(source, rejects, out)
     with _packed(out, name) as stream:
         if isinstance(source, DelimitedSource):
-            return _write_table(source, reasons, stream)
+            return _write_table(source, rejects(), stream)
         if isinstance(source, JsonLinesSource):
-            return _write_lines(source, reasons, stream)
+            return _write_lines(source, rejects(), stream)
         if isinstance(source, RowSource):
-            rows = (
-                (line, row, *reasons[line])
-                for line, row in enumerate(source.rows, start=1)
-                if line in reasons
-            )
-            return _write_rows(rows, stream)
+            return _write_rows(_matched(enumerate(source.rows, start=1), rejects()), stream)
     raise TypeError(f"{type(source).__name__} is no source whose rejects can be written")
 
 
-def write_rejected_rows(rows: Iterable[tuple[int, Any, str, str]], out: BinaryIO, *, name: str) -> int:
-    """
-    Write rows that did not arrive as JSON lines; return how many.
-
-    :param rows: Number, row, kind and reason. What is no dict, or holds what JSON cannot carry, is written as the text
-        that Python shows for it.
-    :param out: Written to, and left open.
-    :param name: Its name; what ends in ``.gz`` or ``.zst`` is packed.
-    :raises ConfigurationError: The name says another format.
-    """
-    check_rejects_name(name, "jsonl")
-    with _packed(out, name) as stream:
-        return _write_rows(rows, stream)
+def _matched(rows: Iterable[tuple[int, T]], rejects: Iterable[Reject]) -> Iterator[tuple[int, T, str, str]]:
+    """Return those rows of a source that were rejected, each with kind and reason; both come in the order of lines."""
+    waiting = iter(rejects)
+    rejected = next(waiting, None)
+    for line, row in rows:
+        while rejected is not None and rejected[0] < line:
+            rejected = next(waiting, None)
+        if rejected is None:
+            return
+        if rejected[0] == line:
+            yield line, row, *rejected[1:]
 
 
-def _write_table(source: DelimitedSource, reasons: Reasons, out: BinaryIO) -> int:
+def _write_table(source: DelimitedSource, rejects: Iterable[Reject], out: BinaryIO) -> int:
     written = 0
     with source.open_file() as raw:
         table = Table(source, raw, keep_text=True)
@@ -115,13 +115,10 @@ def _write_table(source: DelimitedSource, reasons: Reasons, out: BinaryIO) -> in
             quoting=csv.QUOTE_ALL,
         )
         writer.writerow([*REJECTED, *_select(table.header, kept)])
-        for line, cells, _ in table.records():
-            if written == len(reasons):
-                break
-            if line in reasons:
-                kind, reason = reasons[line]
-                writer.writerow([line, kind, _one_line(reason), *_select(cells, kept)])
-                written += 1
+        records = ((line, cells) for line, cells, _ in table.records())
+        for line, cells, kind, reason in _matched(records, rejects):
+            writer.writerow([line, kind, _one_line(reason), *_select(cells, kept)])
+            written += 1
     return written
 
 
@@ -131,18 +128,15 @@ def _select(cells: list[str], kept: list[bool]) -> list[str]:
     return chosen + cells[len(kept) :]
 
 
-def _write_lines(source: JsonLinesSource, reasons: Reasons, out: BinaryIO) -> int:
+def _write_lines(source: JsonLinesSource, rejects: Iterable[Reject], out: BinaryIO) -> int:
     written = 0
     with source.open_file() as raw:
         lines = TextLines(source.name, raw, source.encoding)
         stream = _Encoded(out, lines.encoding)
-        for line, text in enumerate(lines, start=1):
-            if written == len(reasons):
-                break
-            if line in reasons:
-                members = [member for member in _read_members(text) if member[0] not in REJECTED]
-                stream.write(_make_line(line, *reasons[line], members))
-                written += 1
+        for line, text, kind, reason in _matched(enumerate(lines, start=1), rejects):
+            members = [member for member in _read_members(text) if member[0] not in REJECTED]
+            stream.write(_make_line(line, kind, reason, members))
+            written += 1
     return written
 
 
@@ -215,7 +209,7 @@ def _make_line(line: int, kind: str, reason: str, members: list[tuple[str, str]]
     )
 
 
-def _write_parquet(source: ParquetSource, reasons: Reasons, out: BinaryIO) -> int:
+def _write_parquet(source: ParquetSource, rejects: Callable[[], Iterable[Reject]], out: BinaryIO) -> int:
     arrow, parquet = (need(module, "parquet", source.name) for module in ("pyarrow", "pyarrow.parquet"))
     written = 0
     with source.open_parquet() as file:
@@ -226,8 +220,10 @@ def _write_parquet(source: ParquetSource, reasons: Reasons, out: BinaryIO) -> in
         added = [arrow.field(name, kind) for name, kind in zip(REJECTED, types, strict=True)]
         schema = arrow.schema([*added, *(file.schema_arrow.field(index) for index in kept)])
         with parquet.ParquetWriter(out, schema) as writer:
-            for lines, rows in source.take(file, sorted(reasons)):
-                kinds, texts = zip(*(reasons[line] for line in lines), strict=True)
+            found = source.take(file, array("Q", (line for line, _, _ in rejects())))
+            waiting = iter(rejects())
+            for lines, rows in found:
+                _, kinds, texts = zip(*islice(waiting, len(lines)), strict=True)
                 columns = (lines, kinds, [_one_line(text) for text in texts])
                 arrays = [arrow.array(values, kind) for values, kind in zip(columns, types, strict=True)]
                 arrays += [rows.column(index) for index in kept]

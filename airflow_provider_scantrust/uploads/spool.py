@@ -123,15 +123,25 @@ class Spool:
             warn(f"{self.merged} rows have the key of an earlier one: the last value of each field is sent.")
         self._check.dates.report(warn)
 
+    def reject(self, key: str, kind: str, reason: str) -> None:
+        """Note that the rows of a key did not arrive, those that were merged into another too."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO rejects SELECT line, ?, ? FROM rows WHERE key = ?",
+            (kind, _storable(reason), key),
+        )
+
+    def note_rejects(self, rejects: Iterable[tuple[int, str, str]]) -> None:
+        """Note line, kind and reason of rows that are known not to have arrived."""
+        self._db.executemany("INSERT OR REPLACE INTO rejects VALUES (?, ?, ?)", rejects)
+
     def rejects(self) -> Iterator[tuple[int, str, str]]:
-        """Return line, kind ("unreadable", "key missing", "invalid") and reason of each row put aside."""
+        """Return line, kind and reason of each row put aside ("unreadable", "key missing", "invalid") or noted since."""
         yield from self._db.execute("SELECT line, kind, reason FROM rejects ORDER BY line")
 
-    def lines_of(self, keys: Sequence[str]) -> dict[str, list[int]]:
-        """Return the lines that each key came from, those of merged rows too."""
-        query = "SELECT line FROM rows WHERE key = ? ORDER BY line"
-        found = {key: [line for (line,) in self._db.execute(query, (key,))] for key in keys}
-        return {key: lines for key, lines in found.items() if lines}
+    def count_rejects(self) -> int:
+        """Return how many there are."""
+        (count,) = self._db.execute("SELECT count(*) FROM rejects").fetchone()
+        return int(count)
 
     def read(self, up_to: Mapping[str, int] | None = None) -> Iterator[tuple[str, str]]:
         """
@@ -221,9 +231,7 @@ class Spool:
         self._reject(line, "key missing" if _lacks_key(item, self.data_key) else "invalid", reason)
 
     def _reject(self, line: int, kind: str, reason: str) -> None:
-        # What is wrong with a text may stand in the reason too: a lone surrogate.
-        reason = reason.encode(errors="backslashreplace").decode()
-        self._db.execute("INSERT INTO rejects VALUES (?, ?, ?)", (line, kind, reason))
+        self.note_rejects([(line, kind, _storable(reason))])
         self.rejected += 1
 
     def _encode_one(self, row: Row) -> str:
@@ -299,6 +307,11 @@ class Spool:
             if whole != given[2]:
                 self._count([whole])
                 yield whole, first
+
+
+def _storable(reason: str) -> str:
+    """Return a reason without lone surrogates: what is wrong with a text may stand in the reason too."""
+    return reason.encode(errors="backslashreplace").decode()
 
 
 def _shape(item: Any, data_key: str) -> Any:

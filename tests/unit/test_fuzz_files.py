@@ -77,8 +77,7 @@ def load(name: str, data: bytes, **options: Any) -> tuple[list[dict[str, Any]], 
         rows = spool.decode(spool.read())
     if rejects:
         out = io.BytesIO()
-        reasons = {line: (kind, reason) for line, kind, reason in rejects}
-        assert len(rejects) == write_rejects(source, reasons, out, name=f"rejects.{source.format}")
+        assert len(rejects) == write_rejects(source, lambda: rejects, out, name=f"rejects.{source.format}")
     return rows, rejects
 
 

@@ -329,9 +329,7 @@ def test_source_sets_bad_rows_apart_and_keeps_the_others_as_they_are(drawn: list
             assert line not in refused
         if line not in refused:
             assert str(meant_key) in sent
-    written = write_rejects(
-        source, {line: (kind, reason) for line, kind, reason in rejects}, out, name="r.jsonl"
-    )
+    written = write_rejects(source, lambda: rejects, out, name="r.jsonl")
     assert len(rejects) == written == len(out.getvalue().splitlines())
     for text in out.getvalue().splitlines():
         json.loads(text)

@@ -125,21 +125,29 @@ def test_rows_that_cannot_be_sent_are_put_aside_with_line_kind_and_reason(stack:
     assert "field 'lot': there is no value" in rejects[5][2]
 
 
-def test_lines_of_keys_are_found_with_those_of_merged_rows(stack: ExitStack) -> None:
+def test_rejected_key_rejects_its_merged_rows_too(stack: ExitStack) -> None:
     spool, _ = fill(stack, *({KEY: key, "lot": str(n)} for n, key in enumerate(["A", "B", "A", "\x01", "A"])))
-    assert {"A": [2, 4, 6], "\x01": [5]} == spool.lines_of(["A", "\x01", "unknown"])
-    assert {} == spool.lines_of([])
+    for key in ("A", "\x01", "unknown"):
+        spool.reject(key, "refused", "no \ud800")
+    assert [(line, "refused", "no \\ud800") for line in (2, 4, 5, 6)] == list(spool.rejects())
+    assert 4 == spool.count_rejects()
+    assert (5, 2, 3, 0) == (spool.rows, spool.merged, spool.keys, spool.rejected)
 
 
-def test_lines_can_be_asked_for_while_rows_and_rejects_are_read(stack: ExitStack) -> None:
+def test_later_reason_for_a_row_stands(stack: ExitStack) -> None:
+    spool, _ = fill(stack, {KEY: "A", "lot": "1"})
+    spool.note_rejects([(2, "unmatched", "earlier"), (9, "refused", "of an earlier file")])
+    spool.reject("A", "refused", "later")
+    assert [(2, "refused", "later"), (9, "refused", "of an earlier file")] == list(spool.rejects())
+
+
+def test_keys_can_be_rejected_while_rows_are_read(stack: ExitStack) -> None:
     spool, _ = fill(stack, *({KEY: f"K{n}", "lot": "1"} if n % 5 else {} for n in range(3000)))
-    rows, rejects = spool.read(), spool.rejects()
-    assert ("K1", (2, "key missing", "field 'extended_id': the key is missing")) == (
-        next(rows)[0],
-        next(rejects),
-    )
-    assert {"K7": [9]} == spool.lines_of(["K7"])
-    assert (2399, 599) == (len(list(rows)), len(list(rejects)))
+    sent = 0
+    for key, _ in spool.read():
+        spool.reject(key, "unmatched", "no code")
+        sent += 1
+    assert (2400, 600, 3000) == (sent, spool.rejected, spool.count_rejects())
 
 
 def test_fingerprint_tells_what_is_sent_and_in_which_order(stack: ExitStack) -> None:
@@ -206,7 +214,6 @@ def test_each_row_is_sent_merged_or_put_aside(rows: list[Any]) -> None:
         assert len(rows) == spool.rows == spool.keys + spool.merged + spool.rejected
         assert spool.keys == len(sent(spool))
         assert spool.rejected == len(list(spool.rejects()))
-        lines = [
-            line for found in spool.lines_of([key for key, _ in spool.read()]).values() for line in found
-        ]
-        assert sorted([*lines, *(line for line, _, _ in spool.rejects())]) == list(range(len(rows)))
+        for key, _ in spool.read():
+            spool.reject(key, "unmatched", "no code")
+        assert [line for line, _, _ in spool.rejects()] == list(range(len(rows)))
