@@ -173,7 +173,7 @@ class ScantrustTaskSensor(BaseSensorOperator):
         task_ids = read_task_ids(self.scantrust_task_id)
         self.log.info("Waiting in the triggerer for %s asynchronous uploads.", len(task_ids))
         deferral = make_deferral(
-            context["ti"],
+            context.get("ti"),
             task_ids,
             deadline=self._deadline,
             started=now,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
 from airflow_provider_scantrust import exceptions as exc
+from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sandbox import Sandbox
+from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
 from tasks import TaskInstance, bottles, run
 
 UPLOAD, SUBMIT = "/api/v2/scm/upload/", "/api/v2/scm/upload/async/"
@@ -220,3 +223,29 @@ def test_wrong_connection_fails_at_once(sandbox: Sandbox, monkeypatch: pytest.Mo
     monkeypatch.setenv("AIRFLOW_CONN_SCANTRUST_DEFAULT", "scantrust://:t@scantrust.test/http")
     with pytest.raises(AirflowFailException, match="ConfigurationError: Plain http"):
         upload(items=bottles(1))
+
+
+@pytest.mark.parametrize(
+    "context", [{}, {"ti": MagicMock()}, MagicMock()], ids=["empty", "mocked ti", "mocked"]
+)
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_context_made_by_hand_does(sandbox: Sandbox, mode: Any, context: Any) -> None:
+    """As in the test that a user writes for a Dag."""
+    for rows in ({"items": bottles(1, 2)}, {"source": bottles(1, 2)}):
+        task = ScantrustUploadOperator(
+            task_id="upload", mode=mode, deferrable=False, poll_interval=0.05, **rows
+        )
+        assert 2 == task.execute(context)["codes_affected"]
+
+
+@pytest.mark.parametrize("context", [{}, {"ti": MagicMock()}], ids=["empty", "mocked ti"])
+def test_context_made_by_hand_is_enough_to_defer(sandbox: Sandbox, context: Any) -> None:
+    sandbox.configure(time_scale=1.0)
+    for task in (
+        ScantrustUploadOperator(task_id="upload", mode="async", items=bottles(1)),
+        ScantrustTaskSensor(
+            task_id="wait", scantrust_task_id=ScantrustHook().submit({"market": "FR"}, {"a": "b"})
+        ),
+    ):
+        with pytest.raises(TaskDeferred):
+            task.execute(context)
