@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -129,7 +131,7 @@ class ScantrustUploadOperator(BaseOperator):
         deferrable: bool = True,
         poll_interval: timedelta | float = 10,
         timeout: timedelta | float = 24 * 60 * 60,
-        error_budget: float = 600,
+        error_budget: timedelta | float = 600,
         ids_per_job: int = 20_000,
         on_unmatched: Reaction = "warn",
         on_discarded: Reaction = "warn",
@@ -139,8 +141,21 @@ class ScantrustUploadOperator(BaseOperator):
         from airflow_provider_scantrust.hooks.retry_policy import use_by_default
 
         super().__init__(**kwargs)
-        if [items, source, constraints].count(None) != 2:
+        if sum(rows is not None for rows in (items, source, constraints)) != 1:
             raise ValueError("Give exactly one of `items`, `source`, or `constraints` (with `scm_data`).")
+        if source is None:
+            for name, given in (
+                ("columns", columns),
+                ("constants", constants),
+                ("source_format", source_format),
+                ("encoding", encoding),
+                ("delimiter", delimiter),
+                ("max_rejected", max_rejected),
+                ("rejects_path", rejects_path),
+                ("dry_run", dry_run or None),
+            ):
+                if given is not None:
+                    raise ValueError(f"`{name}` is for `source` only, which also takes a list of rows.")
         if (constraints is None) != (scm_data is None):
             raise ValueError("`constraints` and `scm_data` go together.")
         if constraints is not None and mode == "sync":
@@ -412,6 +427,7 @@ class ScantrustUploadOperator(BaseOperator):
         )
 
     def _end_jobs(self, context: Context, report: Report, outcome: Outcome) -> None:
+        self.log.info("%s", outcome.describe())
         report.end_jobs(outcome)
         if self.rejects_path is not None and report.fingerprint is not None:
             from airflow_provider_scantrust.operators.source import SourceUpload
@@ -433,8 +449,9 @@ class ScantrustUploadOperator(BaseOperator):
                 "The jobs are not waited for, so what they match is not known yet; a ScantrustTaskSensor on the XCom "
                 "task_ids waits for them."
             )
+        what = f"keys ({self.data_key})" if self.constraints is None else "values in `constraints`"
         unmatched = (
-            f"{report.unmatched} keys ({self.data_key}) are on no code that this token sees, such as "
+            f"{report.unmatched} {what} are on no code that this token sees, such as "
             f"{', '.join(report.examples) or 'some of an asynchronous job'}."
         )
         discarded = "Scantrust discarded fields that the codes' campaign does not have: " + ", ".join(
@@ -488,14 +505,16 @@ def _push(context: Context, key: str, value: Any) -> None:
 
 
 def _from_template(value: Any, name: str) -> Any:
-    """Return a value that a Jinja template may have rendered as JSON text."""
+    """Return a value that a Jinja template may have rendered to text: JSON, or what Python shows for lists and dicts."""
     if not isinstance(value, str):
         return value
-    try:
+    with suppress(ValueError, RecursionError):
         return json.loads(value)
-    except ValueError as error:
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
         raise InvalidInput(
-            f"{name} was rendered to text that is no JSON: {value!r:.200}. Use `| tojson` in the template, or pass the "
+            f"{name} was rendered to text that is neither JSON nor Python's for plain values: {value!r:.200}. Use `| tojson` in the template, or pass the "
             "upstream task's output."
         ) from error
 
