@@ -55,6 +55,7 @@ def test_connection_id_is_the_users(sandbox: Sandbox, monkeypatch: pytest.Monkey
         ({"password": ""}, "no token"),
         ({"host": "http://scantrust.test"}, "Plain http"),
         ({"extra": {"auth_scheme": "login"}}, "needs a login"),
+        ({"extra": '["UAT"]'}, "extra must be a JSON object"),
         ({"host": "http://127.0.0.1:9", "extra": {"retry_attempts": 1}}, "could not connect"),
     ],
 )
