@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseOperator
@@ -111,7 +112,7 @@ class ScantrustUploadOperator(BaseOperator):
         self,
         *,
         items: Iterable[Mapping[str, Any]] | XComArg | str | None = None,
-        source: str | Iterable[Mapping[str, Any]] | XComArg | None = None,
+        source: str | PathLike[str] | Iterable[Mapping[str, Any]] | XComArg | None = None,
         columns: Mapping[str, str | None] | None = None,
         constants: Mapping[str, Any] | None = None,
         source_format: Literal["csv", "tsv", "jsonl", "parquet"] | None = None,
@@ -120,7 +121,7 @@ class ScantrustUploadOperator(BaseOperator):
         on_duplicate: Literal["last", "fail"] = "last",
         max_in_flight: int = 16,
         max_rejected: float | None = None,
-        rejects_path: str | None = None,
+        rejects_path: str | PathLike[str] | None = None,
         dry_run: bool = False,
         constraints: Mapping[str, Any] | XComArg | str | None = None,
         scm_data: Mapping[str, Any] | XComArg | str | None = None,

@@ -41,6 +41,8 @@ class SourceUpload:
         self.hook = operator.hook
         self.log: Log = operator.log
         self.report = report
+        path = operator.rejects_path
+        self._rejects_path = None if path is None else os.fspath(path)
         self._rejected_keys: dict[str, tuple[str, str]] = {}
 
     def run(self, source: Any, context: Context) -> Plan:
@@ -51,9 +53,9 @@ class SourceUpload:
         :raises TooManyRejected: More rows cannot be sent, or are refused, than ``max_rejected`` allows; or all of them.
         """
         rows = self._open(source)
-        if self.operator.rejects_path is not None:
-            check_rejects_name(self.operator.rejects_path, rows.format)
-            if self.operator.rejects_path == source:
+        if self._rejects_path is not None:
+            check_rejects_name(self._rejects_path, rows.format)
+            if isinstance(source, str | os.PathLike) and is_same_place(os.fspath(source), self._rejects_path):
                 raise ConfigurationError("rejects_path is the source itself, which would be overwritten.")
         with Spool(self.operator.data_key, on_duplicate=self.operator.on_duplicate) as spool:
             spool.fill(rows, warn=self._warn)
@@ -177,7 +179,7 @@ class SourceUpload:
         operator = self.operator
         if not isinstance(source, str | os.PathLike):
             rows = RowSource(source, columns=operator.columns, constants=operator.constants)
-            if operator.rejects_path and not rows.restartable:
+            if self._rejects_path and not rows.restartable:
                 raise ConfigurationError(
                     "rejects_path needs a source that can be read twice: a path, or a list instead of an iterator."
                 )
@@ -213,7 +215,7 @@ class SourceUpload:
 
     def _read_rejects(self, rows: Source | RowSource) -> dict[int, tuple[str, str]]:
         """Return line, kind and reason of the rows that are in the rejects file already."""
-        path = str(self.operator.rejects_path)
+        path = str(self._rejects_path)
         if not find_path(path).exists():
             return {}
         rejects = open_source(
@@ -230,7 +232,7 @@ class SourceUpload:
     def _write_rejects(
         self, rows: Source | RowSource, spool: Spool, before: Mapping[int, tuple[str, str]] | None = None
     ) -> None:
-        path = self.operator.rejects_path
+        path = self._rejects_path
         if path is None:
             return
         reasons = {line: (kind, reason) for line, kind, reason in spool.rejects()} | dict(before or {})
@@ -282,3 +284,11 @@ def find_path(path: str) -> Any:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
     return ObjectStoragePath(path)
+
+
+def is_same_place(one: str, other: str) -> bool:
+    """Whether two paths or URLs lead to one file, however each of them is written."""
+    local = [path.removeprefix("file://") for path in (one, other)]
+    if any("://" in path for path in local):
+        return one == other
+    return os.path.realpath(local[0]) == os.path.realpath(local[1])
