@@ -288,7 +288,7 @@ def find_path(path: str) -> Any:
 
 def is_same_place(one: str, other: str) -> bool:
     """Whether two paths or URLs lead to one file, however each of them is written."""
-    local = [path.removeprefix("file://") for path in (one, other)]
+    local = [path.removeprefix("file://").removeprefix("local://") for path in (one, other)]
     if any("://" in path for path in local):
         return one == other
     return os.path.realpath(local[0]) == os.path.realpath(local[1])
