@@ -49,7 +49,11 @@ def upload_scm_data_async(constraints: Mapping[str, Any], scm_data: Mapping[str,
     Return the submit of one job that sets ``scm_data`` on every code which meets all constraints.
 
     Scantrust: Upload SCM data (async). The result is the task_id.
+
+    :raises InvalidInput: There is no constraint, so that all codes would match.
     """
+    if not constraints:
+        raise InvalidInput("constraints must have at least one field: without one, all codes would match.")
     return Endpoint(
         what="the submit of an asynchronous upload",
         method="POST",

@@ -146,6 +146,10 @@ def read_settings(
     :raises ConfigurationError: A field cannot work; the message names it.
     """
     extra = extra or {}
+    if not isinstance(extra, Mapping):
+        raise ConfigurationError(
+            "The connection's extra must be a JSON object, with a name for each setting."
+        )
     auth_scheme = _auth_scheme(extra.get("auth_scheme"))
     secret = _secret(password, auth_scheme)
     login_endpoint = None

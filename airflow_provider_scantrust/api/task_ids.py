@@ -25,6 +25,9 @@ def read_task_ids(value: Any) -> list[str]:
         if text in ("", "None"):
             raise InvalidInput("scantrust_task_id is empty: the upstream task has pushed no task_id.")
         return [text]
+    if isinstance(value, int) and not isinstance(value, bool):
+        # A template that is rendered to Python's own types makes a number of an id of digits.
+        return [str(value)]
     if isinstance(value, Iterable) and not isinstance(value, bytes | dict):
         return [task_id for entry in value for task_id in read_task_ids(entry)]
     raise InvalidInput(

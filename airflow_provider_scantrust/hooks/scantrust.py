@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.providers.common.compat.sdk import BaseHook, mask_secret
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
 from airflow_provider_scantrust.api import endpoints
 from airflow_provider_scantrust.api.flow import converse
@@ -80,6 +80,7 @@ class ScantrustHook(BaseHook):
         :param constraints: Field -> value that a code must have; all of them must hold. A list of values is
             known to work for ``extended_id`` only.
         :param scm_data: Field -> value to set on each of these codes.
+        :raises InvalidInput: There is no constraint, so that all codes would match.
         :raises UnreadableAnswer: The answer holds no task_id, so the job may run under an unknown one.
         """
         return self._call_paced(endpoints.upload_scm_data_async(dict(constraints), dict(scm_data)))
@@ -101,7 +102,7 @@ class ScantrustHook(BaseHook):
         try:
             who = self._call(endpoints.get_me())
             return True, f"Connected to Scantrust at {self.settings.host} as {who}."
-        except ScantrustError as error:
+        except (ScantrustError, AirflowNotFoundException) as error:
             return False, str(error)
 
     def get_conn(self) -> requests.Session:

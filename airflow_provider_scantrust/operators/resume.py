@@ -99,7 +99,7 @@ class Progress:
 
     def _load(self, context: Context, log: Log) -> None:
         if self._store is None:
-            if context["ti"].try_number > 1:
+            if _number(context.get("ti"), "try_number") > 1:
                 log.warning(
                     "This Airflow keeps no state between tries (3.3 does), so the upload starts over; setting the same "
                     "values again does no harm."
@@ -159,10 +159,16 @@ def end_progress(context: Context) -> None:
 
 def _series(context: Context) -> list[int]:
     """Return what all tries of a task have in common until a user clears it."""
-    ti: Any = context["ti"]
+    ti: Any = context.get("ti")
     # Clearing adds the task's retries to the tries that were made; without the retries, a Dag that has fewer of them now
     # could come to the same sum.
-    return [ti.max_tries, ti.task.retries]
+    return [_number(ti, "max_tries"), _number(getattr(ti, "task", None), "retries")]
+
+
+def _number(thing: Any, name: str) -> int:
+    """Return a number that Airflow keeps; 0 where a context made by hand, as in the test of a Dag, has none."""
+    number = getattr(thing, name, None)
+    return number if isinstance(number, int) else 0
 
 
 def write_ranges(numbers: set[int]) -> str:

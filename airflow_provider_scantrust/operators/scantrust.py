@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseOperator
@@ -109,7 +112,7 @@ class ScantrustUploadOperator(BaseOperator):
         self,
         *,
         items: Iterable[Mapping[str, Any]] | XComArg | str | None = None,
-        source: str | Iterable[Mapping[str, Any]] | XComArg | None = None,
+        source: str | PathLike[str] | Iterable[Mapping[str, Any]] | XComArg | None = None,
         columns: Mapping[str, str | None] | None = None,
         constants: Mapping[str, Any] | None = None,
         source_format: Literal["csv", "tsv", "jsonl", "parquet"] | None = None,
@@ -118,7 +121,7 @@ class ScantrustUploadOperator(BaseOperator):
         on_duplicate: Literal["last", "fail"] = "last",
         max_in_flight: int = 16,
         max_rejected: float | None = None,
-        rejects_path: str | None = None,
+        rejects_path: str | PathLike[str] | None = None,
         dry_run: bool = False,
         constraints: Mapping[str, Any] | XComArg | str | None = None,
         scm_data: Mapping[str, Any] | XComArg | str | None = None,
@@ -129,7 +132,7 @@ class ScantrustUploadOperator(BaseOperator):
         deferrable: bool = True,
         poll_interval: timedelta | float = 10,
         timeout: timedelta | float = 24 * 60 * 60,
-        error_budget: float = 600,
+        error_budget: timedelta | float = 600,
         ids_per_job: int = 20_000,
         on_unmatched: Reaction = "warn",
         on_discarded: Reaction = "warn",
@@ -139,8 +142,21 @@ class ScantrustUploadOperator(BaseOperator):
         from airflow_provider_scantrust.hooks.retry_policy import use_by_default
 
         super().__init__(**kwargs)
-        if [items, source, constraints].count(None) != 2:
+        if sum(rows is not None for rows in (items, source, constraints)) != 1:
             raise ValueError("Give exactly one of `items`, `source`, or `constraints` (with `scm_data`).")
+        if source is None:
+            for name, given in (
+                ("columns", columns),
+                ("constants", constants),
+                ("source_format", source_format),
+                ("encoding", encoding),
+                ("delimiter", delimiter),
+                ("max_rejected", max_rejected),
+                ("rejects_path", rejects_path),
+                ("dry_run", dry_run or None),
+            ):
+                if given is not None:
+                    raise ValueError(f"`{name}` is for `source` only, which also takes a list of rows.")
         if (constraints is None) != (scm_data is None):
             raise ValueError("`constraints` and `scm_data` go together.")
         if constraints is not None and mode == "sync":
@@ -276,7 +292,7 @@ class ScantrustUploadOperator(BaseOperator):
                 )
             raise
         finally:
-            context["ti"].xcom_push(key="task_ids", value=list(report.jobs))
+            _push(context, "task_ids", list(report.jobs))
         return None
 
     def _upload_source(self, context: Context, report: Report) -> Plan:
@@ -391,7 +407,7 @@ class ScantrustUploadOperator(BaseOperator):
 
         self.log.info("Waiting in the triggerer for %s asynchronous uploads.", len(report.jobs))
         deferral = make_deferral(
-            context["ti"],
+            context.get("ti"),
             list(report.jobs),
             deadline=deadline,
             started=started,
@@ -402,7 +418,7 @@ class ScantrustUploadOperator(BaseOperator):
         )
         saved: dict[str, Any] | None = report.save()
         if not fits_a_row(saved):
-            context["ti"].xcom_push(key=_REPORT_KEY, value=saved)
+            _push(context, _REPORT_KEY, saved)
             saved = None
         self.defer(
             trigger=deferral.trigger,
@@ -412,6 +428,7 @@ class ScantrustUploadOperator(BaseOperator):
         )
 
     def _end_jobs(self, context: Context, report: Report, outcome: Outcome) -> None:
+        self.log.info("%s", outcome.describe())
         report.end_jobs(outcome)
         if self.rejects_path is not None and report.fingerprint is not None:
             from airflow_provider_scantrust.operators.source import SourceUpload
@@ -433,8 +450,9 @@ class ScantrustUploadOperator(BaseOperator):
                 "The jobs are not waited for, so what they match is not known yet; a ScantrustTaskSensor on the XCom "
                 "task_ids waits for them."
             )
+        what = f"keys ({self.data_key})" if self.constraints is None else "values in `constraints`"
         unmatched = (
-            f"{report.unmatched} keys ({self.data_key}) are on no code that this token sees, such as "
+            f"{report.unmatched} {what} are on no code that this token sees, such as "
             f"{', '.join(report.examples) or 'some of an asynchronous job'}."
         )
         discarded = "Scantrust discarded fields that the codes' campaign does not have: " + ", ".join(
@@ -446,7 +464,7 @@ class ScantrustUploadOperator(BaseOperator):
             if report.discarded:
                 self._react(self.on_discarded, DiscardedFields(discarded + "."))
         except ScantrustError as error:
-            context["ti"].xcom_push(key="report", value=summary)
+            _push(context, "report", summary)
             self._fail(error)
         finally:
             end_progress(context)
@@ -481,16 +499,24 @@ class ScantrustUploadOperator(BaseOperator):
         raise as_airflow_error(error) from error
 
 
+def _push(context: Context, key: str, value: Any) -> None:
+    """Push an XCom; a context made by hand, as in the test of a Dag, may have no task instance to push it with."""
+    if (ti := context.get("ti")) is not None:
+        ti.xcom_push(key=key, value=value)
+
+
 def _from_template(value: Any, name: str) -> Any:
-    """Return a value that a Jinja template may have rendered as JSON text."""
+    """Return a value that a Jinja template may have rendered to text: JSON, or what Python shows for lists and dicts."""
     if not isinstance(value, str):
         return value
-    try:
+    with suppress(ValueError, RecursionError):
         return json.loads(value)
-    except ValueError as error:
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
         raise InvalidInput(
-            f"{name} was rendered to text that is no JSON: {value!r:.200}. Use `| tojson` in the template, or pass the "
-            "upstream task's output."
+            f"{name} was rendered to text that is neither JSON nor Python's for plain values: {value!r:.200}. Use "
+            "`| tojson` in the template, or pass the upstream task's output."
         ) from error
 
 

@@ -41,6 +41,8 @@ class SourceUpload:
         self.hook = operator.hook
         self.log: Log = operator.log
         self.report = report
+        path = operator.rejects_path
+        self._rejects_path = None if path is None else os.fspath(path)
 
     def run(self, source: Any, context: Context) -> Plan:
         """
@@ -50,9 +52,9 @@ class SourceUpload:
         :raises TooManyRejected: More rows cannot be sent, or are refused, than ``max_rejected`` allows; or all of them.
         """
         rows = self._open(source)
-        if self.operator.rejects_path is not None:
-            check_rejects_name(self.operator.rejects_path, rows.format)
-            if self.operator.rejects_path == source:
+        if self._rejects_path is not None:
+            check_rejects_name(self._rejects_path, rows.format)
+            if isinstance(source, str | os.PathLike) and is_same_place(os.fspath(source), self._rejects_path):
                 raise ConfigurationError("rejects_path is the source itself, which would be overwritten.")
         with Spool(self.operator.data_key, on_duplicate=self.operator.on_duplicate) as spool:
             spool.fill(rows, warn=self._warn)
@@ -173,7 +175,7 @@ class SourceUpload:
             warn=self._warn,
             max_in_flight=self.operator.max_in_flight,
             split=self.operator.mode == "auto",
-            reject=spool.reject if self.operator.rejects_path is not None else lambda *rejected: None,
+            reject=spool.reject if self._rejects_path is not None else lambda *rejected: None,
             stop=self.hook.stop_uploads,
             **options,
         )
@@ -182,7 +184,7 @@ class SourceUpload:
         operator = self.operator
         if not isinstance(source, str | os.PathLike):
             rows = RowSource(source, columns=operator.columns, constants=operator.constants)
-            if operator.rejects_path and not rows.restartable:
+            if self._rejects_path and not rows.restartable:
                 raise ConfigurationError(
                     "rejects_path needs a source that can be read twice: a path, or a list instead of an iterator."
                 )
@@ -218,7 +220,7 @@ class SourceUpload:
 
     def _read_rejects(self, rows: Source | RowSource) -> Iterator[tuple[int, str, str]]:
         """Return line, kind and reason of the rows that are in the rejects file already."""
-        path = str(self.operator.rejects_path)
+        path = str(self._rejects_path)
         if not find_path(path).exists():
             return
         rejects = open_source(
@@ -235,7 +237,7 @@ class SourceUpload:
                 yield int(line), kind, reason
 
     def _write_rejects(self, rows: Source | RowSource, spool: Spool) -> None:
-        path = self.operator.rejects_path
+        path = self._rejects_path
         if path is None:
             return
         count = spool.count_rejects()
@@ -285,3 +287,11 @@ def find_path(path: str) -> Any:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
     return ObjectStoragePath(path)
+
+
+def is_same_place(one: str, other: str) -> bool:
+    """Whether two paths or URLs lead to one file, however each of them is written."""
+    local = [path.removeprefix("file://").removeprefix("local://") for path in (one, other)]
+    if any("://" in path for path in local):
+        return one == other
+    return os.path.realpath(local[0]) == os.path.realpath(local[1])

@@ -69,7 +69,7 @@ class ScantrustTaskSensor(BaseSensorOperator):
         scantrust_conn_id: str = "scantrust_default",
         deferrable: bool = True,
         poke_interval: timedelta | float = 10,
-        error_budget: float = 600,
+        error_budget: timedelta | float = 600,
         start_from_trigger: bool = False,
         end_from_trigger: bool = False,
         **kwargs: Any,
@@ -80,7 +80,9 @@ class ScantrustTaskSensor(BaseSensorOperator):
         self.scantrust_task_id = scantrust_task_id
         self.scantrust_conn_id = scantrust_conn_id
         self.deferrable = deferrable
-        self.error_budget = error_budget
+        self.error_budget = (
+            error_budget.total_seconds() if isinstance(error_budget, timedelta) else error_budget
+        )
         self._deadline = float("inf")
         self._watch: Watch | None = None
         use_by_default(self)
@@ -173,7 +175,7 @@ class ScantrustTaskSensor(BaseSensorOperator):
         task_ids = read_task_ids(self.scantrust_task_id)
         self.log.info("Waiting in the triggerer for %s asynchronous uploads.", len(task_ids))
         deferral = make_deferral(
-            context["ti"],
+            context.get("ti"),
             task_ids,
             deadline=self._deadline,
             started=now,

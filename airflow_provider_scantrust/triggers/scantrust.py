@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from math import inf
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
@@ -41,7 +42,8 @@ class ScantrustTaskTrigger(BaseTrigger):
     of the database; ``scantrust_task_id``, with templates, when Airflow starts the wait here without a worker.
 
     :param task_ids: The jobs' ids.
-    :param deadline: Seconds since the epoch at which the wait ends: it holds over restarts.
+    :param deadline: Seconds since the epoch at which the wait ends: it holds over restarts. None to go by Airflow's own
+        timeout of the trigger.
     :param poll_interval: Seconds between two questions for one job.
     :param longest_poll_interval: When given, the interval doubles after each question up to this.
     :param error_budget: Seconds without a readable answer about a job after which the wait ends.
@@ -92,9 +94,8 @@ class ScantrustTaskTrigger(BaseTrigger):
         """Seconds since the epoch at which the wait ends."""
         if self._deadline is not None:
             return self._deadline
-        if self.timeout_after is None:
-            raise ConfigurationError("Airflow gave the trigger no timeout, so it does not know when to end.")
-        return self.timeout_after.timestamp() - self.spare_seconds
+        # Whoever defers with no timeout at all wants none.
+        return inf if self.timeout_after is None else self.timeout_after.timestamp() - self.spare_seconds
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments as they were given, as plain JSON."""

@@ -28,6 +28,7 @@ class Report:
     :param fingerprint: Of the source and its plan; None for an upload without one.
     :param possibly_twice: Jobs of which an earlier try may have left a second one at Scantrust.
     :param fields: Names of the fields that were sent, for lineage.
+    :param unsaid: Jobs of which Scantrust did not say how many codes they updated.
     """
 
     mode: str
@@ -43,6 +44,7 @@ class Report:
     fingerprint: str | None = None
     possibly_twice: int = 0
     fields: list[str] = field(default_factory=list)
+    unsaid: int = 0
 
     def add(self, other: Report) -> None:
         """Add the counts of another report."""
@@ -50,6 +52,7 @@ class Report:
         self.codes_affected += other.codes_affected
         self.unmatched += other.unmatched
         self.possibly_twice += other.possibly_twice
+        self.unsaid += other.unsaid
         self.examples = (self.examples + other.examples)[:EXAMPLES]
         for mine, others in ((self.discarded, other.discarded), (self.rejected, other.rejected)):
             for name, count in others.items():
@@ -107,6 +110,7 @@ class Report:
         Of a job that selects by a list of ids only the number of ids that matched nothing is known, not which.
         """
         self.codes_affected += outcome.codes_affected
+        self.unsaid += outcome.unsaid
         for task_id, affected in outcome.counts.items():
             keys, example, *_ = self.jobs.get(task_id, (0, task_id))
             if affected is not None and affected < keys:
@@ -128,6 +132,7 @@ class Report:
             "unmatched": {"count": self.unmatched, "examples": self.examples},
             "discarded_fields": sorted(self.discarded),
             **({"rejected": self.rejected} if self.rejected else {}),
+            **({"jobs_without_count": self.unsaid} if self.unsaid else {}),
             **({"possibly_submitted_twice": self.possibly_twice} if self.possibly_twice else {}),
             "task_ids": list(self.jobs),
             "seconds": round(now - self.started_at, 3),

@@ -68,6 +68,6 @@ def open_source(
             raise ConfigurationError(f"{name}: encoding= is for text files, and Parquet says its own.")
         return ParquetSource(name, open_file, fields)
     raise ConfigurationError(
-        f"{name}: {f'format={format!r} is not known' if format else 'the name does not tell the format'}. "
-        f"Give format=, one of {', '.join(FORMATS)}."
+        f"{name}: {f'source_format={format!r} is not known' if format else 'the name does not tell the format'}. "
+        f"Give source_format=, one of {', '.join(FORMATS)}."
     )

@@ -55,6 +55,7 @@ def test_connection_id_is_the_users(sandbox: Sandbox, monkeypatch: pytest.Monkey
         ({"password": ""}, "no token"),
         ({"host": "http://scantrust.test"}, "Plain http"),
         ({"extra": {"auth_scheme": "login"}}, "needs a login"),
+        ({"extra": '["UAT"]'}, "extra must be a JSON object"),
         ({"host": "http://127.0.0.1:9", "extra": {"retry_attempts": 1}}, "could not connect"),
     ],
 )
@@ -200,3 +201,16 @@ def test_one_hook_keeps_below_the_rate_limit(sandbox: Sandbox) -> None:
         list(pool.map(lambda _: hook.upload(bottles(1)), range(25)))
     # On a busy machine a call may arrive late and the next ones in time, and then one is refused.
     assert [entry["status"] for entry in sandbox.transcript()].count(429) <= 1
+
+
+def test_connection_that_is_not_there_is_no_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(CONNECTION, raising=False)
+    works, sentence = ScantrustHook().test_connection()
+    assert not works
+    assert "scantrust_default" in sentence
+
+
+def test_submit_without_a_constraint_is_not_sent(sandbox: Sandbox) -> None:
+    with pytest.raises(exc.InvalidInput, match="all codes would match"):
+        ScantrustHook().submit({}, {"market": "FR"})
+    assert [] == sandbox.transcript()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
 from airflow_provider_scantrust import exceptions as exc
+from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sandbox import Sandbox
+from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
 from tasks import TaskInstance, bottles, run
 
 UPLOAD, SUBMIT = "/api/v2/scm/upload/", "/api/v2/scm/upload/async/"
@@ -187,6 +190,36 @@ def test_rendered_json_is_read(sandbox: Sandbox) -> None:
     assert 1 == report["codes_affected"]
 
 
+def test_list_rendered_without_tojson_is_read(sandbox: Sandbox) -> None:
+    report, _ = upload(items=str(bottles(1, 2)))
+    assert 2 == report["codes_affected"]
+    report, _ = upload(constraints="{'lot_number': 'L-000001'}", scm_data="{'market': 'FR'}")
+    assert 10 == report["codes_affected"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dry_run": True},
+        {"columns": {"id": "extended_id"}},
+        {"constants": {"market": "FR"}},
+        {"rejects_path": "rejects.csv"},
+        {"max_rejected": 0},
+    ],
+)
+def test_option_of_a_source_is_not_passed_over_without_one(options: dict[str, Any]) -> None:
+    for rows in ({"items": bottles(1)}, {"constraints": {"lot_number": "L"}, "scm_data": {"market": "FR"}}):
+        with pytest.raises(ValueError, match="is for `source` only"):
+            ScantrustUploadOperator(task_id="upload", **rows, **options)
+
+
+def test_constraints_that_no_code_meets_are_told_as_such(sandbox: Sandbox) -> None:
+    with pytest.raises(
+        AirflowFailException, match=r"1 values in `constraints` are on no code .* lot_number=none"
+    ):
+        upload(constraints={"lot_number": "none"}, scm_data={"market": "FR"}, on_unmatched="fail")
+
+
 def test_refused_call_fails_at_once_and_tells_how_far_it_came(
     sandbox: Sandbox, capsys: Any, caplog: Any
 ) -> None:
@@ -220,3 +253,28 @@ def test_wrong_connection_fails_at_once(sandbox: Sandbox, monkeypatch: pytest.Mo
     monkeypatch.setenv("AIRFLOW_CONN_SCANTRUST_DEFAULT", "scantrust://:t@scantrust.test/http")
     with pytest.raises(AirflowFailException, match="ConfigurationError: Plain http"):
         upload(items=bottles(1))
+
+
+@pytest.mark.parametrize(
+    "context", [{}, {"ti": MagicMock()}, MagicMock()], ids=["empty", "mocked ti", "mocked"]
+)
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_context_made_by_hand_does(sandbox: Sandbox, mode: Any, context: Any) -> None:
+    """As in the test that a user writes for a Dag."""
+    for name in ("items", "source"):
+        options: dict[str, Any] = {name: bottles(1, 2), "deferrable": False, "poll_interval": 0.05}
+        task = ScantrustUploadOperator(task_id="upload", mode=mode, **options)
+        assert 2 == task.execute(context)["codes_affected"]
+
+
+@pytest.mark.parametrize("context", [{}, {"ti": MagicMock()}], ids=["empty", "mocked ti"])
+def test_context_made_by_hand_is_enough_to_defer(sandbox: Sandbox, context: Any) -> None:
+    sandbox.configure(time_scale=1.0)
+    for task in (
+        ScantrustUploadOperator(task_id="upload", mode="async", items=bottles(1)),
+        ScantrustTaskSensor(
+            task_id="wait", scantrust_task_id=ScantrustHook().submit({"market": "FR"}, {"a": "b"})
+        ),
+    ):
+        with pytest.raises(TaskDeferred):
+            task.execute(context)

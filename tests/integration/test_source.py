@@ -351,3 +351,28 @@ def test_changed_source_starts_anew_and_says_so(
     assert 2000 == try_once(store, source, try_number=2)["codes_affected"]
     assert "starts anew" in capsys.readouterr().out + caplog.text
     assert 0 == sandbox.count(market="1")
+
+
+@pytest.mark.parametrize("form", ["path object", "url", "roundabout", "link"])
+def test_source_is_not_overwritten_by_its_rejects(sandbox: Sandbox, tmp_path: Path, form: str) -> None:
+    path = tmp_path / "bottles.csv"
+    write_csv(path, [bottle(1), ["", "FR", "2026-11-01"]])
+    before = path.read_bytes()
+    (tmp_path / "link.csv").symlink_to(path)
+    rejects: Any = {
+        "path object": path,
+        "url": f"file://{path}",
+        "roundabout": f"{tmp_path}/../{tmp_path.name}/bottles.csv",
+        "link": tmp_path / "link.csv",
+    }[form]
+    with pytest.raises(AirflowFailException, match="rejects_path is the source itself"):
+        upload(source=path, rejects_path=rejects)
+    assert before == path.read_bytes()
+    assert [] == sandbox.transcript()
+
+
+def test_paths_may_be_path_objects(sandbox: Sandbox, tmp_path: Path) -> None:
+    write_csv(tmp_path / "bottles.csv", [bottle(1), ["", "FR", "2026-11-01"]])
+    report = upload(source=tmp_path / "bottles.csv", rejects_path=tmp_path / "rejects.csv")
+    assert {"key missing": 1} == report["rejected"]
+    assert "key missing" in (tmp_path / "rejects.csv").read_text(encoding="utf-8")

@@ -135,6 +135,11 @@ async def test_one_trigger_waits_for_many_jobs(sandbox: Sandbox) -> None:
         read_event(payload)
 
 
+async def test_no_deadline_and_no_timeout_is_a_wait_without_end(sandbox: Sandbox) -> None:
+    event = await fire(ScantrustTaskTrigger(submit(sandbox), poll_interval=0.05))
+    assert 2 == read_event(event.payload).codes_affected
+
+
 async def test_a_429_stops_everybody_and_ends_nobody(sandbox: Sandbox) -> None:
     ids = submit(sandbox, 20)
     sandbox.fault(method="GET", path=STATUS_PATH, status=429, headers={"Retry-After": "1"})

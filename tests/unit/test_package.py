@@ -230,13 +230,18 @@ def test_error_of_another_version_is_permanent() -> None:
         ("['t-1', 't-2']", ["t-1", "t-2"]),
         ('["t-1"]', ["t-1"]),
         ([], []),
+        # As a template gives an id of digits with render_template_as_native_obj.
+        (51, ["51"]),
+        (["a", 7], ["a", "7"]),
     ],
 )
 def test_task_ids_are_read_in_every_form_that_tasks_give(given: Any, ids: list[str]) -> None:
     assert ids == read_task_ids(given)
 
 
-@pytest.mark.parametrize("given", [None, "", "None", 5, {"a": "b"}, [None], b"x", "[oops]", ["a", 7]])
+@pytest.mark.parametrize(
+    "given", [None, "", "None", 5.0, True, {"a": "b"}, [None], b"x", "[oops]", ["a", False]]
+)
 def test_task_ids_that_are_none_are_refused(given: Any) -> None:
     with pytest.raises(exc.InvalidInput, match="scantrust_task_id"):
         read_task_ids(given)

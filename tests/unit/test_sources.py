@@ -249,7 +249,11 @@ def test_columns_that_do_not_fit_are_refused_in_rows_too(options: dict[str, Any]
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
-        ("rows.xlsx", {}, "the name does not tell the format. Give format=, one of csv, tsv, jsonl, parquet"),
+        (
+            "rows.xlsx",
+            {},
+            "the name does not tell the format. Give source_format=, one of csv, tsv, jsonl, parquet",
+        ),
         ("rows.csv", {"format": "xml"}, "format='xml' is not known"),
         ("rows.csv", {"encoding": "klingon"}, "encoding='klingon' is no text encoding"),
         ("rows.jsonl", {"encoding": "hex"}, "encoding='hex' is no text encoding"),
