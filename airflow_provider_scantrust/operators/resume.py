@@ -8,14 +8,17 @@ Rule 2: that a job is about to be submitted is written before it is, and its id 
 Rule 3: an upload that has ended well is kept as ended, for Airflow may not learn of it: a worker can die between the last
         step of a task and the note of its success. A retry then gives the same report and sends nothing again. A task
         that is cleared uploads anew; Airflow then allows more tries, which is how the two are told apart.
+Rule 4: no entry of the store grows with the upload: whenever there are ``JOBS_TOGETHER`` more jobs, they go into an entry of
+        their own, which is not written again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_scantrust.exceptions import ScantrustError
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from airflow_provider_scantrust.transports.common import Log
 
 STORE_KEY = "scantrust_upload"
+# Some 75 bytes each, so that an entry stays far below the 64 KB from which on Airflow warns.
+JOBS_TOGETHER = 200
 
 
 class Progress:
@@ -39,6 +44,8 @@ class Progress:
     :param context: The task's context.
     :param fingerprint: Stands for the rows, the plan and the connection; progress under another one is forgotten.
     :param jobs: How many calls are jobs; they have the first numbers.
+
+    After that, ``report`` is what earlier tries have done, and ``ended`` says that they did everything.
     """
 
     def __init__(
@@ -49,9 +56,11 @@ class Progress:
         self._jobs = jobs
         self._max_in_flight = max_in_flight
         self._unsaved = 0
+        self._job_entries = 0
         self._announced: set[int] = set()
         self.done: set[int] = set()
         self.report = Report("", 0, 0.0)
+        self.ended = False
         self._load(context, log)
 
     def before_call(self, piece: Piece, in_flight: int) -> None:
@@ -93,9 +102,8 @@ class Progress:
                 "fingerprint": self._fingerprint,
                 "done": write_ranges(self.done),
                 "submitting": write_ranges(self._announced),
-                "report": self.report.save(),
             }
-            self._store.set(STORE_KEY, saved)
+            self._job_entries = _save(self._store, saved, self.report, self._job_entries)
 
     def _load(self, context: Context, log: Log) -> None:
         if self._store is None:
@@ -108,15 +116,22 @@ class Progress:
         saved = self._store.get(STORE_KEY)
         if not isinstance(saved, dict):
             return
-        if (ended_in := saved.get("ended_in")) is not None:
-            if ended_in != _series(context):
-                return
-            log.info("The last try had ended well, but Airflow did not learn of it; nothing is sent again.")
+        ended_in = saved.get("ended_in")
+        if ended_in not in (None, _series(context)):
+            return
         if saved.get("fingerprint") != self._fingerprint:
             log.warning("What is uploaded has changed since the last try, so the upload starts anew.")
             return
-        self.done = read_ranges(saved["done"])
-        self.report = Report.load(saved["report"])
+        report = _load_report(self._store, saved)
+        if report is None:
+            log.warning("What was kept of the last try is no longer complete, so the upload starts anew.")
+            return
+        self.done, self.report = read_ranges(saved["done"]), report
+        self._job_entries = saved.get("job_entries", 0)
+        if ended_in is not None:
+            self.ended = True
+            log.info("The last try had ended well, but Airflow did not learn of it; nothing is sent again.")
+            return
         log.info(
             "The last try made %s calls and submitted %s jobs; going on from there.",
             len(self.done),
@@ -145,16 +160,52 @@ def fingerprint_of(pieces: Iterable[Piece], *parts: Any) -> str:
 def forget_progress(context: Context) -> None:
     """Delete what is kept: the upload has to start anew."""
     store: Any = cast("Any", context).get("task_state_store")
-    if store is not None:
+    saved = None if store is None else store.get(STORE_KEY)
+    if isinstance(saved, dict):
         store.delete(STORE_KEY)
+        for number in range(saved.get("job_entries", 0)):
+            store.delete(_job_entry(number))
 
 
-def end_progress(context: Context) -> None:
-    """Keep that the upload has ended, for a retry of a task whose success Airflow did not learn of."""
+def end_progress(context: Context, report: Report) -> None:
+    """Keep how the upload has ended, for a retry of a task whose success Airflow did not learn of."""
     store: Any = cast("Any", context).get("task_state_store")
     saved = None if store is None else store.get(STORE_KEY)
     if isinstance(saved, dict):
-        store.set(STORE_KEY, {**saved, "ended_in": _series(context)})
+        _save(store, {**saved, "ended_in": _series(context)}, report)
+
+
+def _save(store: Any, saved: Mapping[str, Any], report: Report, entries: int = 0) -> int:
+    """
+    Write what is kept, and the report with it; return how many entries hold the first of its jobs.
+
+    :param entries: How many there are already.
+    """
+    full = len(report.jobs) // JOBS_TOGETHER
+    for number in range(entries, full):
+        start = number * JOBS_TOGETHER
+        jobs = dict(islice(report.jobs.items(), start, start + JOBS_TOGETHER))
+        store.set(_job_entry(number), {"fingerprint": saved["fingerprint"], "jobs": jobs})
+    others = dict(islice(report.jobs.items(), full * JOBS_TOGETHER, None))
+    store.set(STORE_KEY, {**saved, "report": {**report.save(), "jobs": others}, "job_entries": full})
+    return full
+
+
+def _load_report(store: Any, saved: Mapping[str, Any]) -> Report | None:
+    """Return the report with its jobs, or None where some of them have expired, or are of another upload."""
+    jobs: dict[str, list[Any]] = {}
+    for number in range(saved.get("job_entries", 0)):
+        entry = store.get(_job_entry(number))
+        if not isinstance(entry, dict) or entry.get("fingerprint") != saved["fingerprint"]:
+            return None
+        jobs.update(entry["jobs"])
+    report = Report.load(saved["report"])
+    report.jobs = {**jobs, **report.jobs}
+    return report
+
+
+def _job_entry(number: int) -> str:
+    return f"{STORE_KEY}_jobs_{number}"
 
 
 def _series(context: Context) -> list[int]:

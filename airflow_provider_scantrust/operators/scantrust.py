@@ -219,8 +219,8 @@ class ScantrustUploadOperator(BaseOperator):
             self._fail(error)
         if plan is not None and self.dry_run_only:
             return plan.summary()
-        if not report.jobs or not self.wait_for_completion:
-            return self._finish(context, report, ended=not report.jobs)
+        if not report.jobs or report.jobs_ended or not self.wait_for_completion:
+            return self._finish(context, report, ended=not report.jobs or report.jobs_ended)
         return self._wait(context, report, started)
 
     def execute_complete(
@@ -346,8 +346,11 @@ class ScantrustUploadOperator(BaseOperator):
             max_in_flight=self.max_in_flight,
             log=self.log,
         )
-        report.add(progress.report)
         self.note_jobs(progress.report.jobs)
+        if progress.ended:
+            report.take_over(progress.report)
+            return
+        report.add(progress.report)
         runner = Runner(
             data_key,
             report,
@@ -467,7 +470,7 @@ class ScantrustUploadOperator(BaseOperator):
             _push(context, "report", summary)
             self._fail(error)
         finally:
-            end_progress(context)
+            end_progress(context, report)
         describe_events(context, self.outlets, summary)
         return summary
 

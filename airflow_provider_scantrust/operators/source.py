@@ -64,11 +64,22 @@ class SourceUpload:
             self.log.info("%s", plan.describe())
             if self.operator.dry_run_only:
                 return plan
+            progress = Progress(
+                context,
+                self.report.fingerprint,
+                jobs=plan.jobs,
+                max_in_flight=self.operator.max_in_flight,
+                log=self.log,
+            )
+            self.operator.note_jobs(progress.report.jobs)
+            if progress.ended:
+                self.report.take_over(progress.report)
+                return plan
             for _, kind, _ in spool.rejects():
                 self.report.add_rejected(kind, 1)
             try:
                 self._check_rejected(spool)
-                self._run(spool, plan, context)
+                self._run(spool, plan, progress)
             finally:
                 self._write_rejects(rows, spool)
         return plan
@@ -125,17 +136,8 @@ class SourceUpload:
             limits=Limits(ids_per_job=self.operator.ids_per_job),
         )
 
-    def _run(self, spool: Spool, plan: Plan, context: Context) -> None:
-        operator = self.operator
-        progress = Progress(
-            context,
-            str(self.report.fingerprint),
-            jobs=plan.jobs,
-            max_in_flight=operator.max_in_flight,
-            log=self.log,
-        )
+    def _run(self, spool: Spool, plan: Plan, progress: Progress) -> None:
         self.report.add(progress.report)
-        operator.note_jobs(progress.report.jobs)
         lines = ProgressLog(
             self.log,
             self.hook.pacer,

@@ -8,10 +8,12 @@ from typing import Any
 
 from airflow_provider_scantrust.api.models import UploadResult
 from airflow_provider_scantrust.api.outcome import Outcome
+from airflow_provider_scantrust.api.texts import one_line
 from airflow_provider_scantrust.uploads.calls import Job
 from airflow_provider_scantrust.uploads.rows import Row
 
 EXAMPLES = 10
+_LONGEST_EXAMPLE = 80
 
 
 @dataclass
@@ -23,7 +25,8 @@ class Report:
     :param requests: Upload calls that were made, those that ended in a 504 included.
     :param codes_affected: Codes updated, as far as the answers say.
     :param discarded: Field -> rows in which the campaign discarded it.
-    :param jobs: task_id -> (keys it selects by, one of them, the call's number in the plan).
+    :param jobs: task_id -> (keys it selects by, the beginning of one of them, the call's number in the plan).
+    :param jobs_ended: The jobs have ended, and are counted.
     :param rejected: Kind -> rows that were not sent, or that Scantrust refused.
     :param fingerprint: Of the source and its plan; None for an upload without one.
     :param possibly_twice: Jobs of which an earlier try may have left a second one at Scantrust.
@@ -45,6 +48,13 @@ class Report:
     possibly_twice: int = 0
     fields: list[str] = field(default_factory=list)
     unsaid: int = 0
+    jobs_ended: bool = False
+
+    def take_over(self, other: Report) -> None:
+        """Become the report of an upload that has ended, but for what this try has found out by itself."""
+        for name, value in vars(other).items():
+            if name not in ("mode", "rows", "started_at", "fingerprint"):
+                setattr(self, name, value)
 
     def add(self, other: Report) -> None:
         """Add the counts of another report."""
@@ -81,7 +91,7 @@ class Report:
 
     def add_job(self, job: Job, task_id: str, number: int) -> None:
         """Write down a job that was submitted."""
-        self.jobs[task_id] = [job.keys, job.example, number]
+        self.jobs[task_id] = [job.keys, one_line(job.example, _LONGEST_EXAMPLE), number]
         self._add_fields(job.scm_data)
 
     def short_jobs(self, outcome: Outcome) -> dict[str, int]:
@@ -111,6 +121,7 @@ class Report:
         """
         self.codes_affected += outcome.codes_affected
         self.unsaid += outcome.unsaid
+        self.jobs_ended = True
         for task_id, affected in outcome.counts.items():
             keys, example, *_ = self.jobs.get(task_id, (0, task_id))
             if affected is not None and affected < keys:

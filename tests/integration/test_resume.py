@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
 from airflow_provider_scantrust.exceptions import ConnectionFailed
+from airflow_provider_scantrust.operators.resume import Progress, forget_progress
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sandbox import Sandbox
+from airflow_provider_scantrust.uploads.calls import Job
+from airflow_provider_scantrust.uploads.report import Report
+from airflow_provider_scantrust.uploads.run import Piece
 from tasks import TaskInstance, bottles
 
 KEY = "scantrust_upload"
@@ -155,12 +161,69 @@ def test_crash_between_submit_and_noting_the_id_is_told(
     assert "Scantrust may run them twice" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("wait", [True, False])
+def test_retry_of_an_ended_upload_gives_the_same_report_and_sends_nothing(
+    sandbox: Sandbox, tmp_path: Path, wait: bool
+) -> None:
+    source, rejects = tmp_path / "rows.csv", tmp_path / "rejects.csv"
+    source.write_text("extended_id,market,unknown\nSBX00000001,FR,1\nNOBODY,FR,1\n,FR,1\nSBX00000002,DE,2\n")
+    payload = {"source": str(source), "rejects_path": str(rejects), "wait_for_completion": wait}
+    sandbox.seed(3000)
+    with source.open("a") as file:
+        file.writelines(f"SBX{number:08d},IT,3\n" for number in range(3, 3001))
+        file.write("NOWHERE,IT,3\n")
+    store = Store()
+    report = attempt(store, payload)
+    assert ("mixed", 3000 if wait else None) == (report["mode"], report["codes_affected"])
+    written, sent = rejects.read_bytes(), len(sandbox.transcript())
+    again = attempt(store, payload, try_number=2)
+    assert {**report, "seconds": 0} == {**again, "seconds": 0}
+    assert (written, sent) == (rejects.read_bytes(), len(sandbox.transcript()))
+
+
 @payloads
 def test_crash_before_the_submit_sends_nothing(sandbox: Sandbox, payload: dict[str, Any]) -> None:
     store = Store(dies=lambda value: True)
     with pytest.raises(Died):
         attempt(store, payload)
     assert [] == sandbox.tasks()
+
+
+def test_no_entry_of_the_store_grows_with_the_upload() -> None:
+    store = Store()
+    context: Any = {"ti": TaskInstance(), "task_state_store": store}
+    options: Any = {"jobs": 5000, "max_in_flight": 16, "log": logging.getLogger()}
+    progress = Progress(context, "f", **options)
+    for number in range(5000):
+        progress.before_call(Piece(number, job=Job({"lot": str(number)}, {}, 1, "k" * 1000)), 0)
+        counted = Report("async", 0, 0.0)
+        counted.add_job(Job({}, {}, 1, "k" * 1000), f"01234567-0123-4567-89ab-{number:012d}", number)
+        progress.call_done(number, counted)
+    with progress.kept():
+        pass
+    assert 26 == len(store)
+    assert all(len(json.dumps(entry)) < 64_000 for entry in store.values())
+    again = Progress(context, "f", **options)
+    assert list(progress.report.jobs.items()) == list(again.report.jobs.items())
+    assert set(range(5000)) == again.done
+    forget_progress(context)
+    assert {} == store
+
+
+def test_jobs_of_all_entries_are_taken_up_again(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_scantrust.operators.resume.JOBS_TOGETHER", 4)
+    rows = [{"extended_id": f"SBX{number:08d}", "market": str(number)} for number in range(1, 19)]
+    payload = {"items": rows, "mode": "async", "max_in_flight": 2}
+    sandbox.fault(path="/api/v2/scm/upload/async/", status=403, skip=14)
+    store = Store()
+    with pytest.raises(AirflowFailException, match="PermissionDenied"):
+        attempt(store, payload)
+    report = attempt(store, payload, try_number=2)
+    assert (18, 18) == (len(report["task_ids"]), report["codes_affected"])
+    assert sorted(task["id"] for task in sandbox.tasks()) == sorted(report["task_ids"])
+    del store[f"{KEY}_jobs_1"]
+    assert 18 == len(attempt(store, payload, try_number=3)["task_ids"])
+    assert 36 == len(sandbox.tasks())
 
 
 def test_submit_without_an_answer_is_told_by_the_retry(
