@@ -124,7 +124,6 @@ class ScantrustTaskTrigger(BaseTrigger):
 
         try:
             await self._find_task_ids()
-            codes: dict[str, int | None] = {}
             if self.task_ids:
                 # Awaited right here: each further coroutine is memory for each of thousands of waits.
                 codes = await wait_shared(
@@ -132,11 +131,13 @@ class ScantrustTaskTrigger(BaseTrigger):
                     self.scantrust_conn_id,
                     self.poll_interval,
                     self.longest_poll_interval,
-                    self.log,
+                    self,
                     # A worker has just asked, unless there was none. An event that comes before Airflow has seen the
                     # worker off can make the scheduler fail the task, so else the first question comes an interval later.
                     ask_first=self.scantrust_task_id is not None,
                 )
+            else:
+                codes = {}
             outcome = Outcome.of(codes)
         except ScantrustError as error:
             event: dict[str, Any] = {"status": "error", "error": error.as_dict()}

@@ -20,8 +20,7 @@ from weakref import WeakKeyDictionary
 from airflow_provider_scantrust.api.settings import Settings
 from airflow_provider_scantrust.api.waiting import Jobs
 from airflow_provider_scantrust.exceptions import ConfigurationError
-from airflow_provider_scantrust.transports.common import Log
-from airflow_provider_scantrust.triggers.watcher import SharedWait, Watcher
+from airflow_provider_scantrust.triggers.watcher import HasLog, SharedWait, Watcher
 
 # Seconds for which a lookup is good.
 _GOOD_FOR = 300.0
@@ -117,13 +116,14 @@ async def wait_shared(
     conn_id: str,
     poll_interval: float,
     longest_poll_interval: float | None,
-    log: Log,
+    owner: HasLog,
     *,
     ask_first: bool = False,
 ) -> dict[str, int | None]:
     """
     Wait for jobs beside all other waits of this event loop; return the codes affected by each.
 
+    :param owner: Whose log is told what is new.
     :param ask_first: The first question does not wait for an interval.
     :raises ScantrustError: As ``Watch.wait``.
     """
@@ -133,7 +133,13 @@ async def wait_shared(
         return jobs.outcome()
     loop = asyncio.get_running_loop()
     wait = SharedWait(
-        jobs, poll_interval, longest_poll_interval, conn_id=conn_id, log=log, left=left, ask_first=ask_first
+        jobs,
+        poll_interval,
+        longest_poll_interval,
+        conn_id=conn_id,
+        owner=owner,
+        left=left,
+        ask_first=ask_first,
     )
     timer = loop.call_later(left, _time_is_up, wait, context=wait.context)
     try:
