@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+from airflow import __version__ as release
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
@@ -19,12 +20,10 @@ from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger
 
 try:
     from airflow.sdk.exceptions import AirflowRescheduleException as AirflowRescheduleException
-
-    AIRFLOW_2 = False
 except ImportError:
     from airflow.exceptions import AirflowRescheduleException as AirflowRescheduleException
 
-    AIRFLOW_2 = True
+AIRFLOW_2 = release.startswith("2.")
 
 
 class TaskInstance:

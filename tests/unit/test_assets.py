@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -34,13 +35,21 @@ def test_one_asset_has_one_spelling(written: str, uri: str) -> None:
         "scantrust:///codes",
         "scantrust://api.scantrust.com",
         "scantrust://api.scantrust.com/",
-        "scantrust://token@api.scantrust.com/codes",
         "scantrust://api.scantrust.com/codes?token=x",
     ],
 )
 def test_uri_that_names_nothing_or_hides_something_is_refused(written: str) -> None:
     with pytest.raises(ValueError, match="URI format scantrust://"):
         Asset(uri=written)
+
+
+@pytest.mark.filterwarnings("ignore:An Asset URI should not contain auth info")
+def test_token_in_a_uri_is_in_no_asset() -> None:
+    made = []
+    # Some Airflows drop it, and say so, before they ask the provider.
+    with suppress(ValueError):
+        made.append(Asset(uri="scantrust://secret@api.scantrust.com/codes").uri)
+    assert made in ([], ["scantrust://api.scantrust.com/codes"])
 
 
 def test_airflow_knows_handler_factory_and_converter() -> None:
@@ -52,6 +61,7 @@ def test_airflow_knows_handler_factory_and_converter() -> None:
 
 
 def test_asset_and_dataset_have_the_same_name() -> None:
+    pytest.importorskip("openlineage")
     asset = create_asset(name="campaigns/126")
     assert "scantrust://api.scantrust.com/campaigns/126" == asset.uri
     dataset = convert_asset_to_openlineage(asset, None)
