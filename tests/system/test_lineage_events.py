@@ -14,7 +14,10 @@ import pytest
 
 from airflow_provider_scantrust import lineage
 from airflow_provider_scantrust.sandbox import Sandbox
+from doc_blocks import ROOT
+from documented import write_dags
 from local_airflow import LocalAirflow
+from system import wait_until
 
 DAGS = Path(__file__).parent / "dags"
 FACET_SCHEMA = json.loads((Path(lineage.__file__).parent / "ScantrustUploadRunFacet.json").read_text("utf-8"))
@@ -25,6 +28,7 @@ def airflow(running_sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) 
     home = tmp_path_factory.mktemp("airflow")
     (home / "dags").mkdir()
     shutil.copy(DAGS / "scantrust_lineage.py", home / "dags")
+    write_dags(home / "dags", home, "docs/monitor.md")
     transport = {"type": "file", "log_file_path": str(home / "events.jsonl"), "append": True}
     with LocalAirflow(
         home,
@@ -95,3 +99,19 @@ def test_updated_codes_start_the_dag_that_waits_for_them(airflow: LocalAirflow, 
     assert 1 == len(runs)
     assert "success" == airflow.wait_for_run("after_campaign", runs[0]["dag_run_id"], timeout=120)
     assert 1 == airflow.xcom("after_campaign", runs[0]["dag_run_id"], "read")
+
+
+def test_dags_of_the_docs_are_joined_by_their_asset(
+    airflow: LocalAirflow, running_sandbox: Sandbox, ran: str
+) -> None:
+    running_sandbox.seed_csv(ROOT / "dags_examples" / "sample_data" / "codes.csv")
+    airflow.unpause("after_the_update")
+    run_id = airflow.trigger("update_campaign")
+    assert "success" == airflow.wait_for_run("update_campaign", run_id, timeout=120)
+
+    def is_told() -> bool:
+        runs = airflow.api("GET", "dags/after_the_update/dagRuns")["dag_runs"]
+        ended = [run["dag_run_id"] for run in runs if run["state"] == "success"]
+        return any("3 codes were updated" in airflow.logs("after_the_update", run, "tell") for run in ended)
+
+    wait_until(is_told, 60)
