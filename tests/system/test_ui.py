@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 import requests
+from airflow.utils.state import TaskInstanceState
 
 from airflow_provider_scantrust import __version__
 from airflow_provider_scantrust.get_provider_info import get_provider_info
@@ -23,7 +25,7 @@ from doc_blocks import ROOT
 from local_airflow import LocalAirflow
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page
+    from playwright.sync_api import Browser, Locator, Page, Route
 
 PORTAL = "https://portal.example.com/#/"
 USERS = ("admin", "guest", "nobody")
@@ -47,6 +49,8 @@ def browser() -> Iterator[Browser]:
         with chromium() as browser:
             yield browser
     except NoBrowser as error:
+        if os.environ.get("SCANTRUST_REQUIRE_BROWSER"):
+            raise
         pytest.skip(str(error))
 
 
@@ -96,6 +100,9 @@ def make_history(airflow: LocalAirflow, sandbox: Sandbox) -> None:
     for dag_id, _ in UPLOADS:
         assert "success" == airflow.wait_for_run(dag_id, RUN, timeout=240)
     assert "failed" == airflow.wait_for_run("upload_fail_on_unmatched", RUN, timeout=120)
+    sandbox.jobs(fail=True)
+    airflow.trigger("upload_async_on_worker", conf=nowhere, run_id=RUN)
+    airflow.wait_for_task("upload_async_on_worker", RUN, "task", states={"up_for_retry"}, timeout=120)
     sandbox.jobs(hang=True)
     airflow.trigger("upload_async", conf={"items": [{"extended_id": "X", "market": "FR"}]}, run_id=RUN)
     airflow.wait_for_task("upload_async", RUN, "task", states={"deferred"}, timeout=120)
@@ -180,7 +187,48 @@ def test_rows_that_need_a_human_stand_out(page: Page) -> None:
     assert "Such as NOWHERE" == failed.locator("strong").get_attribute("title")
     page.get_by_label("Show").select_option(label="What needs you")
     assert ["failed", "unmatched"] == statuses(page)
-    page.get_by_text("2 of 8 uploads and waits of the last 7 days; 2 need you").wait_for()
+    page.get_by_text("2 of 9 uploads and waits of the last 7 days; 2 need you").wait_for()
+
+
+def test_failed_try_stands_out_and_calls_nobody(page: Page) -> None:
+    page.goto("/plugin/scantrust")
+    row = row_of(page, "upload_async_on_worker", "task")
+    assert "Failed, will retry" in cell(row, "status")
+    assert "1 not known" == cell(row, "jobs")
+
+
+def test_every_state_of_a_task_has_its_word(page: Page) -> None:
+    words = {
+        "success": "Done",
+        "failed": "Failed",
+        "upstream_failed": "Failed",
+        "up_for_retry": "Failed, will retry",
+        "running": "Running",
+        "deferred": "Waiting",
+        "up_for_reschedule": "Waiting",
+        "awaiting_input": "Waiting",
+        "scheduled": "Queued",
+        "queued": "Queued",
+        "restarting": "Queued",
+        None: "Not started",
+        "skipped": "Skipped",
+        "removed": "Skipped",
+    }
+    assert {None, *(state.value for state in TaskInstanceState)} == set(words)
+
+    def answer_with_each(route: Route) -> None:
+        real = route.fetch()
+        found = real.json()
+        (upload,) = [each for each in found["uploads"] if each["dag_id"] == "scantrust_sync_upload"]
+        uploads = [{**upload, "run_id": str(state), "state": state} for state in words]
+        route.fulfill(response=real, json={**found, "uploads": uploads})
+
+    page.route("**/scantrust/uploads?*", answer_with_each)
+    page.goto("/plugin/scantrust")
+    page.locator(".st-table tbody tr").first.wait_for()
+    rows = page.locator(".st-table tbody tr").all()
+    shown = {cell(row, "run_id"): cell(row, "status").partition(" ")[2] for row in rows}
+    assert {str(state): word for state, word in words.items()} == shown
 
 
 def test_what_waits_is_seen_with_its_jobs(page: Page) -> None:
@@ -284,7 +332,7 @@ def test_text_finds_uploads(page: Page) -> None:
     page.get_by_label("Dag, run or task").fill("no such upload")
     page.get_by_text("Nothing here matches the filters.").wait_for()
     page.get_by_label("Dag, run or task").fill("async_upload WAIT")
-    page.get_by_text("1 of 8 uploads").wait_for()
+    page.get_by_text("1 of 9 uploads").wait_for()
     assert 1 == row_of(page, "scantrust_async_upload", "wait").count()
 
 
