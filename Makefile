@@ -47,11 +47,11 @@ browser: $(UI_READY)
 
 test: $(READY) ## run all tests that need no browser and no other service
 	@echo "make: running the tests; those in tests/system start a real Airflow"
-	@$(BIN)/python -m pytest -q --ignore=tests/system/test_ui.py
+	@$(BIN)/python -m pytest -q --ignore=tests/system/ui
 
 test-ui: browser ## run the tests of the Airflow UI in a headless Chromium, and install one if there is none
 	@echo "make: running the tests of the Airflow UI"
-	@SCANTRUST_REQUIRE_BROWSER=1 $(BIN)/python -m pytest -q tests/system/test_ui.py
+	@SCANTRUST_REQUIRE_BROWSER=1 $(BIN)/python -m pytest -q tests/system/ui
 
 screenshots: browser ## take the docs' screenshots anew
 	@$(BIN)/python tools/screenshots.py

@@ -1,151 +1,21 @@
-"""The Airflow UI as its users see it: a real Airflow, after a few uploads, in a headless Chromium."""
+"""The Scantrust page as its users see it: in a real Airflow, after a few uploads, in a headless Chromium."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 import requests
 from airflow.utils.state import TaskInstanceState
 
 from airflow_provider_scantrust import __version__
-from airflow_provider_scantrust.get_provider_info import get_provider_info
-from airflow_provider_scantrust.sandbox import Sandbox
-from browser import NoBrowser, chromium
-from doc_blocks import ROOT
 from local_airflow import LocalAirflow
+from ui_page import PORTAL, RUN, UPLOADS, cell, page_of, row_of, statuses
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page, Response, Route
-
-PORTAL = "https://portal.example.com/#/"
-USERS = ("admin", "guest", "nobody")
-UPLOADS = {
-    ("scantrust_sync_upload", "upload"),
-    ("scantrust_upload_and_wait", "upload"),
-    ("scantrust_async_upload", "submit"),
-    ("upload", "task"),
-    # An operator derived from the provider's.
-    ("winery", "upload"),
-}
-RUN = "sample_day"
-BOTTLE = (
-    (ROOT / "dags_examples" / "sample_data" / "codes.csv").read_text("utf-8").splitlines()[1].split(",")[0]
-)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    try:
-        with chromium() as browser:
-            yield browser
-    except NoBrowser as error:
-        if os.environ.get("SCANTRUST_REQUIRE_BROWSER"):
-            raise
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="module")
-def airflow(
-    browser: Browser, running_sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[LocalAirflow]:
-    """An Airflow with users, in which uploads ended well, left something to do, failed and wait."""
-    home = tmp_path_factory.mktemp("airflow")
-    dags = home / "dags"
-    shutil.copytree(ROOT / "dags_examples", dags, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("scantrust_system.py", "scantrust_ui.py"):
-        shutil.copy(Path(__file__).parent / "dags" / name, dags)
-    passwords = home / "passwords.json"
-    passwords.write_text(json.dumps({user: user for user in USERS}))
-    uri = running_sandbox.connection_uri
-    with LocalAirflow(
-        home,
-        dags,
-        connections={
-            "scantrust_default": f"{uri}{'&' if '?' in uri else '?'}portal_url={quote(PORTAL, safe='')}"
-        },
-        env={"PYTHONPATH": str(ROOT / "tests" / "support")},
-        config={
-            "scheduler.use_job_schedule": "False",
-            "core.auth_manager": "narrow_auth.NarrowAuthManager",
-            "core.simple_auth_manager_all_admins": "False",
-            "core.simple_auth_manager_users": "admin:admin,guest:viewer,nobody:viewer",
-            "core.simple_auth_manager_passwords_file": str(passwords),
-        },
-    ) as airflow:
-        airflow.sign_in("admin", "admin")
-        make_history(airflow, running_sandbox)
-        yield airflow
-
-
-def make_history(airflow: LocalAirflow, sandbox: Sandbox) -> None:
-    sandbox.reset()
-    sandbox.seed_csv(ROOT / "dags_examples" / "sample_data" / "codes.csv")
-    day = datetime(2026, 11, 2, 7, tzinfo=UTC)
-    for dag_id in ("scantrust_sync_upload", "scantrust_upload_and_wait", "scantrust_async_upload"):
-        airflow.trigger(dag_id, logical_date=day, run_id=RUN)
-    nowhere = {"items": [{"extended_id": "NOWHERE", "market": "FR"}]}
-    for dag_id in ("upload", "upload_fail_on_unmatched"):
-        airflow.trigger(dag_id, conf=nowhere, run_id=RUN)
-    airflow.trigger("winery", conf={"items": [{"extended_id": BOTTLE, "market": "FR"}]}, run_id=RUN)
-    for dag_id, _ in UPLOADS:
-        assert "success" == airflow.wait_for_run(dag_id, RUN, timeout=240)
-    assert "failed" == airflow.wait_for_run("upload_fail_on_unmatched", RUN, timeout=120)
-    sandbox.jobs(fail=True)
-    airflow.trigger("upload_async_on_worker", conf=nowhere, run_id=RUN)
-    airflow.wait_for_task("upload_async_on_worker", RUN, "task", states={"up_for_retry"}, timeout=120)
-    sandbox.jobs(hang=True)
-    airflow.trigger("upload_async", conf={"items": [{"extended_id": "X", "market": "FR"}]}, run_id=RUN)
-    airflow.wait_for_task("upload_async", RUN, "task", states={"deferred"}, timeout=120)
-
-
-@contextmanager
-def page_of(browser: Browser, airflow: LocalAirflow, user: str) -> Iterator[Page]:
-    """A window in which somebody has signed in."""
-    token = requests.post(
-        f"{airflow.ui_url}/auth/token", json={"username": user, "password": user}, timeout=30
-    ).json()["access_token"]
-    context = browser.new_context(viewport={"width": 1600, "height": 1000}, base_url=airflow.ui_url)
-    context.add_cookies([{"name": "_token", "value": token, "url": airflow.ui_url}])
-    page = context.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    try:
-        yield page
-    finally:
-        context.close()
-    assert [] == errors
-
-
-@pytest.fixture
-def page(browser: Browser, airflow: LocalAirflow) -> Iterator[Page]:
-    with page_of(browser, airflow, "admin") as page:
-        yield page
-
-
-def row_of(page: Page, dag_id: str, task_id: str) -> Locator:
-    rows = page.locator(".st-table tbody tr")
-    return rows.filter(has=page.locator("[data-column=dag_id]", has_text=re.compile(f"^{dag_id}$"))).filter(
-        has=page.locator("[data-column=task_id]", has_text=re.compile(f"^{task_id}$"))
-    )
-
-
-def cell(row: Locator, column: str) -> str:
-    return str(row.locator(f"[data-column={column}]").inner_text())
-
-
-def statuses(page: Page) -> list[str]:
-    page.locator(".st-table tbody tr").first.wait_for()
-    return sorted(row.get_attribute("data-status") or "" for row in page.locator(".st-table tbody tr").all())
+    from playwright.sync_api import Browser, Page, Route
 
 
 def number(value: Any) -> str:
@@ -387,58 +257,3 @@ def test_colours_follow_airflows_mode(browser: Browser, airflow: LocalAirflow, p
         page.locator(".st-table tbody tr").first.wait_for()
         colours.append(page.locator(".st-page").evaluate("page => getComputedStyle(page).color"))
     assert colours[0] != colours[1]
-
-
-def save_connection(page: Page, conn_id: str, **fields: str) -> list[str]:
-    """Fill the form in and save it; return the labels of its fields."""
-    page.goto("/connections")
-    page.get_by_role("button", name="Add Connection").click()
-    page.locator("input[name=connection_id]").fill(conn_id)
-    page.get_by_role("combobox", name="Connection Type").fill("scantrust")
-    page.get_by_role("option", name="scantrust").click()
-    form = page.get_by_role("dialog")
-    for name, value in fields.items():
-        page.locator(f"input[name={name}]").fill(value)
-    form.get_by_role("button", name="Extra Fields", exact=True).click()
-    labels = [label.split("\n")[0] for label in form.locator("label").all_inner_texts()]
-    form.get_by_role("button", name="Save").click()
-    page.get_by_role("row", name=re.compile(conn_id)).wait_for()
-    return labels
-
-
-def press_test(page: Page, conn_id: str) -> Response:
-    row = page.get_by_role("row", name=re.compile(conn_id))
-    with page.expect_response(lambda answer: answer.url.endswith("/connections/test")) as tested:
-        row.get_by_role("button", name="Test Connection").click()
-    response: Response = tested.value
-    return response
-
-
-def test_connection_form_has_the_declared_fields_and_saves_a_connection_that_works(
-    page: Page, airflow: LocalAirflow, running_sandbox: Sandbox
-) -> None:
-    host, _, port = running_sandbox.url.rpartition(":")
-    labels = save_connection(page, "from_the_form", host=host, port=port, password=running_sandbox.token)
-    declared = next(
-        entry for entry in get_provider_info()["connection-types"] if entry["connection-type"] == "scantrust"
-    )
-    behaviour = declared["ui-field-behaviour"]
-    standard = {"host", "login", "password", "schema", "port"} - set(behaviour["hidden-fields"])
-    last = 3 + len(standard)
-    assert ["Connection ID", "Connection Type", "Description"] == labels[:3]
-    assert {behaviour["relabeling"][name] for name in standard} == set(labels[3:last])
-    fields = [field["label"] for field in declared["conn-fields"].values()]
-    assert fields == [label for label in labels[last:] if label]
-    saved = airflow.api("GET", "connections/from_the_form")
-    assert ("scantrust", host, int(port)) == (saved["conn_type"], saved["host"], saved["port"])
-    answer = press_test(page, "from_the_form").json()
-    assert answer["status"], answer
-    assert "Connected to Scantrust at" in answer["message"]
-
-
-def test_test_button_needs_a_port_as_the_docs_say(page: Page, running_sandbox: Sandbox) -> None:
-    """When this fails with a newer Airflow, its UI has been mended: docs/connect.md can say less."""
-    save_connection(page, "without_port", host=running_sandbox.url, password=running_sandbox.token)
-    answer = press_test(page, "without_port")
-    assert 400 == answer.status
-    assert "The host or port to test differs from the stored connection" in answer.text()
