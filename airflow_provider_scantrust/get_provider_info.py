@@ -73,14 +73,17 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-class-name": "airflow_provider_scantrust.hooks.scantrust.ScantrustHook",
                 "hook-name": "Scantrust",
                 "ui-field-behaviour": {
-                    "hidden-fields": ["schema", "port"],
+                    # Not the port: without one, the Test button of Airflow 3.3.2 is refused by its own API.
+                    "hidden-fields": ["schema"],
                     "relabeling": {
                         "host": "API base URL",
+                        "port": "Port",
                         "login": "User name",
                         "password": "API token",
                     },
                     "placeholders": {
                         "host": "https://api.scantrust.com (when empty)",
+                        "port": "the one of the API base URL (when empty)",
                         "login": "only with the auth scheme login",
                         "password": "User Authorization Token from the Scantrust portal",
                     },

@@ -19,13 +19,15 @@ from browser import chromium
 from local_airflow import LocalAirflow
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, ViewportSize
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "images"
 EXAMPLES = ROOT / "dags_examples"
 DAY_AFTER = datetime(2026, 11, 2, 7, tzinfo=UTC)
 RUN = "2026-11-02"
+# So wide that no column of the page is cut off.
+WIDE: ViewportSize = {"width": 1600, "height": 900}
 PORTAL = quote("https://portal.scantrust.com/#/", safe="")
 
 
@@ -72,32 +74,40 @@ def take_pictures(url: str) -> None:
             page = browser.new_page(
                 base_url=url,
                 color_scheme="dark" if scheme == "dark" else "light",
-                viewport={"width": 1400, "height": 800},
+                viewport=WIDE,
             )
             page.goto("/plugin/scantrust")
             picture(page, f"page-{scheme}")
             page.close()
-        page = browser.new_page(base_url=url, viewport={"width": 1400, "height": 800})
+        page = browser.new_page(base_url=url, viewport=WIDE)
         page.goto("/plugin/scantrust")
         page.get_by_label("Show").select_option(label="What needs you")
         picture(page, "what-needs-you")
+        page.set_viewport_size({"width": 1400, "height": 800})
         task = f"/dags/scantrust_async_upload/runs/{RUN}/tasks/wait"
         page.goto(f"{task}/plugin/scantrust-task-instance")
         picture(page, "task-tab")
         page.goto(f"{task}/details")
         page.get_by_role("link", name="Scantrust portal").wait_for()
         page.screenshot(path=IMAGES / "portal-link.png")
-        page.set_viewport_size({"width": 1400, "height": 1500})
+        page.set_viewport_size({"width": 1400, "height": 1900})
         page.goto("/connections")
         page.get_by_role("button", name="Add Connection").click()
         page.locator("input[name=connection_id]").fill("scantrust_default")
         page.get_by_role("combobox", name="Connection Type").fill("scantrust")
         page.get_by_role("option", name="scantrust").click()
-        page.get_by_role("button", name="Extra Fields", exact=True).click()
-        page.get_by_text("Allow plain http").first.wait_for()
-        # The form opens by an animation.
-        page.wait_for_timeout(1000)
-        page.get_by_role("dialog").screenshot(path=IMAGES / "connection-form.png")
+        # Airflow shows one of its parts at a time.
+        for part, field, name in (
+            ("Standard Fields", "input[name=password]", "connection-form"),
+            ("Extra Fields", "text=Allow plain http", "connection-extra"),
+        ):
+            header = page.get_by_role("button", name=part, exact=True)
+            if header.get_attribute("aria-expanded") != "true":
+                header.click()
+            page.locator(field).first.wait_for()
+            # It opens by an animation.
+            page.wait_for_timeout(1000)
+            page.get_by_role("dialog").screenshot(path=IMAGES / f"{name}.png")
 
 
 def picture(page: Page, name: str) -> None:

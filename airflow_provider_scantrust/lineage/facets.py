@@ -8,12 +8,16 @@ import attr
 from airflow.providers.common.compat.openlineage.facet import RunFacet
 
 # The $id of ScantrustUploadRunFacet.json beside this file; a change of shape is a new version in both.
-SCHEMA_URL = "urn:airflow-provider-scantrust:facets:1-0-0:ScantrustUploadRunFacet.json"
+SCHEMA_URL = "urn:airflow-provider-scantrust:facets:1-0-1:ScantrustUploadRunFacet.json"
 
 
 @attr.define
 class ScantrustUploadRunFacet(RunFacet):
-    """The upload's report, in OpenLineage's spelling; keys of the rows are not in it."""
+    """
+    The upload's report, in OpenLineage's spelling; keys of the rows are not in it.
+
+    OpenLineage's client leaves out what is None.
+    """
 
     mode: str = ""
     rows: int = 0

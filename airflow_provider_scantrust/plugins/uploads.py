@@ -124,7 +124,8 @@ def _row(task: Any, xcoms: Mapping[str, Any], ended: Mapping[str, Any]) -> dict[
     waited = result if isinstance(result, dict) and "tasks" in result else {}
     unmatched = report.get("unmatched") or {}
     job_ids = report.get("task_ids") or xcoms.get("task_ids") or list(waited.get("tasks", ()))
-    ours_ended = task.state == "success" and report.get("codes_affected") is not None
+    # Also of a task that its own counts have failed; a job that failed leaves no report.
+    ours_ended = report.get("codes_affected") is not None
     seconds = report.get("seconds")
     if seconds is None and task.start_date and task.end_date:
         seconds = (task.end_date - task.start_date).total_seconds()

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,10 +16,12 @@ from airflow_provider_scantrust.api import settings
 from airflow_provider_scantrust.api.waiting import ERROR_BUDGET
 from airflow_provider_scantrust.get_provider_info import get_provider_info
 from airflow_provider_scantrust.sandbox import Sandbox
-from airflow_provider_scantrust.uploads.plan import Limits
-from doc_blocks import ROOT, is_dag, python_blocks, unfenced_languages
+from airflow_provider_scantrust.uploads.plan import make_plan
+from doc_blocks import PAGES, ROOT, Block, fences, indented_blocks, looks_like_python, python_blocks
 
-PLAIN = {name: block for name, block in python_blocks().items() if not is_dag(block)}
+# Dags and tasks run on a real Airflow, in tests/system/test_documented.py.
+PLAIN = {block.name: block for block in python_blocks() if block.kind == "plain"}
+TESTS = [block for block in python_blocks() if block.kind == "tests"]
 ERRORS = [
     each
     for each in vars(exc).values()
@@ -29,26 +35,56 @@ def page(name: str) -> str:
     return (ROOT / "docs" / name).read_text(encoding="utf-8")
 
 
-def test_every_fence_names_a_language_that_the_tests_know() -> None:
-    assert unfenced_languages() <= {"", "python"}
-    assert PLAIN
+def test_every_block_is_where_the_tests_see_it() -> None:
+    assert {("", ""), ("", "python")} == fences()
+    assert [] == [found for found in indented_blocks(PAGES) if looks_like_python(found[1])]
+
+
+@pytest.mark.parametrize(
+    "text", ["import time\n", "  with DAG('d'):", "hook.upload(rows)", "a = 1", "@task\ndef f("]
+)
+def test_python_is_seen_without_a_fence(text: str) -> None:
+    assert looks_like_python(text)
 
 
 @pytest.mark.parametrize("block", PLAIN.values(), ids=PLAIN)
-def test_python_block_runs(sandbox: Sandbox, block: str) -> None:
-    exec(compile(block, "block", "exec"), {"__name__": "block"})
+def test_python_block_runs(sandbox: Sandbox, block: Block) -> None:
+    assert [] == block.functions, "nobody calls them"
+    exec(compile(block.code, block.name, "exec"), {"__name__": "block"})
+
+
+def test_tests_and_fixtures_in_the_docs_pass(tmp_path: Path) -> None:
+    for number, block in enumerate(TESTS):
+        (tmp_path / f"test_{number}.py").write_text(block.code, encoding="utf-8")
+    ran = subprocess.run([sys.executable, "-m", "pytest", "-q"], cwd=tmp_path, capture_output=True, text=True)
+    tests = [name for block in TESTS for name in block.functions if name.startswith("test_")]
+    assert f"{len(tests)} passed in" in ran.stdout, ran.stdout
+
+
+def in_words(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes >= 2 else f"{round(seconds)} s"
 
 
 def test_costs_in_the_guide_are_what_the_planner_counts() -> None:
     rows = re.findall(
-        r"^\| ([\d,]+) \| (all different|200 lots of 5,000) \| ([\d,]+) \|",
+        r"^\| ([\d,]+) \| (?:all different|(\d+) lots of ([\d,]+)) \| ([\d,]+) \| ([^|]+) \|$",
         page("upload-a-file.md"),
         re.MULTILINE,
     )
     assert 5 == len(rows)
-    for count, data, calls in rows:
-        expected = 200 if "lots" in data else -(-int(count.replace(",", "")) // Limits().items_per_call)
-        assert expected == int(calls.replace(",", ""))
+    for row in rows:
+        count, lots, size, calls = (int(text.replace(",", "") or 0) for text in row[:4])
+        crowds = {f"lot {number}": size for number in range(lots)}
+        assert not crowds or sum(crowds.values()) == count
+        # What the planner asks of a spool, without millions of rows in it.
+        spool: Any = SimpleNamespace(
+            data_key="extended_id",
+            keys=count,
+            crowds=lambda more_than, crowds=crowds: {k: n for k, n in crowds.items() if n > more_than},
+        )
+        plan = make_plan(spool)
+        assert (calls, row[4]) == (plan.sync_calls + plan.jobs, in_words(plan.least_seconds))
 
 
 @pytest.mark.parametrize("error", ERRORS)

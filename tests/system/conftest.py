@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_scantrust.sandbox import Sandbox
-from doc_blocks import ROOT, is_dag, python_blocks
+from doc_blocks import ROOT
+from documented import write_dags
 from local_airflow import LocalAirflow
 
 # Looked for in everything that Airflow writes.
@@ -31,16 +32,21 @@ def rejects(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def documented(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the files are that the docs' Dags read and write."""
+    return tmp_path_factory.mktemp("documented")
+
+
+@pytest.fixture(scope="session")
 def airflow(
-    running_sandbox: Sandbox, rejects: Path, tmp_path_factory: pytest.TempPathFactory
+    running_sandbox: Sandbox, rejects: Path, documented: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LocalAirflow]:
     home = tmp_path_factory.mktemp("airflow")
     dags = home / "dags"
     shutil.copytree(ROOT / "dags_examples", dags, ignore=shutil.ignore_patterns("__pycache__"))
     for file in (Path(__file__).parent / "dags").glob("*.py"):
         shutil.copy(file, dags)
-    for number, block in enumerate(block for block in python_blocks().values() if is_dag(block)):
-        (dags / f"documented_{number}.py").write_text(block, encoding="utf-8")
+    write_dags(dags, documented)
     with LocalAirflow(
         home,
         dags,

@@ -5,20 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import re
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
 from airflow_client import TaskInstance
 from airflow_provider_scantrust.get_provider_info import get_provider_info
 from airflow_provider_scantrust.sandbox import Sandbox
 from doc_blocks import ROOT
 from local_airflow import LocalAirflow, runs_task
+from system import submit, wait_until
 
 PACKAGE = "airflow-provider-scantrust"
 SAMPLE_DATA = ROOT / "dags_examples" / "sample_data"
@@ -40,25 +38,6 @@ def run_task(airflow: LocalAirflow, dag_id: str, **conf: Any) -> tuple[TaskInsta
     run_id = airflow.trigger(dag_id, conf=conf)
     task = airflow.wait_for_task(dag_id, run_id, "task", states=ENDED, timeout=90)
     return task, airflow.logs(dag_id, run_id, "task")
-
-
-def submit(sandbox: Sandbox) -> list[str]:
-    """Submit a job as somebody else would."""
-    answer = requests.post(
-        f"{sandbox.url}/api/v2/scm/upload/async/",
-        json={"constraints": {"lot_number": "L-2611-01"}, "scm_data": {"market": "FR"}},
-        headers={"Authorization": f"UAT {sandbox.token}"},
-        timeout=10,
-    )
-    return [str(answer.json()["task_id"])]
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
-    """Wait for something that nothing announces."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.2)
 
 
 def parse_output(text: str) -> Any:
@@ -128,15 +107,6 @@ def test_many_files_example_uploads_each_in_its_own_task(airflow: LocalAirflow, 
     tasks = run_example(airflow, "scantrust_many_files")
     assert [0, 1, 2] == [task.map_index for task in tasks if task.task_id == "upload"]
     assert 360 == sandbox.count(bottling_date="2026-11-01")
-
-
-@pytest.mark.parametrize(("dag_id", "task_id", "codes"), [("bottling", "upload", 2), ("market", "wait", 150)])
-def test_dag_of_the_readme_runs(
-    airflow: LocalAirflow, sandbox: Sandbox, dag_id: str, task_id: str, codes: int
-) -> None:
-    run_id = airflow.trigger(dag_id)
-    assert "success" == airflow.wait_for_run(dag_id, run_id)
-    assert codes == airflow.xcom(dag_id, run_id, task_id)["codes_affected"]
 
 
 @pytest.mark.parametrize("dag_id", ["wait_deferred", "upload_async"])

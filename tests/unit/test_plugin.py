@@ -7,6 +7,8 @@ import subprocess
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import urlsplit
 
 import airflow
@@ -16,6 +18,7 @@ from airflow.api_fastapi.core_api.datamodels.plugins import ReactAppResponse
 from airflow_provider_scantrust import __version__
 from airflow_provider_scantrust.get_provider_info import get_provider_info
 from airflow_provider_scantrust.plugins import scantrust as plugin
+from airflow_provider_scantrust.plugins import uploads
 
 STATIC = Path(plugin.__file__).parent / "static"
 
@@ -63,3 +66,36 @@ def test_loading_the_plugin_imports_no_web_framework() -> None:
     before = "import sys, airflow.plugins_manager; print('fastapi' in sys.modules)"
     assert b"False" in subprocess.check_output([sys.executable, "-c", before])
     assert b"False" in subprocess.check_output([sys.executable, "-c", code])
+
+
+def jobs_of(state: str, xcoms: dict[str, Any], ended: dict[str, Any] | None = None) -> list[list[str]]:
+    names = ("dag_id", "run_id", "task_id", "start_date", "end_date")
+    task = SimpleNamespace(
+        **dict.fromkeys(names), map_index=-1, state=state, try_number=1, operator="ScantrustUploadOperator"
+    )
+    jobs: list[list[str]] = uploads._row(task, xcoms, ended or {})["jobs"]
+    return jobs
+
+
+REPORT = {"mode": "async", "rows": 2, "codes_affected": 1, "task_ids": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("state", "xcoms", "ended", "job"),
+    [
+        ("success", {"return_value": REPORT}, {}, "complete"),
+        # It waited, and failed because of what it counted then.
+        ("failed", {"report": REPORT, "task_ids": ["a"]}, {}, "complete"),
+        ("failed", {"report": {**REPORT, "codes_affected": None}}, {}, "not known"),
+        ("failed", {"task_ids": ["a"]}, {}, "not known"),
+        ("up_for_retry", {"task_ids": ["a"]}, {}, "not known"),
+        ("success", {"return_value": {**REPORT, "codes_affected": None}}, {}, "not known"),
+        ("success", {"return_value": {**REPORT, "codes_affected": None}}, {"a": 2}, "complete"),
+        ("deferred", {"task_ids": ["a"]}, {}, "waited for"),
+        ("running", {"task_ids": ["a"]}, {}, "waited for"),
+    ],
+)
+def test_job_is_as_airflow_knows_it(
+    state: str, xcoms: dict[str, Any], ended: dict[str, Any], job: str
+) -> None:
+    assert [["a", job]] == jobs_of(state, xcoms, ended)

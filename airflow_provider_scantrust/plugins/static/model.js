@@ -6,14 +6,30 @@ export const STATUSES = {
   failed: { label: "Failed", mark: "✕", needsHuman: true },
   refused: { label: "Refused rows", mark: "!", needsHuman: true },
   unmatched: { label: "Unmatched keys", mark: "!", needsHuman: true },
-  waiting: { label: "Waiting", mark: "…", needsHuman: false },
-  running: { label: "Running", mark: "▸", needsHuman: false },
+  // The next try may mend it, so it stands out, and nobody is called.
+  retry: { label: "Failed, will retry", mark: "↻", needsHuman: false, underWay: true },
+  waiting: { label: "Waiting", mark: "…", needsHuman: false, underWay: true },
+  running: { label: "Running", mark: "▸", needsHuman: false, underWay: true },
+  queued: { label: "Queued", mark: "▹", needsHuman: false, underWay: true },
+  pending: { label: "Not started", mark: "▹", needsHuman: false },
   skipped: { label: "Skipped", mark: "–", needsHuman: false },
   done: { label: "Done", mark: "✓", needsHuman: false },
 };
 
-const WAITING = new Set(["deferred", "up_for_reschedule"]);
-const FAILED = new Set(["failed", "upstream_failed"]);
+// Airflow's states of a task but for success, where the report decides; a state that is not here is shown as running.
+const STATES = {
+  failed: "failed",
+  upstream_failed: "failed",
+  up_for_retry: "retry",
+  deferred: "waiting",
+  up_for_reschedule: "waiting",
+  awaiting_input: "waiting",
+  scheduled: "queued",
+  queued: "queued",
+  restarting: "queued",
+  skipped: "skipped",
+  removed: "skipped",
+};
 
 // The endpoint is beside this file's folder, wherever Airflow is mounted.
 const ENDPOINT = new URL("../../uploads", import.meta.url);
@@ -43,10 +59,8 @@ function derive(upload) {
 }
 
 function statusOf(upload, rejected) {
-  if (FAILED.has(upload.state)) return "failed";
-  if (WAITING.has(upload.state)) return "waiting";
-  if (upload.state === "skipped" || upload.state === "removed") return "skipped";
-  if (upload.state !== "success") return "running";
+  if (upload.state === null) return "pending";
+  if (upload.state !== "success") return STATES[upload.state] ?? "running";
   if (rejected > 0) return "refused";
   return upload.unmatched > 0 ? "unmatched" : "done";
 }

@@ -67,7 +67,7 @@ function useUploads(scope, days) {
     );
     return () => control.abort();
   }, [scope, days, round]);
-  const underWay = state.found?.uploads.some(({ status }) => status === "waiting" || status === "running");
+  const underWay = state.found?.uploads.some(({ status }) => STATUSES[status].underWay);
   useEffect(() => {
     if (!underWay) return undefined;
     const timer = setInterval(() => document.visibilityState === "visible" && refresh(), REFRESH_MS);

@@ -1,144 +1,21 @@
-"""The Airflow UI as its users see it: a real Airflow, after a few uploads, in a headless Chromium."""
+"""The Scantrust page as its users see it: in a real Airflow, after a few uploads, in a headless Chromium."""
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 import requests
+from airflow.utils.state import TaskInstanceState
 
 from airflow_provider_scantrust import __version__
-from airflow_provider_scantrust.get_provider_info import get_provider_info
-from airflow_provider_scantrust.sandbox import Sandbox
-from browser import NoBrowser, chromium
-from doc_blocks import ROOT
 from local_airflow import LocalAirflow
+from ui_page import PORTAL, RUN, UPLOADS, cell, page_of, row_of, statuses
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page
-
-PORTAL = "https://portal.example.com/#/"
-USERS = ("admin", "guest", "nobody")
-UPLOADS = {
-    ("scantrust_sync_upload", "upload"),
-    ("scantrust_upload_and_wait", "upload"),
-    ("scantrust_async_upload", "submit"),
-    ("upload", "task"),
-    # An operator derived from the provider's.
-    ("winery", "upload"),
-}
-RUN = "sample_day"
-BOTTLE = (
-    (ROOT / "dags_examples" / "sample_data" / "codes.csv").read_text("utf-8").splitlines()[1].split(",")[0]
-)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    try:
-        with chromium() as browser:
-            yield browser
-    except NoBrowser as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="module")
-def airflow(
-    browser: Browser, running_sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[LocalAirflow]:
-    """An Airflow with users, in which uploads ended well, left something to do, failed and wait."""
-    home = tmp_path_factory.mktemp("airflow")
-    dags = home / "dags"
-    shutil.copytree(ROOT / "dags_examples", dags, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("scantrust_system.py", "scantrust_ui.py"):
-        shutil.copy(Path(__file__).parent / "dags" / name, dags)
-    passwords = home / "passwords.json"
-    passwords.write_text(json.dumps({user: user for user in USERS}))
-    uri = running_sandbox.connection_uri
-    with LocalAirflow(
-        home,
-        dags,
-        connections={
-            "scantrust_default": f"{uri}{'&' if '?' in uri else '?'}portal_url={quote(PORTAL, safe='')}"
-        },
-        env={"PYTHONPATH": str(ROOT / "tests" / "support")},
-        config={
-            "scheduler.use_job_schedule": "False",
-            "core.auth_manager": "narrow_auth.NarrowAuthManager",
-            "core.simple_auth_manager_all_admins": "False",
-            "core.simple_auth_manager_users": "admin:admin,guest:viewer,nobody:viewer",
-            "core.simple_auth_manager_passwords_file": str(passwords),
-        },
-    ) as airflow:
-        airflow.sign_in("admin", "admin")
-        make_history(airflow, running_sandbox)
-        yield airflow
-
-
-def make_history(airflow: LocalAirflow, sandbox: Sandbox) -> None:
-    sandbox.reset()
-    sandbox.seed_csv(ROOT / "dags_examples" / "sample_data" / "codes.csv")
-    day = datetime(2026, 11, 2, 7, tzinfo=UTC)
-    for dag_id in ("scantrust_sync_upload", "scantrust_upload_and_wait", "scantrust_async_upload"):
-        airflow.trigger(dag_id, logical_date=day, run_id=RUN)
-    nowhere = {"items": [{"extended_id": "NOWHERE", "market": "FR"}]}
-    for dag_id in ("upload", "upload_fail_on_unmatched"):
-        airflow.trigger(dag_id, conf=nowhere, run_id=RUN)
-    airflow.trigger("winery", conf={"items": [{"extended_id": BOTTLE, "market": "FR"}]}, run_id=RUN)
-    for dag_id, _ in UPLOADS:
-        assert "success" == airflow.wait_for_run(dag_id, RUN, timeout=240)
-    assert "failed" == airflow.wait_for_run("upload_fail_on_unmatched", RUN, timeout=120)
-    sandbox.jobs(hang=True)
-    airflow.trigger("upload_async", conf={"items": [{"extended_id": "X", "market": "FR"}]}, run_id=RUN)
-    airflow.wait_for_task("upload_async", RUN, "task", states={"deferred"}, timeout=120)
-
-
-@contextmanager
-def page_of(browser: Browser, airflow: LocalAirflow, user: str) -> Iterator[Page]:
-    """A window in which somebody has signed in."""
-    token = requests.post(
-        f"{airflow.ui_url}/auth/token", json={"username": user, "password": user}, timeout=30
-    ).json()["access_token"]
-    context = browser.new_context(viewport={"width": 1600, "height": 1000}, base_url=airflow.ui_url)
-    context.add_cookies([{"name": "_token", "value": token, "url": airflow.ui_url}])
-    page = context.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    try:
-        yield page
-    finally:
-        context.close()
-    assert [] == errors
-
-
-@pytest.fixture
-def page(browser: Browser, airflow: LocalAirflow) -> Iterator[Page]:
-    with page_of(browser, airflow, "admin") as page:
-        yield page
-
-
-def row_of(page: Page, dag_id: str, task_id: str) -> Locator:
-    rows = page.locator(".st-table tbody tr")
-    return rows.filter(has=page.locator("[data-column=dag_id]", has_text=re.compile(f"^{dag_id}$"))).filter(
-        has=page.locator("[data-column=task_id]", has_text=re.compile(f"^{task_id}$"))
-    )
-
-
-def cell(row: Locator, column: str) -> str:
-    return str(row.locator(f"[data-column={column}]").inner_text())
-
-
-def statuses(page: Page) -> list[str]:
-    page.locator(".st-table tbody tr").first.wait_for()
-    return sorted(row.get_attribute("data-status") or "" for row in page.locator(".st-table tbody tr").all())
+    from playwright.sync_api import Browser, Page, Route
 
 
 def number(value: Any) -> str:
@@ -180,7 +57,48 @@ def test_rows_that_need_a_human_stand_out(page: Page) -> None:
     assert "Such as NOWHERE" == failed.locator("strong").get_attribute("title")
     page.get_by_label("Show").select_option(label="What needs you")
     assert ["failed", "unmatched"] == statuses(page)
-    page.get_by_text("2 of 8 uploads and waits of the last 7 days; 2 need you").wait_for()
+    page.get_by_text("2 of 9 uploads and waits of the last 7 days; 2 need you").wait_for()
+
+
+def test_failed_try_stands_out_and_calls_nobody(page: Page) -> None:
+    page.goto("/plugin/scantrust")
+    row = row_of(page, "upload_async_on_worker", "task")
+    assert "Failed, will retry" in cell(row, "status")
+    assert "1 not known" == cell(row, "jobs")
+
+
+def test_every_state_of_a_task_has_its_word(page: Page) -> None:
+    words = {
+        "success": "Done",
+        "failed": "Failed",
+        "upstream_failed": "Failed",
+        "up_for_retry": "Failed, will retry",
+        "running": "Running",
+        "deferred": "Waiting",
+        "up_for_reschedule": "Waiting",
+        "awaiting_input": "Waiting",
+        "scheduled": "Queued",
+        "queued": "Queued",
+        "restarting": "Queued",
+        None: "Not started",
+        "skipped": "Skipped",
+        "removed": "Skipped",
+    }
+    assert {None, *(state.value for state in TaskInstanceState)} == set(words)
+
+    def answer_with_each(route: Route) -> None:
+        real = route.fetch()
+        found = real.json()
+        (upload,) = [each for each in found["uploads"] if each["dag_id"] == "scantrust_sync_upload"]
+        uploads = [{**upload, "run_id": str(state), "state": state} for state in words]
+        route.fulfill(response=real, json={**found, "uploads": uploads})
+
+    page.route("**/scantrust/uploads?*", answer_with_each)
+    page.goto("/plugin/scantrust")
+    page.locator(".st-table tbody tr").first.wait_for()
+    rows = page.locator(".st-table tbody tr").all()
+    shown = {cell(row, "run_id"): cell(row, "status").partition(" ")[2] for row in rows}
+    assert {str(state): word for state, word in words.items()} == shown
 
 
 def test_what_waits_is_seen_with_its_jobs(page: Page) -> None:
@@ -284,7 +202,7 @@ def test_text_finds_uploads(page: Page) -> None:
     page.get_by_label("Dag, run or task").fill("no such upload")
     page.get_by_text("Nothing here matches the filters.").wait_for()
     page.get_by_label("Dag, run or task").fill("async_upload WAIT")
-    page.get_by_text("1 of 8 uploads").wait_for()
+    page.get_by_text("1 of 9 uploads").wait_for()
     assert 1 == row_of(page, "scantrust_async_upload", "wait").count()
 
 
@@ -339,42 +257,3 @@ def test_colours_follow_airflows_mode(browser: Browser, airflow: LocalAirflow, p
         page.locator(".st-table tbody tr").first.wait_for()
         colours.append(page.locator(".st-page").evaluate("page => getComputedStyle(page).color"))
     assert colours[0] != colours[1]
-
-
-def test_connection_form_has_the_declared_fields_and_saves_a_connection_that_works(
-    page: Page, airflow: LocalAirflow, running_sandbox: Sandbox
-) -> None:
-    page.goto("/connections")
-    page.get_by_role("button", name="Add Connection").click()
-    page.locator("input[name=connection_id]").fill("from_the_form")
-    page.get_by_role("combobox", name="Connection Type").fill("scantrust")
-    page.get_by_role("option", name="scantrust").click()
-    declared = next(
-        entry for entry in get_provider_info()["connection-types"] if entry["connection-type"] == "scantrust"
-    )
-    form = page.get_by_role("dialog")
-    hidden = declared["ui-field-behaviour"]["hidden-fields"]
-    standard = {"host", "login", "password", "schema", "port"} - set(hidden)
-    page.locator("input[name=host]").fill(running_sandbox.url)
-    page.locator("input[name=password]").fill(running_sandbox.token)
-    form.get_by_role("button", name="Extra Fields", exact=True).click()
-    labels = [label.split("\n")[0] for label in form.locator("label").all_inner_texts()]
-    assert ["Connection ID", "Connection Type", "Description"] == labels[:3]
-    assert {declared["ui-field-behaviour"]["relabeling"][name] for name in standard} == set(labels[3:6])
-    fields = [field["label"] for field in declared["conn-fields"].values()]
-    assert fields == [label for label in labels[6:] if label]
-    form.get_by_role("button", name="Save").click()
-    row = page.get_by_role("row", name=re.compile("from_the_form"))
-    row.wait_for()
-    saved = airflow.api("GET", "connections/from_the_form")
-    assert ("scantrust", running_sandbox.url) == (saved["conn_type"], saved["host"])
-    # The UI of Airflow 3.3.2 sends port 0 for a connection that has none, and the API takes that for another endpoint.
-    page.route(
-        "**/connections/test",
-        lambda route: route.continue_(post_data={**route.request.post_data_json, "port": None}),
-    )
-    with page.expect_response(lambda answer: answer.url.endswith("/connections/test")) as tested:
-        row.get_by_role("button", name="Test Connection").click()
-    answer = tested.value.json()
-    assert answer.get("status"), answer
-    assert "Connected to Scantrust at" in answer["message"]

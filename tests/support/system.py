@@ -1,0 +1,29 @@
+"""What the system tests share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import requests
+
+from airflow_provider_scantrust.sandbox import Sandbox
+
+
+def submit(sandbox: Sandbox) -> list[str]:
+    """Submit a job as somebody else would."""
+    answer = requests.post(
+        f"{sandbox.url}/api/v2/scm/upload/async/",
+        json={"constraints": {"lot_number": "L-2611-01"}, "scm_data": {"market": "FR"}},
+        headers={"Authorization": f"UAT {sandbox.token}"},
+        timeout=10,
+    )
+    return [str(answer.json()["task_id"])]
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
+    """Wait for something that nothing announces."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.2)

@@ -1,0 +1,79 @@
+"""Every Dag of README and docs, and every operator and sensor in them, on a real Airflow."""
+
+from __future__ import annotations
+
+import csv
+import json
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_scantrust.sandbox import Sandbox
+from doc_blocks import ROOT, indented_blocks, python_blocks
+from documented import DAY
+from local_airflow import LocalAirflow
+from system import submit
+
+# Dag -> its last task, and the codes that it affects.
+EXPECTED = {
+    "bottling": ("upload", 2),
+    "market": ("wait", 150),
+    "first_upload": ("upload", 2),
+    "update_campaign": ("upload", 3),
+    "docs_scale_md_0": ("upload_line_7", 3),
+    "docs_upload_a_file_md_0": ("upload", 5),
+    "docs_upload_a_file_md_1": ("bottles", 3),
+    "docs_upload_rows_md_0": ("upload", 2),
+    "docs_upload_rows_md_1": ("bottles", 2),
+    "docs_upload_rows_md_2": ("release_lot", 150),
+    "docs_wait_md_0": ("wait", 150),
+    "docs_wait_md_1": ("wait_without_worker", 150),
+}
+# In test_lineage_events.py, whose Airflow starts Dags by itself.
+ELSEWHERE = "after_the_update"
+RUN = "documented"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def runs(airflow: LocalAirflow, running_sandbox: Sandbox) -> None:
+    """Start a run of each Dag, all at once."""
+    sandbox = running_sandbox
+    sandbox.reset()
+    sandbox.seed(2)
+    with (ROOT / "dags_examples" / "sample_data" / "codes.csv").open(encoding="utf-8") as file:
+        sandbox.add_codes({**row, "bottling_date": DAY} for row in csv.DictReader(file))
+    sandbox.add_codes({"extended_id": f"WINE{number:08d}"} for number in range(1, 4))
+    sandbox.jobs(polls=2, times=None)
+    airflow.api("POST", "pools", {"name": "scantrust", "slots": 2})
+    conf = {"task_ids": submit(sandbox)}
+    for dag_id in EXPECTED:
+        airflow.trigger(dag_id, conf=conf, logical_date=datetime.fromisoformat(f"{DAY}T07:00Z"), run_id=RUN)
+
+
+def test_each_dag_of_the_docs_is_run_here() -> None:
+    dags = [dag_id for block in python_blocks() if block.kind in ("dag", "tasks") for dag_id in block.dag_ids]
+    assert sorted([*EXPECTED, ELSEWHERE]) == sorted(dags)
+
+
+@pytest.mark.parametrize("dag_id", EXPECTED)
+def test_dag_of_the_docs_runs(airflow: LocalAirflow, dag_id: str) -> None:
+    task_id, codes = EXPECTED[dag_id]
+    assert "success" == airflow.wait_for_run(dag_id, RUN), airflow.logs(dag_id, RUN, task_id)
+    assert codes == airflow.xcom(dag_id, RUN, task_id)["codes_affected"]
+
+
+def test_report_in_the_docs_is_the_one_of_its_dag(airflow: LocalAirflow) -> None:
+    assert "success" == airflow.wait_for_run("first_upload", RUN)
+    report = airflow.xcom("first_upload", RUN, "upload")
+    pages = [ROOT / "docs" / "index.md"]
+    (shown,) = [json.loads(text) for _, text in indented_blocks(pages) if text.startswith("{")]
+    assert shown == {**report, "seconds": shown["seconds"]}
+
+
+def test_row_that_did_not_arrive_is_where_the_docs_say(airflow: LocalAirflow, documented: Path) -> None:
+    assert "success" == airflow.wait_for_run("docs_upload_a_file_md_0", RUN)
+    (row,) = csv.DictReader(
+        (documented / "bottling" / "rejects" / f"{DAY}.csv").read_text("utf-8").splitlines()
+    )
+    assert ("NOWHERE", "unmatched") == (row["extended_id"], row["rejected_kind"])
