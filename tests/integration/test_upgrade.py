@@ -21,6 +21,7 @@ from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperat
 from airflow_provider_scantrust.sandbox import Sandbox
 from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
 from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger
+from airflow_provider_scantrust.triggers.start import has_start
 from steps import CONTRACT
 from tasks import TaskInstance, bottles, fire
 
@@ -110,6 +111,8 @@ def test_stored_wait_of_a_sensor_is_taken_up(sandbox: Sandbox, whose: str) -> No
     jobs = submit(sandbox)
     stored = stored_now(jobs)
     arguments = stored["triggers"][whose][1]
+    if arguments.get("end_from_trigger") and not has_start():
+        pytest.skip("no Airflow before 3.3 has stored it")
     ti = TaskInstance()
     event = fire_stored(stored, whose, ti)
     if isinstance(event, TaskSuccessEvent):
