@@ -13,9 +13,9 @@ from airflow_provider_scantrust.sandbox import Sandbox
 from doc_blocks import ROOT, is_dag, python_blocks
 from local_airflow import LocalAirflow
 
-# Looked for in everything that Airflow writes.
-TOKEN = "marked-token-4711-not-a-secret"
-PASSWORD = "marked-password-4712-not-a-secret"
+# Looked for in everything that Airflow writes; a URI and JSON write them otherwise than they are.
+TOKEN = 'marked-token-4711/+=&"-not-a-secret'
+PASSWORD = 'marked-password-4712/+=&"-not-a-secret'
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +46,7 @@ def airflow(
         dags,
         connections={
             "scantrust_default": running_sandbox.connection_uri,
-            "scantrust_login": json.dumps(
+            "marked_4713": json.dumps(
                 {
                     "conn_type": "scantrust",
                     "host": running_sandbox.url,
