@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,7 +59,13 @@ def airflow(
         },
         env={"REJECTS_STORAGE": f"file://{rejects}"},
         # Only the runs that a test asks for, not also the one that is due today.
-        config={"scheduler.use_job_schedule": "False", "logging.logging_level": "DEBUG"},
+        config={
+            "scheduler.use_job_schedule": "False",
+            # DEBUG for the search for secrets.
+            "logging.logging_level": os.environ.get("LOG_LEVEL", "DEBUG"),
+            # Enough for all that test_waits_at_scale can be told to defer.
+            "triggerer.capacity": "2000",
+        },
     ) as airflow:
         yield airflow
 

@@ -94,3 +94,6 @@ with DAG("mapped", schedule=None):
     ScantrustTaskSensor.partial(task_id="task", poke_interval=1, **NO_WORKER).expand(
         scantrust_task_id=give_ids()
     )
+
+with DAG("mapped_at_scale", schedule=None):
+    ScantrustTaskSensor.partial(task_id="task").expand(scantrust_task_id=give_ids())
