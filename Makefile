@@ -92,7 +92,7 @@ distributed: $(DISTRIBUTED) ## the same with Celery, two workers, two triggerers
 soup: $(READY) ## 10,000 waits and 2,000 uploads while half of all answers are broken (about three minutes)
 	@$(BIN)/python tools/soup.py $(if $(SEED),--seed $(SEED))
 
-waits-at-scale: $(READY) ## a thousand deferred sensors and one on 5,000 ids on a real Airflow, its triggerer killed half-way (half an hour)
+waits-at-scale: $(READY) ## a thousand deferred sensors and one on 5,000 ids on a real Airflow, its triggerer killed half-way (a quarter of an hour)
 	@MAPPED=1000 MANY=5000 LOG_LEVEL=INFO $(BIN)/python -m pytest -q -s tests/system/test_waits_at_scale.py
 
 kills: $(READY) ## upload a file of 100,000 rows twenty times, and kill the worker each time (KILLS=n; about half a minute each)

@@ -1,7 +1,7 @@
 """
 Mapped sensors and one sensor on very many ids, all deferred at once, and a triggerer that is killed while they end.
 
-``make waits-at-scale`` runs it with a thousand sensors and five thousand ids, which takes half an hour.
+``make waits-at-scale`` runs it with a thousand sensors and five thousand ids, which takes a quarter of an hour.
 """
 
 from __future__ import annotations
