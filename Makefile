@@ -9,7 +9,8 @@ BENCH_ROWS ?= 100000
 # Airflow starts in 13 s with compiled bytecode, and in 19 s without.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo demo-ui browser test test-ui screenshots check docs bench bench-waits release-check matrix chaos distributed soup format clean
+.PHONY: help demo demo-ui browser test test-ui screenshots check docs bench bench-waits release-check matrix chaos distributed soup \
+	waits-at-scale kills format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -102,6 +103,12 @@ distributed: $(DISTRIBUTED) ## the same with Celery, two workers, two triggerers
 
 soup: $(READY) ## 10,000 waits and 2,000 uploads while half of all answers are broken (about three minutes)
 	@$(BIN)/python tools/soup.py $(if $(SEED),--seed $(SEED))
+
+waits-at-scale: $(READY) ## a thousand deferred sensors and one on 5,000 ids on a real Airflow, its triggerer killed half-way (a quarter of an hour)
+	@MAPPED=1000 MANY=5000 LOG_LEVEL=INFO $(BIN)/python -m pytest -q -s tests/system/test_waits_at_scale.py
+
+kills: $(READY) ## upload a file of 100,000 rows twenty times, and kill the worker each time (KILLS=n; about half a minute each)
+	@KILLS=$(or $(KILLS),20) $(BIN)/python -m pytest -q tests/system/test_bulk.py
 
 format: $(READY) ## format the code
 	@$(BIN)/ruff check --fix --quiet .

@@ -26,9 +26,10 @@ import requests
 import reliability_page
 from airflow_client import END_STATES, AirflowClient, ApiError
 from airflow_parts import Process
-from chaos_judge import Ended, Verdict, judge_codes, judge_jobs, judge_tasks
+from chaos_judge import Ended, Verdict, judge_codes, judge_jobs, judge_search, judge_tasks
 from chaos_sandbox import SandboxProcess
 from chaos_script import Event, faults_of, write_script
+from chaos_search import TOKEN, ChaosSearch
 from chaos_workload import DAG_ID, MEANT_TO_FAIL, Workload
 from local_airflow import LocalAirflow
 
@@ -243,12 +244,14 @@ def run(airflow: LocalAirflow, sandbox: SandboxProcess, options: argparse.Namesp
             # There is work for as long as there are events.
             chaos.start_run(number / len(confs) * options.seconds * 0.8, dag_id, runs[dag_id, number], conf)
     pending = dict(runs)
+    search = ChaosSearch(airflow)
     asked = said = time.monotonic()
     while (pending or not chaos.is_over) and time.monotonic() - began < LIMIT - 30:
         chaos.step()
         if time.monotonic() - asked > 4:
             asked = time.monotonic()
             chaos.look_after_scheduler()
+            search.look_at_deferred()
             for (dag_id, number), run_id in list(pending.items())[:6]:
                 try:
                     if airflow.run_state(dag_id, run_id) in END_STATES:
@@ -269,6 +272,8 @@ def run(airflow: LocalAirflow, sandbox: SandboxProcess, options: argparse.Namesp
     told = judge_tasks(verdict, all_ended(airflow, runs), airflow.home / "logs")
     judge_jobs(verdict, workload, sandbox.tasks(), told)
     judge_codes(verdict, workload, sandbox.codes())
+    search.look_at_all(sandbox)
+    judge_search(verdict, search)
     show(verdict, chaos.told, sandbox, options, time.monotonic() - began)
     return not verdict.wrong
 
@@ -328,6 +333,7 @@ def show(
         "submitted again, untold": verdict.untold,
         "false failures": verdict.false_failures,
         "stuck": verdict.stuck,
+        "secrets found": verdict.secrets,
     }
     reliability_page.print_line(line)
     for text in verdict.wrong[:40]:
@@ -372,7 +378,7 @@ def main() -> int:
     options = read_options("chaos", runs=20, seconds=200)
     began = time.monotonic()
     say(f"seed {options.seed}; starting the sandbox and Airflow (SQLite, LocalExecutor)")
-    with SandboxProcess(options.home, **SERVICE) as sandbox:
+    with SandboxProcess(options.home, token=TOKEN, **SERVICE) as sandbox:
         sandbox.jobs(times=None, seconds=3.0)
         connections = {"scantrust_default": sandbox.connection(**CONNECTION)}
         config = {**CONFIG, "core.parallelism": "12"}

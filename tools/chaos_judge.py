@@ -16,6 +16,7 @@ from typing import Any
 
 from airflow_client import TaskInstance
 from chaos_workload import DAG_ID, Workload
+from secret_search import SecretSearch
 
 SUBMITTED_AGAIN = "An asynchronous upload was submitted again because"
 _QUESTION = "the status of task "
@@ -36,6 +37,7 @@ class Verdict:
     :param false_failures: Waits that failed though the job did not.
     :param stuck: Tasks that had not ended in time.
     :param tries: Tries beyond the first.
+    :param secrets: Places where the token was found.
     """
 
     uploads: int = 0
@@ -48,6 +50,7 @@ class Verdict:
     false_failures: int = 0
     stuck: int = 0
     tries: int = 0
+    secrets: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
 
@@ -135,6 +138,13 @@ def judge_tasks(verdict: Verdict, ended: Iterable[Ended], log_folder: Path) -> d
                     verdict.false_failures += 1
                     verdict.wrong.append(f"{name} failed while it waited: {kind}: {text:.300}")
     return told
+
+
+def judge_search(verdict: Verdict, search: SecretSearch) -> None:
+    """Count where the token was found; a place that was not searched is wrong as well."""
+    verdict.secrets = len(search.found)
+    verdict.wrong += [f"the token is in {place}" for place in search.found]
+    verdict.wrong += [f"the search for the token did not find {mark}" for mark in search.unseen]
 
 
 def name_of(run: int, task: TaskInstance) -> str:

@@ -17,6 +17,7 @@ import requests
 
 from airflow_parts import Part, end_parts
 
+LOG = "sandbox.log"
 _PAGE = 5000
 
 
@@ -24,15 +25,23 @@ class SandboxProcess:
     """
     Start it with ``with``; the calls are those of ``airflow_provider_scantrust.sandbox.Sandbox``.
 
-    :param folder: Where its log goes.
+    :param folder: Where its log goes, which has the token in it.
     :param start_timeout: Seconds that the start may take.
+    :param token: The token that it knows.
     :param settings: Changes to the sandbox's settings.
     """
 
-    def __init__(self, folder: Path, start_timeout: float = 30.0, **settings: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        start_timeout: float = 30.0,
+        token: str = "sandbox-token-not-a-secret",  # noqa: S107 - it is none
+        **settings: Any,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "airflow_provider_scantrust.sandbox", "--port", "0"]
-        self._part = Part("sandbox", command, dict(os.environ), folder / "sandbox.log")
+        module = ["-m", "airflow_provider_scantrust.sandbox"]
+        command = [sys.executable, *module, "--port", "0", "--token", token]
+        self._part = Part("sandbox", command, dict(os.environ), folder / LOG)
         self._settings = settings
         self._start_timeout = start_timeout
         self._http = requests.Session()

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 DAG_ID = "scantrust_chaos"
+# All codes begin so.
+CODE = "CHA0"
 MEANT_TO_FAIL = "scantrust_chaos_meant_to_fail"
 SENSORS = ("wait_deferred", "wait_poke", "wait_reschedule", "wait_triggerer")
 MAPPED = 3
@@ -125,4 +127,4 @@ class Workload:
     def _take(self, count: int) -> Iterator[str]:
         for _ in range(count):
             self._codes += 1
-            yield f"CHA{self._codes:08d}"
+            yield f"{CODE}{self._codes:07d}"

@@ -11,6 +11,7 @@ import time
 
 from chaos import CONFIG, CONNECTION, DAGS, SERVICE, read_options, run, say
 from chaos_sandbox import SandboxProcess
+from chaos_search import TOKEN
 from distributed_airflow import DistributedAirflow
 
 
@@ -19,7 +20,7 @@ def main() -> int:
     options = read_options("distributed", runs=20, seconds=200)
     began = time.monotonic()
     say(f"seed {options.seed}; starting the sandbox, PostgreSQL, Valkey and Airflow (Celery)")
-    with SandboxProcess(options.home, **SERVICE) as sandbox:
+    with SandboxProcess(options.home, token=TOKEN, **SERVICE) as sandbox:
         sandbox.jobs(times=None, seconds=3.0)
         connections = {"scantrust_default": sandbox.connection(**CONNECTION)}
         with DistributedAirflow(options.home, DAGS, connections=connections, config=CONFIG) as airflow:

@@ -10,6 +10,7 @@ It binds 127.0.0.1 only, asks for no login and sends nothing out. It is no model
 
 from __future__ import annotations
 
+import configparser
 import os
 import re
 import shutil
@@ -149,6 +150,13 @@ class LocalAirflow(AirflowClient):
         """
         processes = self.parts["scheduler"].processes()
         return [process for process in processes if is_task_runner(process)]
+
+    def setting(self, name: str) -> str:
+        """Return a setting, "section.option", as it is in ``airflow.cfg``."""
+        config = configparser.ConfigParser()
+        config.read(self.home / "airflow.cfg")
+        section, _, option = name.partition(".")
+        return config.get(section, option)
 
     def memory_mb(self) -> dict[str, float]:
         """Return the memory of each part with all its processes."""

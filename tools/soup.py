@@ -26,6 +26,7 @@ import sys
 import tempfile
 import threading
 import time
+import types
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -54,9 +55,13 @@ import structlog  # noqa: E402
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout  # noqa: E402
 
 import reliability_page  # noqa: E402
+from airflow_provider_scantrust.api.endpoints import get_me  # noqa: E402
+from airflow_provider_scantrust.api.flow import make_request  # noqa: E402
+from airflow_provider_scantrust.api.messages import FaultKind  # noqa: E402
 from airflow_provider_scantrust.exceptions import ScantrustError  # noqa: E402
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook  # noqa: E402
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator  # noqa: E402
+from airflow_provider_scantrust.transports import blocking  # noqa: E402
 from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger, read_event  # noqa: E402
 from chaos_judge import SUBMITTED_AGAIN  # noqa: E402
 from chaos_sandbox import SandboxProcess  # noqa: E402
@@ -94,13 +99,16 @@ class FastSelector(selectors.DefaultSelector):
         return super().select(timeout if timeout is None else timeout / SPEED)
 
 
-class FastAdapter(requests.adapters.HTTPAdapter):
-    """Waits a fortieth of its timeouts."""
+class FastAdapter(blocking._Adapter):
+    """Gives its sockets a fortieth of the timeouts."""
 
     def send(self, *args: Any, **options: Any) -> Any:
-        if isinstance(options.get("timeout"), tuple):
-            options["timeout"] = tuple(seconds / SPEED for seconds in options["timeout"])
+        options["timeout"] = tuple(seconds / SPEED for seconds in options["timeout"])
         return super().send(*args, **options)
+
+
+# The end of an answer is looked for by the timeout of its socket, which is scaled already.
+vars(blocking)["time"] = types.SimpleNamespace(monotonic=_real_monotonic)
 
 
 class Lines:
@@ -171,10 +179,15 @@ class TaskInstance:
 
 
 class FastHook(ScantrustHook):
-    """Pauses in the script's time."""
+    """Pauses, and gives up on an answer, in the script's time."""
 
     def _sleep(self, seconds: float) -> None:
         super()._sleep(seconds / SPEED)
+
+    def speed_up(self) -> None:
+        """Exchange the adapters: the transports do not use those of the session."""
+        for transport in (self._transport, self._upload_transport):
+            transport._adapter = FastAdapter(pool_maxsize=UPLOAD_ROWS)
 
 
 class TaskLog:
@@ -228,7 +241,7 @@ class Upload:
             hook = FastHook("soup")
             hook._log = operator._log = TaskLog(self._lines, f"{self.name}, try {self.tries}")  # type: ignore[assignment]
             operator.__dict__["hook"] = hook
-            hook.get_conn().mount("http://", FastAdapter())
+            hook.speed_up()
             try:
                 report = operator.execute(
                     {"ti": TaskInstance(operator, self.tries), "task_state_store": store}  # type: ignore[typeddict-item]
@@ -282,6 +295,24 @@ def run_waits(jobs: dict[str, int], lines: Lines) -> tuple[list[str], list[str]]
     return failed, wrong
 
 
+def wrong_timeouts(sandbox: SandboxProcess) -> list[str]:
+    """Ask, as uploads and as questions do, what is answered too late; return what was not given up in scaled time."""
+    hook = FastHook("soup")
+    hook.speed_up()
+    request = make_request(get_me(), hook.settings, hook._auth)
+    limit = request.timeout[1] / SPEED
+    wrong = []
+    for transport in (hook._transport, hook._upload_transport):
+        sandbox.fault(path="/api/", delay=2 * limit)
+        began = _real_monotonic()
+        reply = transport._send(request)
+        seconds = _real_monotonic() - began
+        if getattr(reply, "kind", None) is not FaultKind.TIMEOUT or not limit <= seconds < 1.5 * limit:
+            wrong.append(f"an answer was waited for {seconds:.2f} s, not {limit:.2f} s: {reply}")
+    sandbox.clear_faults()
+    return wrong
+
+
 def submit_jobs(sandbox: SandboxProcess, count: int, first: int) -> dict[str, int]:
     """Submit jobs as somebody else would, of one to seven codes each; return task_id -> codes."""
     headers = {"Authorization": f"UAT {sandbox.token}"}
@@ -333,6 +364,7 @@ def steps(options: argparse.Namespace, lines: Lines) -> Iterator[str]:
         codes.write_text("extended_id\n" + "".join(f"SBX{number:08d}\n" for number in range(1, count + 1)))
         sandbox.add_codes(codes)
         os.environ["AIRFLOW_CONN_SOUP"] = sandbox.connection(max_polls_per_second=50)
+        late = wrong_timeouts(sandbox)
         # Half of them are open when they are first asked about.
         sandbox.jobs(times=options.waits // 2, polls=2)
         jobs = submit_jobs(sandbox, options.waits, options.uploads * UPLOAD_ROWS)
@@ -373,11 +405,11 @@ def steps(options: argparse.Namespace, lines: Lines) -> Iterator[str]:
         "lines too often": len(often),
     }
     reliability_page.print_line(line)
-    yield from false_failures + wrong + often
+    yield from late + false_failures + wrong + often
     if untold:
         yield f"{untold} jobs were submitted again and not told"
     is_whole = (options.waits, options.uploads) == (WAITS, UPLOADS)
-    if is_whole and not (false_failures or wrong or often or untold):
+    if is_whole and not (late or false_failures or wrong or often or untold):
         reliability_page.write_line("soup", line)
 
 

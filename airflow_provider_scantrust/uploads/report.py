@@ -95,11 +95,15 @@ class Report:
         self._add_fields(job.scm_data)
 
     def short_jobs(self, outcome: Outcome) -> dict[str, int]:
-        """Return the jobs that updated fewer codes than they have keys, each with its call's number."""
+        """
+        Return the jobs that updated fewer codes than they have keys, each with its call's number.
+
+        Jobs that were stored before numbers were are left out: which rows they carried is not known.
+        """
         return {
-            task_id: number
-            for task_id, (keys, _, number) in self.jobs.items()
-            if (affected := outcome.counts.get(task_id)) is not None and affected < keys
+            task_id: number[0]
+            for task_id, (keys, _, *number) in self.jobs.items()
+            if number and (affected := outcome.counts.get(task_id)) is not None and affected < keys
         }
 
     def count_instead(self, task_ids: Iterable[str], outcome: Outcome, answers: Report) -> None:

@@ -56,13 +56,14 @@ payloads = pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
 
 
 def attempt(
-    store: Store, payload: dict[str, Any], try_number: int = 1, cleared: bool = False, **options: Any
+    store: Store | None, payload: dict[str, Any], try_number: int = 1, cleared: bool = False, **options: Any
 ) -> dict[str, Any]:
     ti = TaskInstance()
     ti.try_number = try_number
     if cleared:
         ti.max_tries = try_number - 1 + ti.task.retries
-    context: Any = {"ti": ti, "task_state_store": store}
+    # Airflow before 3.3 has no store.
+    context: Any = {"ti": ti} if store is None else {"ti": ti, "task_state_store": store}
     options = {"deferrable": False, "poll_interval": 0.05, **payload, **options}
     return dict(ScantrustUploadOperator(task_id="upload", **options).execute(context))
 
@@ -224,6 +225,18 @@ def test_jobs_of_all_entries_are_taken_up_again(sandbox: Sandbox, monkeypatch: p
     del store[f"{KEY}_jobs_1"]
     assert 18 == len(attempt(store, payload, try_number=3)["task_ids"])
     assert 36 == len(sandbox.tasks())
+
+
+@payloads
+def test_without_a_store_a_retry_starts_over_and_says_so(
+    sandbox: Sandbox, payload: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "This Airflow keeps no state between tries"
+    attempt(None, payload)
+    assert said not in capsys.readouterr().out
+    attempt(None, payload, try_number=2)
+    assert said in capsys.readouterr().out
+    assert 2 == len(sandbox.tasks())
 
 
 def test_submit_without_an_answer_is_told_by_the_retry(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +15,9 @@ from doc_blocks import ROOT
 from documented import write_dags
 from local_airflow import LocalAirflow
 
-# Looked for in everything that Airflow writes.
-TOKEN = "marked-token-4711-not-a-secret"
-PASSWORD = "marked-password-4712-not-a-secret"
+# Looked for in everything that Airflow writes; a URI and JSON write them otherwise than they are.
+TOKEN = 'marked-token-4711/+=&"-not-a-secret'
+PASSWORD = 'marked-password-4712/+=&"-not-a-secret'
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +53,7 @@ def airflow(
         dags,
         connections={
             "scantrust_default": running_sandbox.connection_uri,
-            "scantrust_login": json.dumps(
+            "marked_4713": json.dumps(
                 {
                     "conn_type": "scantrust",
                     "host": running_sandbox.url,
@@ -64,7 +65,13 @@ def airflow(
         },
         env={"REJECTS_STORAGE": f"file://{rejects}"},
         # Only the runs that a test asks for, not also the one that is due today.
-        config={"scheduler.use_job_schedule": "False", "logging.logging_level": "DEBUG"},
+        config={
+            "scheduler.use_job_schedule": "False",
+            # DEBUG for the search for secrets.
+            "logging.logging_level": os.environ.get("LOG_LEVEL", "DEBUG"),
+            # Enough for all that test_waits_at_scale can be told to defer.
+            "triggerer.capacity": "2000",
+        },
     ) as airflow:
         yield airflow
 

@@ -12,10 +12,19 @@ import yaml  # type: ignore[import-untyped]
 
 import reliability_page
 from airflow_client import TaskInstance
-from chaos_judge import SUBMITTED_AGAIN, Ended, Verdict, judge_codes, judge_jobs, judge_tasks
+from chaos_judge import (
+    SUBMITTED_AGAIN,
+    Ended,
+    Verdict,
+    judge_codes,
+    judge_jobs,
+    judge_search,
+    judge_tasks,
+)
 from chaos_script import HOST_KILLS, KILLS, TROUBLES, write_script
 from chaos_workload import DAG_ID, MEANT_TO_FAIL, Workload
 from doc_blocks import ROOT
+from secret_search import SecretSearch
 
 
 @pytest.fixture
@@ -130,6 +139,14 @@ def test_judge_reads_reports_and_logs(tmp_path: Path) -> None:
     assert 3 == judge_tasks(verdict, ended, tmp_path)["1-lot"]
     assert (1, 1, 4) == (verdict.false_failures, verdict.stuck, verdict.tries)
     assert 3 == len(verdict.wrong)
+
+
+def test_judge_finds_a_secret_and_a_place_that_was_not_searched() -> None:
+    search = SecretSearch(["secret"], [("logs/*", "mark"), ("database/*", "mark")])
+    search.look([("logs/a", b"mark"), ("logs/b", b"a secret")])
+    verdict = Verdict()
+    judge_search(verdict, search)
+    assert (1, 2) == (verdict.secrets, len(verdict.wrong))
 
 
 def test_page_keeps_the_newest_lines_of_a_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

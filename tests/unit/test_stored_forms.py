@@ -16,6 +16,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, AirflowTaskTimeout
 
 from airflow_provider_scantrust import exceptions as exc
+from airflow_provider_scantrust.api.outcome import Outcome
 from airflow_provider_scantrust.operators.resume import STORE_KEY, Progress
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
@@ -41,7 +42,9 @@ def resume(event: str, kwargs: dict[str, Any] | None = None, store: Store | None
     """Take up an operator that another version has deferred."""
     operator = ScantrustUploadOperator(task_id="upload", items=[])
     kwargs = kwargs or STORED["next_kwargs"]["operator"][0]
-    context: Any = {"ti": TaskInstance(), "task_state_store": store}
+    ti = TaskInstance()
+    ti.xcoms |= STORED["xcoms"]
+    context: Any = {"ti": ti, "task_state_store": store}
     return operator.resume_execution("execute_complete", {**kwargs, "event": EVENTS[event]}, context)
 
 
@@ -62,10 +65,11 @@ def test_stored_trigger_is_made_again_with_all_that_it_was_told(whose: str) -> N
     assert arguments == {name: arguments_now[name] for name in arguments}
 
 
+@pytest.mark.parametrize("event", ["complete", "complete_in_all"])
 @pytest.mark.parametrize("kwargs", STORED["next_kwargs"]["operator"])
-def test_stored_end_of_a_wait_completes_the_upload(kwargs: dict[str, Any]) -> None:
-    report = resume("complete", kwargs)
-    before = kwargs["report"]
+def test_stored_end_of_a_wait_completes_the_upload(kwargs: dict[str, Any], event: str) -> None:
+    report = resume(event, kwargs)
+    before = kwargs["report"] or STORED["xcoms"]["report_so_far"]
     assert before["codes_affected"] + 3 == report["codes_affected"]
     for name in ("mode", "rows", "requests", "rejected"):
         assert before[name] == report[name]
@@ -73,12 +77,14 @@ def test_stored_end_of_a_wait_completes_the_upload(kwargs: dict[str, Any]) -> No
     assert {"count": 1, "examples": ["B"]} == report["unmatched"]
 
 
-def test_stored_end_without_counts_adds_none() -> None:
-    assert 1 == resume("complete_without_counts")["codes_affected"]
+@pytest.mark.parametrize("event", ["complete_without_counts", "complete_in_all_without_counts"])
+def test_stored_end_without_counts_adds_none(event: str) -> None:
+    assert 1 == resume(event)["codes_affected"]
 
 
-def test_stored_end_completes_the_sensor() -> None:
-    assert {"codes_affected": 3, "tasks": {FIRST: 2, SECOND: 1}} == resume_sensor("complete")
+@pytest.mark.parametrize("event", ["complete", "complete_in_all"])
+def test_stored_end_completes_the_sensor(event: str) -> None:
+    assert {"codes_affected": 3, "tasks": {FIRST: 2, SECOND: 1}} == resume_sensor(event)
 
 
 @pytest.mark.parametrize(
@@ -121,20 +127,32 @@ def test_every_error_of_today_is_stored() -> None:
 @pytest.mark.parametrize("stored", STORED["task_state_store"])
 def test_stored_progress_is_gone_on_from(stored: dict[str, Any]) -> None:
     assert STORE_KEY == stored["key"]
-    context: Any = {"ti": TaskInstance(), "task_state_store": Store({stored["key"]: stored["value"]})}
-    fingerprint = stored["value"]["fingerprint"]
-    progress = Progress(context, fingerprint, jobs=4, max_in_flight=16, log=logging.getLogger(__name__))
+    value = stored["value"]
+    ti = TaskInstance()
+    if "ended_in" in value:
+        ti.max_tries, ti.task.retries = value["ended_in"]
+    context: Any = {"ti": ti, "task_state_store": Store({stored["key"]: value})}
+    progress = Progress(
+        context, value["fingerprint"], jobs=4, max_in_flight=16, log=logging.getLogger(__name__)
+    )
     assert {0, 1, 2, 5} == progress.done
-    assert ({FIRST: [2, "C"]}, 7, 4) == (
+    assert (value["report"]["jobs"], 7, 4) == (
         progress.report.jobs,
         progress.report.codes_affected,
         progress.report.requests,
     )
     # What was being submitted and has no id is not done: it is submitted, and said to be there twice perhaps.
-    assert len(stored["value"].get("submitting", "")) == progress.report.possibly_twice
+    assert len(value.get("submitting", "")) == progress.report.possibly_twice
+
+
+@pytest.mark.parametrize("kwargs", STORED["next_kwargs"]["operator"])
+def test_rows_of_a_stored_job_are_sent_again_when_its_call_is_known(kwargs: dict[str, Any]) -> None:
+    report = Report.load(kwargs["report"] or STORED["xcoms"]["report_so_far"])
+    numbers = {task_id: number[0] for task_id, (_, _, *number) in report.jobs.items() if number}
+    assert numbers == report.short_jobs(Outcome.of({FIRST: 1, SECOND: 0}))
 
 
 def test_what_is_stored_today_has_all_names_that_were_ever_stored() -> None:
     now = Report("sync", 0, 0.0).save()
     for kwargs in STORED["next_kwargs"]["operator"]:
-        assert set(kwargs["report"]) <= set(now)
+        assert set(kwargs["report"] or {}) <= set(now)
