@@ -127,16 +127,17 @@ def test_every_error_of_today_is_stored() -> None:
 @pytest.mark.parametrize("stored", STORED["task_state_store"])
 def test_stored_progress_is_gone_on_from(stored: dict[str, Any]) -> None:
     assert STORE_KEY == stored["key"]
-    value = stored["value"]
+    value, entries = stored["value"], stored.get("entries", {})
     ti = TaskInstance()
     if "ended_in" in value:
         ti.max_tries, ti.task.retries = value["ended_in"]
-    context: Any = {"ti": ti, "task_state_store": Store({stored["key"]: value})}
+    context: Any = {"ti": ti, "task_state_store": Store({stored["key"]: value, **entries})}
     progress = Progress(
         context, value["fingerprint"], jobs=4, max_in_flight=16, log=logging.getLogger(__name__)
     )
     assert {0, 1, 2, 5} == progress.done
-    assert (value["report"]["jobs"], 7, 4) == (
+    jobs = {task_id: job for entry in entries.values() for task_id, job in entry["jobs"].items()}
+    assert ({**jobs, **value["report"]["jobs"]}, 7, 4) == (
         progress.report.jobs,
         progress.report.codes_affected,
         progress.report.requests,
