@@ -5,6 +5,7 @@ READY := .venv/ready
 UI_READY := .venv/ready-ui
 DISTRIBUTED := .distributed/ready
 BENCH_ROWS ?= 100000
+BENCH_RUNS ?= 3
 
 # Airflow starts in 13 s with compiled bytecode, and in 19 s without.
 unexport PYTHONDONTWRITEBYTECODE
@@ -78,11 +79,11 @@ docs: $(READY) ## build the documentation site in site/; any warning fails
 	@echo "make: building the documentation site"
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-bench: $(READY) ## print the benchmark tables (BENCH_ROWS=1000000 takes half an hour, most of it the script to compare with)
+bench: $(READY) ## print the benchmark tables (BENCH_ROWS=1000000 BENCH_RUNS=1 takes half an hour, most of it the script to compare with)
 	@$(BIN)/python benchmarks/import_cost.py
 	@$(BIN)/python benchmarks/spool.py
 	@$(BIN)/python benchmarks/sharing.py
-	@$(BIN)/python benchmarks/bulk.py --rows $(BENCH_ROWS)
+	@$(BIN)/python benchmarks/bulk.py --rows $(BENCH_ROWS) --runs $(BENCH_RUNS)
 	@if $(BIN)/python -c 'import playwright' 2>/dev/null; then $(BIN)/python benchmarks/page.py; \
 	  else echo "bench: the page of the Airflow UI is measured after make test-ui"; fi
 
