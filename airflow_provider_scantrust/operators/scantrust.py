@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
 from os import PathLike
@@ -17,12 +15,19 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseOperat
 from airflow_provider_scantrust.assets.scantrust import describe_events
 from airflow_provider_scantrust.exceptions import (
     DiscardedFields,
-    InvalidInput,
     ScantrustError,
     TaskFailed,
     UnmatchedKeys,
 )
 from airflow_provider_scantrust.links.scantrust import ScantrustPortalLink
+from airflow_provider_scantrust.operators.arguments import (
+    check_at_least_one,
+    check_choice,
+    check_what_is_given,
+    from_template,
+    positive_seconds,
+    refuse_options_of_source,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
@@ -142,35 +147,26 @@ class ScantrustUploadOperator(BaseOperator):
         from airflow_provider_scantrust.hooks.retry_policy import use_by_default
 
         super().__init__(**kwargs)
-        if sum(rows is not None for rows in (items, source, constraints)) != 1:
-            raise ValueError("Give exactly one of `items`, `source`, or `constraints` (with `scm_data`).")
+        check_what_is_given(items, source, constraints, scm_data, mode)
         if source is None:
-            for name, given in (
-                ("columns", columns),
-                ("constants", constants),
-                ("source_format", source_format),
-                ("encoding", encoding),
-                ("delimiter", delimiter),
-                ("max_rejected", max_rejected),
-                ("rejects_path", rejects_path),
-                ("dry_run", dry_run or None),
-            ):
-                if given is not None:
-                    raise ValueError(f"`{name}` is for `source` only, which also takes a list of rows.")
-        if (constraints is None) != (scm_data is None):
-            raise ValueError("`constraints` and `scm_data` go together.")
-        if constraints is not None and mode == "sync":
-            raise ValueError(
-                "`constraints` can only be submitted asynchronously; use `items` for mode='sync'."
+            refuse_options_of_source(
+                columns=columns,
+                constants=constants,
+                source_format=source_format,
+                encoding=encoding,
+                delimiter=delimiter,
+                max_rejected=max_rejected,
+                rejects_path=rejects_path,
+                dry_run=dry_run or None,
             )
-        for name, value, allowed in (
-            ("mode", mode, ("auto", "sync", "async")),
-            ("on_unmatched", on_unmatched, ("warn", "fail", "ignore")),
-            ("on_discarded", on_discarded, ("warn", "fail", "ignore")),
-            ("on_duplicate", on_duplicate, ("last", "fail")),
-        ):
-            if value not in allowed:
-                raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, not {value!r}.")
+        check_choice("mode", mode, ("auto", "sync", "async"))
+        check_choice("on_unmatched", on_unmatched, ("warn", "fail", "ignore"))
+        check_choice("on_discarded", on_discarded, ("warn", "fail", "ignore"))
+        check_choice("on_duplicate", on_duplicate, ("last", "fail"))
+        check_at_least_one("ids_per_job", ids_per_job)
+        check_at_least_one("max_in_flight", max_in_flight)
+        if codes_per_key is not None and not codes_per_key > 0:
+            raise ValueError(f"`codes_per_key` must be above 0, not {codes_per_key!r}.")
         self.items = items
         self.source = source
         self.columns = columns
@@ -190,18 +186,13 @@ class ScantrustUploadOperator(BaseOperator):
         self.codes_per_key = codes_per_key
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
-        self.poll_interval = _positive_seconds("poll_interval", poll_interval)
-        self.timeout = _positive_seconds("timeout", timeout)
-        self.error_budget = _positive_seconds("error_budget", error_budget)
+        self.poll_interval = positive_seconds("poll_interval", poll_interval)
+        self.timeout = positive_seconds("timeout", timeout)
+        self.error_budget = positive_seconds("error_budget", error_budget)
         self.ids_per_job = ids_per_job
         self.on_unmatched = on_unmatched
         self.on_discarded = on_discarded
         self.scantrust_conn_id = scantrust_conn_id
-        for name, number in (("ids_per_job", ids_per_job), ("max_in_flight", max_in_flight)):
-            if number < 1:
-                raise ValueError(f"`{name}` must be at least 1, not {number!r}.")
-        if codes_per_key is not None and not codes_per_key > 0:
-            raise ValueError(f"`codes_per_key` must be above 0, not {codes_per_key!r}.")
         self._task_ids: list[str] = []
         self._report: Report | None = None
         self._summary: dict[str, Any] | None = None
@@ -306,7 +297,7 @@ class ScantrustUploadOperator(BaseOperator):
         from airflow_provider_scantrust.uploads.rows import check_rows
 
         rows, report.rows = check_rows(
-            _from_template(self.items, "items"), self.data_key, warn=self.log.warning
+            from_template(self.items, "items"), self.data_key, warn=self.log.warning
         )
         choice = choose_mode(self.data_key, len(rows), self.codes_per_key)
         if self.mode != "auto":
@@ -370,8 +361,8 @@ class ScantrustUploadOperator(BaseOperator):
         from airflow_provider_scantrust.uploads.calls import make_constrained_jobs
         from airflow_provider_scantrust.uploads.rows import check_values
 
-        scm_data = check_values(_from_template(self.scm_data, "scm_data"), "scm_data", warn=self.log.warning)
-        constraints = _from_template(self.constraints, "constraints")
+        scm_data = check_values(from_template(self.scm_data, "scm_data"), "scm_data", warn=self.log.warning)
+        constraints = from_template(self.constraints, "constraints")
         return make_constrained_jobs(constraints, scm_data, self.ids_per_job)
 
     def submit(self, constraints: Mapping[str, Any], scm_data: Mapping[str, Any]) -> str:
@@ -506,25 +497,3 @@ def _push(context: Context, key: str, value: Any) -> None:
     """Push an XCom; a context made by hand, as in the test of a Dag, may have no task instance to push it with."""
     if (ti := context.get("ti")) is not None:
         ti.xcom_push(key=key, value=value)
-
-
-def _from_template(value: Any, name: str) -> Any:
-    """Return a value that a Jinja template may have rendered to text: JSON, or what Python shows for lists and dicts."""
-    if not isinstance(value, str):
-        return value
-    with suppress(ValueError, RecursionError):
-        return json.loads(value)
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-        raise InvalidInput(
-            f"{name} was rendered to text that is neither JSON nor Python's for plain values: {value!r:.200}. Use "
-            "`| tojson` in the template, or pass the upstream task's output."
-        ) from error
-
-
-def _positive_seconds(name: str, value: timedelta | float) -> float:
-    seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
-    if not seconds > 0:
-        raise ValueError(f"`{name}` must be above 0 seconds, not {value!r}.")
-    return seconds
