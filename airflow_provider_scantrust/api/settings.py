@@ -51,6 +51,7 @@ KNOWN_EXTRAS = frozenset(
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
 _PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*/?")
 _LONGEST_PATH = 4_096
+_USUAL_PORTS = {"https": 443, "http": 80}
 _HIGHEST_PORT = 65_535
 
 
@@ -231,6 +232,9 @@ def _base_url(host: str | None, schema: str | None, port: int | None, *, allow_p
             "in the connection's extra if the network in between is yours."
         )
     name = f"[{hostname}]" if ":" in hostname else hostname
+    if chosen == _USUAL_PORTS[parts.scheme]:
+        # One service has one name: for its portal, in lineage, and for those who share its limits.
+        chosen = None
     return f"{parts.scheme}://{name}{f':{chosen}' if chosen else ''}{parts.path.rstrip('/')}"
 
 

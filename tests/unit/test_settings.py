@@ -21,6 +21,8 @@ from airflow_provider_scantrust.exceptions import ConfigurationError
         ({"host": "https://api.staging.scantrust.io/"}, "https://api.staging.scantrust.io"),
         ({"host": "proxy.test/scantrust/"}, "https://proxy.test/scantrust"),
         ({"host": "proxy.test", "port": 8443}, "https://proxy.test:8443"),
+        ({"host": "api.scantrust.com", "port": 443}, "https://api.scantrust.com"),
+        ({"host": "http://127.0.0.1:80/x"}, "http://127.0.0.1/x"),
         ({"host": "http://127.0.0.1:8017"}, "http://127.0.0.1:8017"),
         ({"host": "127.0.0.1", "schema": "http", "port": 8017}, "http://127.0.0.1:8017"),
         ({"host": "http://localhost", "port": 8017}, "http://localhost:8017"),
