@@ -36,6 +36,16 @@ LOWEST = "lowest"
 NEWEST_PYTHON = {"2.11": "3.12", "3.0": "3.12"}
 TEST_TOOLS = ["hypothesis", "pytest", "pytest-asyncio", "pytest-socket", "structlog", "trustme"]
 RANGED = ["aiohttp", "apache-airflow-providers-common-compat", "pendulum", "requests"]
+# What these need themselves, and what needs them, comes in versions that fit them.
+BESIDE_LOWEST = [
+    "apache-airflow-providers-common-io",
+    "apache-airflow-providers-common-sql",
+    "apache-airflow-providers-http",
+    "apache-airflow-providers-smtp",
+    "multidict",
+    "propcache",
+    "yarl",
+]
 # About the repository, not about what is installed.
 NOT_HERE = ["test_upkeep.py", "test_site.py"]
 _COUNTS = re.compile(r"^(?:(\d+) failed, )?(\d+) passed(?:, (\d+) skipped)?.*? in [\d.]+s", re.MULTILINE)
@@ -228,6 +238,8 @@ def constraints(pair: Pair) -> str:
         bounds = dict(bound.split(">=") for bound in project["dependencies"])
         for name in RANGED:
             pins = pins.replace(pinned(name, pins) + "\n", f"{name}=={bounds[name]}\n")
+        for name in BESIDE_LOWEST:
+            pins = pins.replace(pinned(name, pins) + "\n", "")
     more = [*TEST_TOOLS, "pyarrow", "zstandard"]
     return pins + "".join(f"{pinned(name, root)}\n" for name in more if f"\n{name}==" not in pins)
 
