@@ -210,8 +210,9 @@ class ScantrustUploadOperator(BaseOperator):
             self._fail(error)
         if plan is not None and self.dry_run_only:
             return plan.summary()
-        if not report.jobs or report.jobs_ended or not self.wait_for_completion:
-            return self._finish(context, report, ended=not report.jobs or report.jobs_ended)
+        ended = not report.jobs or report.jobs_ended
+        if ended or not self.wait_for_completion:
+            return self._finish(context, report, ended=ended)
         return self._wait(context, report, started)
 
     def execute_complete(
