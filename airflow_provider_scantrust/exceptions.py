@@ -127,7 +127,20 @@ class DiscardedFields(ScantrustError):
 
 
 class TaskFailed(ScantrustError):
-    """An asynchronous job ended as failed at Scantrust."""
+    """
+    An asynchronous job ended as failed at Scantrust.
+
+    :param failed_jobs: How many ``jobs`` have ended, how many of them ``failed``, and the ``task_ids`` of those, as far as
+        they are kept.
+    """
+
+    def __init__(self, message: str, *, failed_jobs: Mapping[str, Any] | None = None, **about: Any) -> None:
+        super().__init__(message, **about)
+        self.failed_jobs = dict(failed_jobs or {})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything, the jobs included, as plain JSON."""
+        return {**super().as_dict(), "failed_jobs": self.failed_jobs}
 
 
 class WaitTimedOut(ScantrustError):
@@ -165,10 +178,12 @@ def from_dict(data: Mapping[str, Any]) -> ScantrustError:
     """
     known = globals().get(str(data.get("type")))
     cls = known if isinstance(known, type) and issubclass(known, ScantrustError) else ScantrustError
+    about = {"failed_jobs": data.get("failed_jobs")} if issubclass(cls, TaskFailed) else {}
     return cls(
         str(data.get("message") or "The trigger reported an error without a message."),
         status=data.get("status"),
         fields=data.get("fields"),
         excerpt=data.get("excerpt"),
         retry_after=data.get("retry_after"),
+        **about,
     )

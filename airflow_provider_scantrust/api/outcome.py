@@ -12,7 +12,7 @@ from typing import Any
 
 # Ids of 36 characters make that about 46 KB in an event, which Airflow stores with the task and prints to its log.
 KEPT = 1000
-# How many jobs a sensor's result names.
+# How many jobs a result names, of a sensor or of a wait that failed.
 NAMED = 100
 
 

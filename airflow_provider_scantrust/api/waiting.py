@@ -15,6 +15,7 @@ from airflow_provider_scantrust.api.endpoints import check_task_id, get_scm_task
 from airflow_provider_scantrust.api.flow import Random, converse, given_up
 from airflow_provider_scantrust.api.messages import Conversation, Notice, Pause
 from airflow_provider_scantrust.api.models import Task, TaskState
+from airflow_provider_scantrust.api.outcome import NAMED
 from airflow_provider_scantrust.api.settings import Budget, Settings
 from airflow_provider_scantrust.exceptions import TaskFailed, TransientError, WaitTimedOut
 
@@ -41,7 +42,8 @@ class Jobs:
         # The last word that Scantrust had for the state of each.
         self.open: dict[str, str | None] = {check_task_id(task_id): None for task_id in task_ids}
         self.ended: dict[str, int | None] = {}
-        self.failed: list[str] = []
+        # How each of those that failed is described.
+        self.failed: dict[str, str] = {}
         self.deadline = deadline
         self.error_budget = error_budget
 
@@ -52,7 +54,7 @@ class Jobs:
             del self.open[task.id]
             self.ended[task.id] = task.codes_affected
             if task.is_failed:
-                self.failed.append(task.describe())
+                self.failed[task.id] = task.describe()
         else:
             self.open[task.id] = task.state_word
         if not is_new:
@@ -99,8 +101,13 @@ class Jobs:
         if self.failed:
             raise TaskFailed(
                 f"{len(self.failed)} of {len(self.ended)} asynchronous uploads failed at Scantrust: "
-                + _some([f"({text})" for text in self.failed])
-                + ". Scantrust gives no reason here; its portal or support can."
+                + _some([f"({text})" for text in self.failed.values()])
+                + ". Scantrust gives no reason here; its portal or support can.",
+                failed_jobs={
+                    "jobs": len(self.ended),
+                    "failed": len(self.failed),
+                    "task_ids": list(self.failed)[:NAMED],
+                },
             )
         return self.ended
 

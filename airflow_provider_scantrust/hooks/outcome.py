@@ -7,9 +7,14 @@ used up; what it can mend is raised as it is, with its own type. Deferred or not
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout
 
-from airflow_provider_scantrust.exceptions import ScantrustError, WaitTimedOut
+from airflow_provider_scantrust.exceptions import ScantrustError, TaskFailed, WaitTimedOut
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
 
 
 def as_airflow_error(error: ScantrustError) -> Exception:
@@ -19,3 +24,10 @@ def as_airflow_error(error: ScantrustError) -> Exception:
     if error.permanent:
         return AirflowFailException(f"{type(error).__name__}: {error}")
     return error
+
+
+def push_failed_jobs(context: Context, error: ScantrustError) -> None:
+    """Leave the XCom ``failed_jobs`` to whoever handles jobs that failed: a task that fails returns nothing."""
+    # A context made by hand, as in the test of a Dag, may have no task instance to push it with.
+    if isinstance(error, TaskFailed) and error.failed_jobs and (ti := context.get("ti")) is not None:
+        ti.xcom_push(key="failed_jobs", value=error.failed_jobs)

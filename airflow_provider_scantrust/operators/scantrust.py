@@ -69,6 +69,7 @@ class ScantrustUploadOperator(BaseOperator):
     :param source_format: ``csv``, ``tsv``, ``jsonl`` or ``parquet``, where the name does not tell.
     :param encoding: Of the source, where neither UTF-8 nor told by its first bytes.
     :param delimiter: Of a CSV source, where the header does not tell.
+    :param quotechar: Of a CSV source, where it is not ``"``; empty when nothing is quoted.
     :param on_duplicate: Rows of a source with the same key: ``last`` merges them, the last value of each field winning;
         ``fail`` names them.
     :param max_in_flight: Requests at once.
@@ -123,6 +124,7 @@ class ScantrustUploadOperator(BaseOperator):
         source_format: Literal["csv", "tsv", "jsonl", "parquet"] | None = None,
         encoding: str | None = None,
         delimiter: str | None = None,
+        quotechar: str | None = None,
         on_duplicate: Literal["last", "fail"] = "last",
         max_in_flight: int = 16,
         max_rejected: float | None = None,
@@ -155,6 +157,7 @@ class ScantrustUploadOperator(BaseOperator):
                 source_format=source_format,
                 encoding=encoding,
                 delimiter=delimiter,
+                quotechar=quotechar,
                 max_rejected=max_rejected,
                 rejects_path=rejects_path,
                 dry_run=dry_run or None,
@@ -174,6 +177,7 @@ class ScantrustUploadOperator(BaseOperator):
         self.source_format = source_format
         self.encoding = encoding
         self.delimiter = delimiter
+        self.quotechar = quotechar
         self.on_duplicate = on_duplicate
         self.max_in_flight = max_in_flight
         self.max_rejected = max_rejected
@@ -481,8 +485,10 @@ class ScantrustUploadOperator(BaseOperator):
 
     def _end_wait(self, context: Context, error: ScantrustError) -> NoReturn:
         """A job that failed may be mended by a retry, which submits it anew."""
+        from airflow_provider_scantrust.hooks.outcome import push_failed_jobs
         from airflow_provider_scantrust.operators.resume import forget_progress
 
+        push_failed_jobs(context, error)
         if isinstance(error, TaskFailed):
             forget_progress(context)
             raise error

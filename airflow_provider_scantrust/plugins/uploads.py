@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
@@ -18,13 +18,16 @@ from sqlalchemy.orm import aliased
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+T = TypeVar("T")
+
 MOST_UPLOADS = 10_000
 # Ids of jobs in one row; an upload may have thousands.
 MOST_JOBS = 20
 OPERATORS = ("ScantrustUploadOperator", "ScantrustUploadDecoratedOperator", "ScantrustTaskSensor")
 LINK_KEY = "_link_ScantrustPortalLink"
-# `report` is what an upload that fails by its own counts leaves instead of a return value.
-KEYS = ("return_value", "report", "task_ids", LINK_KEY)
+# Instead of a return value, an upload that fails by its own counts leaves `report`, and a wait for jobs of which some failed
+# `failed_jobs`.
+KEYS = ("return_value", "report", "task_ids", "failed_jobs", LINK_KEY)
 
 
 @dataclass(frozen=True)
@@ -118,14 +121,18 @@ def find_uploads(
     return [_row(task, xcoms[task.id, task.task_id, task.map_index], ended[task.id]) for task in tasks]
 
 
-def _row(task: Any, xcoms: Mapping[str, Any], ended: Mapping[str, Any]) -> dict[str, Any]:
+def _row(task: Any, xcoms: Mapping[str, Any], ended: Mapping[str, str]) -> dict[str, Any]:
     result = xcoms.get("return_value") or xcoms.get("report")
     report = result if isinstance(result, dict) and "mode" in result and "rows" in result else {}
     waited = result if isinstance(result, dict) and "tasks" in result else {}
     unmatched = report.get("unmatched") or {}
-    job_ids = report.get("task_ids") or xcoms.get("task_ids") or list(waited.get("tasks", ()))
-    # Also of a task that its own counts have failed; a job that failed leaves no report.
-    ours_ended = report.get("codes_affected") is not None
+    failed = _get(xcoms, "failed_jobs", dict)
+    failed_ids = failed.get("task_ids", [])
+    job_ids = report.get("task_ids") or _get(xcoms, "task_ids", list) or list(waited.get("tasks", ()))
+    # The worst come first.
+    job_ids = list(dict.fromkeys([*failed_ids, *job_ids]))
+    # Also of a task that its own counts have failed. A wait ends when all its jobs have, so those that did not fail are complete.
+    ours_ended = report.get("codes_affected") is not None or len(failed_ids) == failed.get("failed")
     seconds = report.get("seconds")
     if seconds is None and task.start_date and task.end_date:
         seconds = (task.end_date - task.start_date).total_seconds()
@@ -148,29 +155,37 @@ def _row(task: Any, xcoms: Mapping[str, Any], ended: Mapping[str, Any]) -> dict[
         "rejected": report.get("rejected") or {},
         "discarded": report.get("discarded_fields") or [],
         "jobs": [[job, _job_state(job, task.state, ended, ours_ended)] for job in job_ids[:MOST_JOBS]],
-        "jobs_total": waited.get("jobs", len(job_ids)),
+        "jobs_total": waited.get("jobs") or failed.get("jobs") or len(job_ids),
         "seconds": seconds,
         "portal": xcoms.get(LINK_KEY) or None,
     }
 
 
-def _job_state(job: str, state: str | None, ended: Mapping[str, Any], ours_ended: bool) -> str:
+def _job_state(job: str, state: str | None, ended: Mapping[str, str], ours_ended: bool) -> str:
     """Say what Airflow knows of a job: Scantrust is not asked."""
-    if ours_ended or job in ended:
+    if job in ended:
+        return ended[job]
+    if ours_ended:
         return "complete"
     if state in ("deferred", "up_for_reschedule", "running"):
         return "waited for"
     return "not known"
 
 
-def _ended_jobs(xcoms: Mapping[tuple[int, str, int], Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
-    """Return the jobs whose end a sensor of the same run has seen, by run."""
-    ended: dict[int, dict[str, Any]] = defaultdict(dict)
+def _ended_jobs(xcoms: Mapping[tuple[int, str, int], Mapping[str, Any]]) -> dict[int, dict[str, str]]:
+    """Return how the jobs ended whose end a task of the same run has seen, by run."""
+    ended: dict[int, dict[str, str]] = defaultdict(dict)
     for (run, _, _), values in xcoms.items():
-        result = values.get("return_value")
-        if isinstance(result, dict) and isinstance(result.get("tasks"), dict):
-            ended[run].update(result["tasks"])
+        complete = _get(_get(values, "return_value", dict), "tasks", dict)
+        failed = _get(_get(values, "failed_jobs", dict), "task_ids", list)
+        ended[run] |= dict.fromkeys(complete, "complete") | dict.fromkeys(failed, "failed")
     return ended
+
+
+def _get(values: Mapping[str, Any], key: str, kind: type[T]) -> T:
+    """Return a value, or an empty one where there is none, or where an XCom backend keeps it elsewhere."""
+    value = values.get(key)
+    return value if isinstance(value, kind) else kind()
 
 
 def _decode(value: Any) -> Any:

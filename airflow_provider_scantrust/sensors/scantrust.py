@@ -37,7 +37,7 @@ class ScantrustTaskSensor(BaseSensorOperator):
     Wait until asynchronous uploads have ended at Scantrust.
 
     Asks once on the worker; what has not ended then is waited for in the triggerer. A job that failed fails the
-    task at once: a retry of the sensor could not mend it.
+    task at once: a retry of the sensor could not mend it; the XCom ``failed_jobs`` names up to 100 of those.
 
     Returns ``{"codes_affected": total, "tasks": {id: n}}``. Of more than 100 jobs, it has their number as ``jobs``, and
     ``tasks`` has only those that affected no code, or of which Scantrust does not say, at most 100.
@@ -109,17 +109,18 @@ class ScantrustTaskSensor(BaseSensorOperator):
                 return result
         except ScantrustError as error:
             if error.permanent or not self.silent_fail:
-                self._end(error)
+                self._end(context, error)
             self.log.error("Asking failed, and silent_fail is set: %s", error)
         return self._defer(context, now)
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Ask about every job that has not ended; what :meth:`execute` calls when not deferrable."""
-        from airflow_provider_scantrust.hooks.outcome import as_airflow_error
+        from airflow_provider_scantrust.hooks.outcome import as_airflow_error, push_failed_jobs
 
         try:
             result = self._ask()
         except ScantrustError as error:
+            push_failed_jobs(context, error)
             raise as_airflow_error(error) from error
         return False if result is None else PokeReturnValue(is_done=True, xcom_value=result)
 
@@ -132,7 +133,7 @@ class ScantrustTaskSensor(BaseSensorOperator):
         try:
             return self._result(read_end_of_wait(event, deadline_is))
         except ScantrustError as error:
-            self._end(error)
+            self._end(context, error)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Tell the time limits apart also where Airflow's own timeout came before the trigger's word."""
@@ -225,10 +226,11 @@ class ScantrustTaskSensor(BaseSensorOperator):
     def _execution_timeout_comes_first(self) -> bool:
         return self.execution_timeout is not None and self.execution_timeout.total_seconds() < self.timeout
 
-    def _end(self, error: ScantrustError) -> NoReturn:
+    def _end(self, context: Context, error: ScantrustError) -> NoReturn:
         """Raise what Airflow's own poke loop would make of the error."""
-        from airflow_provider_scantrust.hooks.outcome import as_airflow_error
+        from airflow_provider_scantrust.hooks.outcome import as_airflow_error, push_failed_jobs
 
+        push_failed_jobs(context, error)
         raised = as_airflow_error(error)
         final = isinstance(raised, AirflowFailException | AirflowSensorTimeout)
         for name, applies in (("soft_fail", self.soft_fail and final), ("never_fail", self.never_fail)):

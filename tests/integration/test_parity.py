@@ -24,7 +24,7 @@ from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperat
 from airflow_provider_scantrust.sandbox import Sandbox
 from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
 from airflow_provider_scantrust.triggers.start import has_start
-from tasks import bottles, run
+from tasks import TaskInstance, bottles, run
 
 STATUS_PATH = "/api/v2/scm/tasks/"
 QUICK = 0.05
@@ -234,6 +234,14 @@ BAD: dict[str, tuple[Callable[[Sandbox], None], dict[str, Any], type[Exception],
 }
 
 
+def run_to_failure(make: Callable[[], Any], error: type[BaseException], match: str) -> tuple[str, Any]:
+    """Return what the error says, and the XCom ``failed_jobs``."""
+    ti = TaskInstance()
+    with pytest.raises(error, match=match) as caught:
+        run(make, ti=ti)
+    return str(caught.value), ti.xcoms.get("failed_jobs")
+
+
 def cause(error: BaseException) -> BaseException:
     return error if isinstance(error, exc.ScantrustError) else error.__cause__ or error
 
@@ -299,10 +307,32 @@ def test_many_jobs_are_one_wait_with_all_failures_named(sandbox: Sandbox, way: s
     sandbox.jobs(polls=3, fail=True)
     task_ids = [submit()[0] for _ in range(4)]
     _, options = WAYS[way]
-    with pytest.raises(AirflowFailException, match="2 of 4 asynchronous uploads failed") as caught:
-        run(sensor(task_ids, **options))
-    assert [True, True] == [task_ids[1] in str(caught.value), task_ids[3] in str(caught.value)]
-    assert task_ids[0] not in str(caught.value)
+    text, failed = run_to_failure(
+        sensor(task_ids, **options), AirflowFailException, "2 of 4 asynchronous uploads failed"
+    )
+    assert [False, True, False, True] == [task_id in text for task_id in task_ids]
+    assert {"jobs": 4, "failed": 2, "task_ids": [task_ids[1], task_ids[3]]} == failed
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("way", [way for way in WAYS if way.startswith("operator")])
+def test_upload_names_its_jobs_that_failed(sandbox: Sandbox, way: str) -> None:
+    sandbox.jobs(polls=3, fail=True)
+    _, options = WAYS[way]
+    _, failed = run_to_failure(operator(**options), exc.TaskFailed, "1 of 1 asynchronous uploads failed")
+    (task,) = sandbox.tasks()
+    assert {"jobs": 1, "failed": 1, "task_ids": [task["id"]]} == failed
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("way", SENSORS)
+def test_of_many_jobs_that_failed_a_hundred_are_named_in_every_way(sandbox: Sandbox, way: str) -> None:
+    sandbox.jobs(times=None, polls=2, fail=True)
+    task_ids = submit_many(sandbox, 101)
+    _, options = WAYS[way]
+    make = sensor(task_ids, **{**options, "timeout": 60})
+    _, failed = run_to_failure(make, AirflowFailException, "101 of 101 asynchronous uploads failed")
+    assert (101, 101, 100) == (failed["jobs"], failed["failed"], len(set(failed["task_ids"])))
 
 
 @pytest.mark.usefixtures("quick")

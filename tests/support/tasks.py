@@ -68,14 +68,16 @@ class XCom:
         return {name: getattr(self._ti, name) for name in ("dag_id", "run_id", "task_id", "map_index")}
 
 
-def run(make: Callable[[], Any], *, most_steps: int = 200) -> tuple[Any, TaskInstance, list[str]]:
+def run(
+    make: Callable[[], Any], *, most_steps: int = 200, ti: TaskInstance | None = None
+) -> tuple[Any, TaskInstance, list[str]]:
     """
     Run a task to its end and return its result, its task instance and the states it went through.
 
     Each leg gets a new operator object, and what goes to the triggerer and back goes as JSON, as in Airflow. A task
     with ``start_from_trigger`` starts there; of one that ends there the result is what is stored.
     """
-    ti = TaskInstance()
+    ti = ti or TaskInstance()
     context: Any = {"ti": ti}
     if AIRFLOW_2:
         # It looks this up in its metadata database, which there is none of here.

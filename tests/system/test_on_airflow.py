@@ -155,6 +155,8 @@ def test_failed_job_fails_the_sensor_at_once_and_names_it(
         f"TaskFailed: 1 of 1 asynchronous uploads failed at Scantrust: (task_id {task_ids[0]}, reference SCM-"
         in log
     )
+    failed = airflow.xcom(dag_id, task.raw["dag_run_id"], "task", key="failed_jobs")
+    assert {"jobs": 1, "failed": 1, "task_ids": task_ids} == failed
 
 
 def test_failed_job_lets_the_operator_retry(airflow: LocalAirflow, sandbox: Sandbox) -> None:

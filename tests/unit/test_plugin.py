@@ -79,6 +79,7 @@ def jobs_of(state: str, xcoms: dict[str, Any], ended: dict[str, Any] | None = No
     return jobs
 
 
+FAILED = {"jobs": 2, "failed": 1, "task_ids": ["z"]}
 REPORT = {"mode": "async", "rows": 2, "codes_affected": 1, "task_ids": ["a"]}
 
 
@@ -90,14 +91,36 @@ REPORT = {"mode": "async", "rows": 2, "codes_affected": 1, "task_ids": ["a"]}
         ("failed", {"report": REPORT, "task_ids": ["a"]}, {}, "complete"),
         ("failed", {"report": {**REPORT, "codes_affected": None}}, {}, "not known"),
         ("failed", {"task_ids": ["a"]}, {}, "not known"),
+        # Its wait has seen all jobs end, and names those that failed.
+        ("failed", {"task_ids": ["a"], "failed_jobs": FAILED}, {"z": "failed"}, "complete"),
+        (
+            "failed",
+            {"task_ids": ["a"], "failed_jobs": {**FAILED, "failed": 200}},
+            {"z": "failed"},
+            "not known",
+        ),
+        ("success", {"return_value": {**REPORT, "codes_affected": None}}, {"a": "failed"}, "failed"),
+        # An XCom backend that keeps values elsewhere leaves their address here.
+        ("failed", {"task_ids": "s3://xcom/1", "failed_jobs": "s3://xcom/2"}, {"a": "complete"}, None),
         ("up_for_retry", {"task_ids": ["a"]}, {}, "not known"),
         ("success", {"return_value": {**REPORT, "codes_affected": None}}, {}, "not known"),
-        ("success", {"return_value": {**REPORT, "codes_affected": None}}, {"a": 2}, "complete"),
+        ("success", {"return_value": {**REPORT, "codes_affected": None}}, {"a": "complete"}, "complete"),
         ("deferred", {"task_ids": ["a"]}, {}, "waited for"),
         ("running", {"task_ids": ["a"]}, {}, "waited for"),
     ],
 )
 def test_job_is_as_airflow_knows_it(
-    state: str, xcoms: dict[str, Any], ended: dict[str, Any], job: str
+    state: str, xcoms: dict[str, Any], ended: dict[str, str], job: str | None
 ) -> None:
-    assert [["a", job]] == jobs_of(state, xcoms, ended)
+    states = dict(jobs_of(state, xcoms, ended))
+    assert job == states.pop("a", None)
+    assert set(states.values()) <= {"failed"}
+
+
+def test_jobs_that_failed_come_first_though_only_some_are_listed() -> None:
+    xcoms = {
+        "task_ids": [f"t-{number}" for number in range(30)],
+        "failed_jobs": {**FAILED, "task_ids": ["t-29"]},
+    }
+    jobs = jobs_of("failed", xcoms, {"t-29": "failed"})
+    assert (20, ["t-29", "failed"], ["t-0", "complete"]) == (len(jobs), *jobs[:2])

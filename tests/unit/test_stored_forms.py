@@ -91,6 +91,7 @@ def test_stored_end_completes_the_sensor(event: str) -> None:
     ("event", "of_operator", "of_sensor"),
     [
         ("failed", exc.TaskFailed, AirflowFailException),
+        ("failed_and_named", exc.TaskFailed, AirflowFailException),
         ("timed_out", AirflowSensorTimeout, AirflowTaskTimeout),
         ("no_connection", exc.ConnectionFailed, exc.ConnectionFailed),
         ("refused", AirflowFailException, AirflowFailException),

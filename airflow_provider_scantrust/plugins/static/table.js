@@ -150,7 +150,7 @@ function Rejected({ rejected, rejectedCount, rows }) {
   return h("strong", { title: kinds.join(", ") }, formatCount(rejectedCount));
 }
 
-function Jobs({ jobs, jobs_total }) {
+function Jobs({ jobs, jobs_total, is_wait }) {
   if (jobs_total === 0) return "";
   const states = [...new Set(jobs.map(([, state]) => state))].join(", ");
   const left = jobs_total - jobs.length;
@@ -161,9 +161,9 @@ function Jobs({ jobs, jobs_total }) {
     h(
       "ul",
       { className: "st-jobs" },
-      jobs.map(([id, state]) => h("li", { key: id }, h("code", null, id), ` ${state}`)),
+      jobs.map(([id, state]) => h("li", { key: id }, h("code", null, id), " ", state === "failed" ? h("strong", null, state) : state)),
     ),
-    left > 0 && h("p", null, `and ${formatCount(left)} more, in the XCom task_ids`),
+    left > 0 && h("p", null, `and ${formatCount(left)} more${is_wait ? "" : ", in the XCom task_ids"}`),
   );
 }
 

@@ -64,7 +64,7 @@ def test_failed_try_stands_out_and_calls_nobody(page: Page) -> None:
     page.goto("/plugin/scantrust")
     row = row_of(page, "upload_async_on_worker", "task")
     assert "Failed, will retry" in cell(row, "status")
-    assert "1 not known" == cell(row, "jobs")
+    assert "1 failed" == cell(row, "jobs")
 
 
 def test_every_state_of_a_task_has_its_word(page: Page) -> None:
