@@ -200,6 +200,7 @@ class SourceUpload:
             constants=operator.constants,
             encoding=operator.encoding,
             delimiter=operator.delimiter,
+            quotechar=operator.quotechar,
         )
 
     def _allowed(self, spool: Spool) -> float:
@@ -232,6 +233,7 @@ class SourceUpload:
             columns={name: name for name in REJECTED},
             encoding=self.operator.encoding,
             delimiter=self.operator.delimiter,
+            quotechar=self.operator.quotechar,
         )
         for _, row in rejects:
             if isinstance(row, dict):

@@ -6,7 +6,7 @@ import csv
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput
 from airflow_provider_scantrust.uploads.tables import Batch, Columns, Fields, Row, Source, UnreadableRow
@@ -14,7 +14,6 @@ from airflow_provider_scantrust.uploads.text import LONGEST_LINE, TextLines, che
 
 DELIMITERS = ",;\t|"
 
-_QUOTED = re.compile(r'"[^"]*"')
 # One record spans so many lines only when a quote is not closed: then it has swallowed others.
 _MOST_LINES = 1000
 _AT_ONCE = 500
@@ -25,12 +24,13 @@ class DelimitedSource(Source):
     A CSV or TSV file; its first line names the columns.
 
     Every value stays the text that it is; an empty cell is "", which clears the field at Scantrust. Lines without
-    anything in them are skipped. Quotes are ``"``, doubled inside quotes.
+    anything in them are skipped. Quotes are doubled inside quotes.
 
     :param open_file: Opens the file anew for each reading.
     :param encoding: None to go by the byte order mark, or else utf-8.
     :param delimiter: None to take the one that the header has most of, out of ``,`` ``;`` tab and ``|``.
-    :raises ConfigurationError: The encoding or the delimiter cannot be one.
+    :param quotechar: Of CSV; "" when nothing is quoted.
+    :raises ConfigurationError: The encoding, the delimiter or the quote cannot be one.
     """
 
     def __init__(
@@ -42,15 +42,24 @@ class DelimitedSource(Source):
         format: str = "csv",
         encoding: str | None = None,
         delimiter: str | None = None,
+        quotechar: str = '"',
     ) -> None:
         check_encoding(encoding)
         if delimiter == "\\t" or (delimiter is None and format == "tsv"):
             delimiter = "\t"
         if delimiter is not None and (
-            not isinstance(delimiter, str) or not re.fullmatch(r'[^"\r\n\0]', delimiter)
+            not isinstance(delimiter, str) or not re.fullmatch(r'[^"\w\r\n\0]', delimiter)
         ):
             raise ConfigurationError(
-                f"delimiter={delimiter!r} must be one character, and neither quote nor line end."
+                f"delimiter={delimiter!r} must be one character, and neither quote, line end, letter nor digit."
+            )
+        if (
+            not isinstance(quotechar, str)
+            or not re.fullmatch(r"[^\s\0]?", quotechar)
+            or quotechar == delimiter
+        ):
+            raise ConfigurationError(
+                f"quotechar={quotechar!r} must be one character and not the delimiter, or empty when nothing is quoted."
             )
         self.name = name
         self.format = format
@@ -58,6 +67,7 @@ class DelimitedSource(Source):
         self.open_file = open_file
         self.encoding = encoding
         self.delimiter = delimiter
+        self.quotechar = quotechar
 
     def __iter__(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
         for batch in self.batches(_AT_ONCE):
@@ -98,16 +108,21 @@ class Table:
         self._ended = False
         self._read = self._read_at_end = 0
         lines = split_lines(self._blocks())
-        head = _take_record(lines)
+        quote = source.quotechar
+        head = _take_record(lines, quote)
         self._read_at_end = self._read
-        second = _take_record(lines)
-        self.delimiter = source.delimiter or _find_delimiter("".join(head), "".join(second))
+        second = _take_record(lines, quote)
+        self.delimiter = source.delimiter or _find_delimiter("".join(head), "".join(second), quote)
         self.line_end = next((end for end in ("\r\n", "\n", "\r") if head and head[-1].endswith(end)), "\n")
+        # What csv calls the dialect.
+        self.dialect: dict[str, Any] = {
+            "delimiter": self.delimiter,
+            "quotechar": quote or None,
+            "quoting": csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
+        }
         self._kept: list[str] = []
         feed: Iterable[str] = chain(head, second, lines, self._note_end())
-        self._reader = csv.reader(
-            self._keep(feed) if keep_text else feed, delimiter=self.delimiter, strict=True
-        )
+        self._reader = csv.reader(self._keep(feed) if keep_text else feed, strict=True, **self.dialect)
         self.header = self._read_header()
 
     def _blocks(self) -> Iterator[str]:
@@ -198,7 +213,7 @@ class Table:
     def _take_apart(self) -> list[str]:
         """Return the cells of bad CSV, as far as they can be told."""
         try:
-            cells = next(csv.reader(self._kept, delimiter=self.delimiter), [])
+            cells = next(csv.reader(self._kept, **self.dialect), [])
         except csv.Error:
             cells = ["".join(self._kept)]
         # Never as many as there are columns, lest the row passes as a good one when it is uploaded unmended.
@@ -214,24 +229,28 @@ class Table:
         yield from ()
 
 
-def _take_record(lines: Iterator[str]) -> list[str]:
+def _take_record(lines: Iterator[str], quote: str) -> list[str]:
     """Return the lines up to where something stands in them and all quotes are closed."""
     taken: list[str] = []
     quotes = 0
     for line in islice(lines, _MOST_LINES):
         taken.append(line)
-        quotes += line.count('"')
+        quotes += line.count(quote) if quote else 0
         if quotes % 2 == 0 and (quotes or line.strip()):
             break
     return taken
 
 
-def _find_delimiter(header: str, record: str) -> str:
+def _find_delimiter(header: str, record: str, quote: str) -> str:
     """
     Return the delimiter that the header has most of, outside of quotes.
 
     Where it has several, one that the next record has as many of comes first: ``key;weight, kg;price, EUR``.
     """
-    head, body = _QUOTED.sub("", header), _QUOTED.sub("", record)
-    found = [delimiter for delimiter in DELIMITERS if delimiter in head]
-    return max(found, key=lambda one: (head.count(one) == body.count(one), head.count(one)), default=",")
+    if quote:
+        quoted = re.compile("{0}[^{0}]*{0}".format(re.escape(quote)))
+        header, record = quoted.sub("", header), quoted.sub("", record)
+    found = [delimiter for delimiter in DELIMITERS if delimiter in header and delimiter != quote]
+    return max(
+        found, key=lambda one: (header.count(one) == record.count(one), header.count(one)), default=","
+    )

@@ -10,6 +10,7 @@ import codecs
 import csv
 import gzip
 import json
+import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -108,16 +109,21 @@ def _write_table(source: DelimitedSource, rejects: Iterable[Reject], out: Binary
         dropped = set(REJECTED) if set(REJECTED) <= set(table.header) else set()
         kept = [name not in dropped for name in table.header]
         # All is quoted, so that reading finds the same delimiter again whatever the reasons hold.
+        quoting = csv.QUOTE_ALL if source.quotechar else csv.QUOTE_NONE
         writer = csv.writer(
             _Encoded(out, table.encoding),
-            delimiter=table.delimiter,
-            lineterminator=table.line_end,
-            quoting=csv.QUOTE_ALL,
+            **{**table.dialect, "lineterminator": table.line_end, "quoting": quoting},
         )
         writer.writerow([*REJECTED, *_select(table.header, kept)])
         records = ((line, cells) for line, cells, _ in table.records())
         for line, cells, kind, reason in _matched(records, rejects):
-            writer.writerow([line, kind, _one_line(reason), *_select(cells, kept)])
+            said, rest = _one_line(reason), _select(cells, kept)
+            if not source.quotechar:
+                # Nothing protects a cell, so none may look like two.
+                said, *rest = (
+                    re.sub(f"[{re.escape(table.delimiter)}\r\n]", " ", cell) for cell in (said, *rest)
+                )
+            writer.writerow([line, kind, said, *rest])
             written += 1
     return written
 

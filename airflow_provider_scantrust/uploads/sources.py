@@ -39,6 +39,7 @@ def open_source(
     constants: Mapping[str, Any] | None = None,
     encoding: str | None = None,
     delimiter: str | None = None,
+    quotechar: str | None = None,
 ) -> Source:
     """
     Return the rows of a file. It is opened when they are iterated, and anew each time.
@@ -53,14 +54,24 @@ def open_source(
     :param constants: SCM field -> value, added to each row.
     :param encoding: Of text files; None for what the byte order mark says, or else utf-8.
     :param delimiter: Of CSV; None to find it in the header.
+    :param quotechar: Of CSV; None for ``"``, and "" when nothing is quoted.
     :raises ConfigurationError: An argument does not fit. What is wrong with the file itself is raised when it is read.
     """
     found = format or find_format(name)
     fields = Fields(columns, constants)
     if found in ("csv", "tsv"):
-        return DelimitedSource(name, open_file, fields, format=found, encoding=encoding, delimiter=delimiter)
-    if delimiter is not None:
-        raise ConfigurationError(f"{name}: delimiter= is for csv and tsv, not for {found}.")
+        return DelimitedSource(
+            name,
+            open_file,
+            fields,
+            format=found,
+            encoding=encoding,
+            delimiter=delimiter,
+            quotechar='"' if quotechar is None else quotechar,
+        )
+    for option, given in (("delimiter", delimiter), ("quotechar", quotechar)):
+        if given is not None:
+            raise ConfigurationError(f"{name}: {option}= is for csv and tsv, not for {found}.")
     if found == "jsonl":
         return JsonLinesSource(name, open_file, fields, encoding=encoding)
     if found == "parquet":

@@ -91,6 +91,19 @@ def test_columns_are_renamed_left_out_and_added(sandbox: Sandbox, tmp_path: Path
     assert {"extended_id", "market", "grape"} == set(sandbox.transcript()[-1]["body"]["items"][0])
 
 
+def test_dialect_of_the_source_is_as_given(sandbox: Sandbox, tmp_path: Path) -> None:
+    source, rejects = tmp_path / "erp.txt", tmp_path / "rejects.txt"
+    source.write_bytes("extended_id~market\nSBX00000001~'Å~\"'\nNOWHERE~'FR'\n".encode("latin-1"))
+    given = {"source_format": "csv", "delimiter": "~", "quotechar": "'", "encoding": "latin-1"}
+    upload(source=str(source), rejects_path=str(rejects), **given)
+    code = sandbox.code("SBX00000001")
+    assert code is not None
+    assert 'Å~"' == code["market"]
+    *_, last = rejects.read_text("latin-1").splitlines()
+    assert last.startswith("'3'~'unmatched'~'")
+    assert last.endswith("~'NOWHERE'~'FR'")
+
+
 def test_rows_that_do_not_arrive_are_exactly_in_the_rejects_file(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.seed(49_950)
     rows = [bottle(number) for number in range(1, 50_001)]

@@ -61,6 +61,28 @@ def test_rows_keep_names_values_delimiter_encoding_and_line_ends() -> None:
     assert text.endswith('"a\r\nb"\r\n')
 
 
+@pytest.mark.parametrize(("quotechar", "delimiter"), [("'", ","), ("", ","), ("", "\t"), ("|", ";")])
+def test_rejects_are_quoted_as_the_source_is(quotechar: str, delimiter: str) -> None:
+    data = "id,size\nA,5\"\nB,3'\n".replace(",", delimiter).encode()
+    options = {"quotechar": quotechar, "delimiter": delimiter}
+    of = source(data, "rows.csv", **options)
+    written = rejects(of, {3: ("refused", "Neither ' nor \", this, that\t nor;\nothers")})
+    again = source(written, "rejects.csv", **options)
+    assert [(2, {"id": "B", "size": "3'"})] == list(again)
+    reasons = source(written, "rejects.csv", columns={name: name for name in ADDED}, **options)
+    ((_, row),) = reasons
+    assert isinstance(row, dict)
+    assert ("3", "refused") == (row["rejected_line"], row["rejected_kind"])
+    assert "Neither ' nor \"" in row["rejected_reason"]
+
+
+def test_record_without_quotes_that_is_no_row_stays_none() -> None:
+    of = source(b"id,size\nA,5,6\n", "rows.csv", quotechar="")
+    written = rejects(of, {2: ("unreadable", "3 cells")})
+    ((line, row),) = source(written, "rejects.csv", quotechar="")
+    assert (2, UnreadableRow) == (line, type(row))
+
+
 def test_mended_rejects_file_can_be_uploaded_as_it_is() -> None:
     columns = {"Serial": "extended_id"}
     written = rejects(source(b"Serial,lot\nA,1\nB,2\nC,3\n", "rows.csv", columns=columns), refused(2, 4))

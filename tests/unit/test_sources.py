@@ -114,6 +114,19 @@ def test_given_delimiter_is_taken() -> None:
     assert [(2, {"a,b": "1", "c": "2"})] == read("a,b\tc\n1\t2", delimiter="\\t")
 
 
+def test_given_quote_is_taken() -> None:
+    assert [(2, {"id": "A", "a,b": "it's 5\"\nlong"})] == read("id,'a,b'\nA,'it''s 5\"\nlong'", quotechar="'")
+    # It is no delimiter then, however often it stands there.
+    assert [(2, {"id": "A", "b|c": "1"})] == read("|id|,|b||c|\n|A|,|1|", quotechar="|")
+
+
+def test_without_quotes_they_are_part_of_the_value() -> None:
+    assert [(2, {"id": '"A', '"size"': '5" and 3"'})] == read('id,"size"\n"A,5" and 3"\n', quotechar="")
+    assert [(2, {"id": "A", "size": '"'}), (3, {"id": "B", "size": ""})] == read(
+        'id\tsize\nA\t"\nB\t', quotechar="", name="rows.tsv"
+    )
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 def test_encoding_is_found_by_its_mark(encoding: str) -> None:
     assert [(2, {"id": "Ä", "note": "漢"})] == read("id,note\nÄ,漢\n".encode(encoding))
@@ -259,7 +272,12 @@ def test_columns_that_do_not_fit_are_refused_in_rows_too(options: dict[str, Any]
         ("rows.jsonl", {"encoding": "hex"}, "encoding='hex' is no text encoding"),
         ("rows.csv", {"delimiter": ";;"}, "must be one character"),
         ("rows.csv", {"delimiter": '"'}, "must be one character"),
+        ("rows.csv", {"delimiter": "e"}, "neither quote, line end, letter nor digit"),
         ("rows.jsonl", {"delimiter": ","}, "delimiter= is for csv and tsv"),
+        ("rows.csv", {"quotechar": "''"}, "quotechar=\"''\" must be one character"),
+        ("rows.csv", {"quotechar": ";", "delimiter": ";"}, "not the delimiter"),
+        ("rows.csv", {"quotechar": "\n"}, "must be one character"),
+        ("rows.parquet", {"quotechar": ""}, "quotechar= is for csv and tsv"),
         ("rows.parquet", {"encoding": "utf-8"}, "encoding= is for text files"),
         ("rows.csv", {"columns": ["id"]}, "columns must be a dict, not list"),
         ("rows.csv", {"columns": {"id": ""}}, "'' is no name of an SCM field"),
@@ -536,12 +554,13 @@ def tables(draw: st.DrawFn) -> tuple[list[str], list[list[str]], dict[str, Any],
         if encoding == "cp1252"
         else st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufeff")
     )
-    cell = st.text(alphabet | st.sampled_from(',;\t|"\r\n'), max_size=6)
+    cell = st.text(alphabet | st.sampled_from(",;\t|\"'\r\n"), max_size=6)
     header = draw(st.lists(cell.filter(str.strip), min_size=1, max_size=4, unique=True))
     width = len(header)
     records = draw(st.lists(st.lists(cell, min_size=width, max_size=width), max_size=4))
     options = {
         "delimiter": draw(st.sampled_from(",;\t|^")),
+        "quotechar": draw(st.sampled_from("\"'~")),
         "quoting": draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])),
         "lineterminator": draw(st.sampled_from(["\n", "\r\n", "\r"])),
     }
@@ -560,9 +579,8 @@ def test_any_table_is_read_back_as_it_was_written(
     csv.writer(text, **options).writerows([header, *records])
     data = text.getvalue().encode(encoding)
     given_encoding = encoding if encoding == "cp1252" else None
-    rows = read(
-        gzip.compress(data) if packed else data, encoding=given_encoding, delimiter=options["delimiter"]
-    )
+    dialect = {name: options[name] for name in ("delimiter", "quotechar")}
+    rows = read(gzip.compress(data) if packed else data, encoding=given_encoding, **dialect)
     assert [dict(zip(header, record, strict=True)) for record in records] == [row for _, row in rows]
 
 
