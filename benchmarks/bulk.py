@@ -87,22 +87,23 @@ def run(kind: str, url: str, path: Path) -> dict[str, Any]:
     say(f"{kind} on {path.name}")
     requests.get(f"{url}/counts", timeout=10)
     code = f"import bulk; bulk.{kind}({url!r}, {str(path)!r})"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=HERE,
-        env=upload_environment(url),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    with tempfile.TemporaryDirectory() as home:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=HERE,
+            env=upload_environment(url, home),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return {**result, **requests.get(f"{url}/counts", timeout=10).json()}
 
 
-def upload_environment(url: str) -> dict[str, str]:
+def upload_environment(url: str, home: str) -> dict[str, str]:
     """Return the environment of a process that uploads with the operator."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    env["AIRFLOW_HOME"] = tempfile.mkdtemp()
+    env["AIRFLOW_HOME"] = home
     connection = {"conn_type": "scantrust", "host": url, "password": "benchmark"}
     env["AIRFLOW_CONN_SCANTRUST_DEFAULT"] = json.dumps(connection)
     return env

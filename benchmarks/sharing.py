@@ -62,11 +62,11 @@ def run(url: str, uploads: int) -> dict[str, Any]:
             subprocess.Popen(
                 [sys.executable, "-c", code],
                 cwd=HERE,
-                env=upload_environment(url),
+                env=upload_environment(url, f"{folder}/airflow-{number}"),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
-            for _ in range(uploads)
+            for number in range(uploads)
         ]
         failed = sum(process.wait() != 0 for process in processes)
     seconds = time.perf_counter() - started

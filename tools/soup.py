@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import atexit
 import json
 import logging
 import os
 import random
 import selectors
+import shutil
 import sys
 import tempfile
 import threading
@@ -48,6 +50,7 @@ def _fast_sleep(seconds: Any) -> None:
 # Before anything else looks at the clock.
 time.monotonic, time.sleep = _fast_monotonic, _fast_sleep
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="soup-airflow-")
+atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 import requests  # noqa: E402
