@@ -73,7 +73,8 @@ class ScantrustUploadOperator(BaseOperator):
     :param on_duplicate: Rows of a source with the same key: ``last`` merges them, the last value of each field winning;
         ``fail`` names them.
     :param max_in_flight: Requests at once.
-    :param max_rejected: Rows of a source that may be rejected before the upload ends early; below 1, a share of all.
+    :param max_rejected: Rows of a source that may be rejected before the upload ends early; below 1, a share of all. None to
+        end it only when Scantrust has refused the first hundred and taken none. All rejected is always a failure.
     :param rejects_path: Where to write the rows of a source that did not arrive, in its own format, with line and
         reason. Rows of a job that updated too few codes are sent once more to find those that match nothing. (templated)
     :param dry_run: Read and plan the source, and return the plan instead of carrying it out.

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
     from airflow_provider_scantrust.transports.common import Log
 
+_HOPELESS_AFTER = 100
+
 
 class SourceUpload:
     """
@@ -49,7 +51,8 @@ class SourceUpload:
         Upload, and return the plan that was carried out (or, with ``dry_run``, that would be).
 
         :param source: A path or URL, or rows.
-        :raises TooManyRejected: More rows cannot be sent, or are refused, than ``max_rejected`` allows; or all of them.
+        :raises TooManyRejected: More rows cannot be sent, or are refused, than ``max_rejected`` allows; or all of them; or
+            a hundred before Scantrust took any.
         """
         rows = self._open(source)
         if self._rejects_path is not None:
@@ -160,6 +163,10 @@ class SourceUpload:
             spool,
             self.report,
             max_rejected=self._allowed(spool) - spool.rejected,
+            # To find each row of a file that is simply wrong would take two calls a row.
+            hopeless_after=(
+                min(plan.keys, _HOPELESS_AFTER) if self.operator.max_rejected is None else plan.keys
+            ),
             before_call=progress.before_call,
             call_done=call_done,
             tick=lambda: lines.tick(self.report.codes_affected),

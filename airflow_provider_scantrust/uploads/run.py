@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from airflow_provider_scantrust.api.models import UploadResult
@@ -71,6 +72,7 @@ class Runner:
     :param reject: Called with key, kind and reason of each row that did not arrive. When None, a call that Scantrust
         refuses ends the upload; otherwise it is cut until the rows that are refused stand alone.
     :param max_rejected: Refused rows after which the upload ends early.
+    :param hopeless_after: Refused rows after which it does when Scantrust has taken none.
     :param before_call: Called before each request with what it carries and the number of requests under way.
     :param call_done: Called with the number of each call that has ended, and what became of it.
     :param tick: Called at least every second.
@@ -88,7 +90,8 @@ class Runner:
         max_in_flight: int = 1,
         split: bool = True,
         reject: Reject | None = None,
-        max_rejected: float = float("inf"),
+        max_rejected: float = inf,
+        hopeless_after: float = inf,
         before_call: Callable[[Piece, int], None] = lambda piece, in_flight: None,
         call_done: Callable[[int, Report], None] = lambda number, counted: None,
         tick: Callable[[], None] = lambda: None,
@@ -103,6 +106,7 @@ class Runner:
         self._split = split
         self._reject = reject
         self._max_rejected = max_rejected
+        self._hopeless_after = hopeless_after
         self._before_call = before_call
         self._call_done = call_done
         self._tick = tick
@@ -111,13 +115,18 @@ class Runner:
         self._open: dict[int, int] = {}
         self._counted: dict[int, Report] = {}
         self._rejected = 0
+        self._last_reason = ""
+        # Calls of which nothing was taken or refused yet.
+        self._undecided: set[int] = set()
+        # What earlier tries got through counts as well.
+        self._took_any = bool(report.codes_affected or report.jobs)
 
     def run(self, calls: Iterable[Piece]) -> None:
         """
         Make all calls.
 
         :raises UploadTimedOut: A call ended in 504 and ``split`` is off.
-        :raises TooManyRejected: More rows were refused than allowed.
+        :raises TooManyRejected: More rows were refused than allowed, or so many and none was taken.
         :raises ScantrustError: The first error that ends the upload, after the requests under way have ended.
         """
         waiting = iter(calls)
@@ -154,8 +163,11 @@ class Runner:
     def _next_piece(self, waiting: Any) -> Piece | None:
         if self._cut:
             return self._cut.popleft()
+        if self._seems_hopeless:
+            return None
         piece: Piece | None = next(waiting, None)
         if piece is not None:
+            self._undecided.add(piece.number)
             self._open[piece.number] = 1
             self._counted[piece.number] = Report(self._report.mode, 0, 0.0)
         return piece
@@ -190,6 +202,8 @@ class Runner:
 
     def _take(self, ended: _Ended) -> None:
         piece, counted = ended.piece, self._counted[ended.piece.number]
+        if not isinstance(ended.error, UploadTimedOut):
+            self._undecided.discard(piece.number)
         counted.requests += ended.requests
         if piece.alike and (ended.error is None or isinstance(ended.error, RequestRejected)):
             if ended.refused_alike:
@@ -204,12 +218,20 @@ class Runner:
         elif ended.error is not None:
             raise ended.error
         elif piece.job is not None:
+            self._took_any = True
             counted.add_job(piece.job, str(ended.result), piece.number)
         elif isinstance(ended.result, UploadResult):
+            self._took_any = True
             for key in counted.add_answer(piece.rows, self._data_key, ended.result):
                 if self._reject:
                     self._reject(key, "unmatched", "no code that the token sees has this key")
         self._close(piece.number)
+        # A call that is slower than those that were refused may still be taken.
+        if self._seems_hopeless and not self._undecided:
+            raise TooManyRejected(
+                f"Scantrust refused {self._rejected} rows and took none, so the file as a whole is wrong, and the upload "
+                f"ended. The last one: {self._last_reason}"
+            )
 
     def _after_timeout(self, piece: Piece) -> None:
         rows = piece.rows
@@ -231,7 +253,14 @@ class Runner:
             self._open[piece.number] += 1
             self._cut.appendleft(Piece(piece.number, rows, alike=True))
         elif len(piece.rows) > 1:
-            self._replace(piece, [piece.rows[: len(piece.rows) // 2], piece.rows[len(piece.rows) // 2 :]])
+            if self._took_any or self._hopeless_after == inf:
+                half = len(piece.rows) // 2
+                self._replace(piece, [piece.rows[:half], piece.rows[half:]])
+            else:
+                # Last in line, so that what is found is true of all that was sent and not of its beginning.
+                parts = _sample(piece.rows)
+                self._open[piece.number] += len(parts)
+                self._cut.extend(Piece(piece.number, part) for part in parts)
         else:
             self._refuse(piece.rows, counted, str(error))
 
@@ -241,11 +270,16 @@ class Runner:
             if self._reject:
                 self._reject(row[self._data_key], "refused", reason)
         self._rejected += len(rows)
+        self._last_reason = reason
         if self._rejected > self._max_rejected:
             raise TooManyRejected(
                 f"Scantrust refused {self._rejected} rows, more than max_rejected allows, so the upload ended early. "
                 f"The last one: {reason}"
             )
+
+    @property
+    def _seems_hopeless(self) -> bool:
+        return self._rejected >= self._hopeless_after and not self._took_any
 
     def _replace(self, piece: Piece, parts: Sequence[Sequence[Row]]) -> None:
         """Put the parts of a piece first in line, in their order."""
@@ -265,3 +299,14 @@ class Runner:
         for counted in self._counted.values():
             self._report.add(counted)
         self._counted.clear()
+
+
+def _sample(rows: Sequence[Row]) -> list[Sequence[Row]]:
+    """Cut three rows out that stand alone, evenly spread; after them come the rows between."""
+    alone, between = [], []
+    for third in range(3):
+        part = rows[len(rows) * third // 3 : len(rows) * (third + 1) // 3]
+        middle = len(part) // 2
+        alone.append(part[middle : middle + 1])
+        between += [part[:middle], part[middle + 1 :]]
+    return [part for part in alone + between if part]

@@ -263,6 +263,19 @@ def test_file_without_any_good_row_fails(sandbox: Sandbox, tmp_path: Path) -> No
         upload(source=source)
 
 
+@pytest.mark.parametrize("options", [{}, {"max_rejected": 3}])
+def test_file_whose_rows_are_all_refused_fails(
+    sandbox: Sandbox, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    rows = [[f"SBX{number:08d}", "no such product", str(number)] for number in range(1, 4)]
+    source = write_csv(tmp_path / "b.csv", rows, ["extended_id", "product", "case_id"])
+    rejects = tmp_path / "rejects.csv"
+    said = "TooManyRejected: Scantrust refused 3 rows and took none.*no such product"
+    with pytest.raises(AirflowFailException, match=said):
+        upload(source=source, rejects_path=str(rejects), **options)
+    assert 4 == len(rejects.read_text().splitlines())
+
+
 def test_missing_column_is_named(sandbox: Sandbox, tmp_path: Path) -> None:
     source = write_csv(tmp_path / "b.csv", [bottle(1)])
     with pytest.raises(AirflowFailException, match=r"InvalidInput.*EAN"):

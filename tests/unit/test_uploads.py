@@ -231,6 +231,97 @@ def test_too_many_refused_rows_end_the_upload_early() -> None:
     assert service.calls < 100
 
 
+@pytest.mark.parametrize("max_in_flight", [1, 16])
+def test_file_that_is_simply_wrong_ends_the_upload_early(max_in_flight: int) -> None:
+    service = Service(999, refused={f"K{number}" for number in range(50_000)})
+    with pytest.raises(TooManyRejected, match=r"refused \d+ rows and took none, .*: 400"):
+        run(
+            service,
+            pieces(rows(50_000)),
+            50_000,
+            quarantine=True,
+            max_in_flight=max_in_flight,
+            hopeless_after=100,
+        )
+    assert service.calls < 500
+
+
+@given(st.lists(st.integers(0, 1998), min_size=100, max_size=100, unique=True), st.sampled_from([1, 16]))
+def test_file_whose_rows_are_good_but_for_many_is_not_wrong_as_a_whole(
+    good: list[int], max_in_flight: int
+) -> None:
+    refused = {f"K{number}" for number in range(1999)} - {f"K{number}" for number in good}
+    service = Service(999, refused=refused)
+    options: dict[str, Any] = {"quarantine": True, "max_in_flight": max_in_flight, "hopeless_after": 100}
+    report, _, rejected = run(service, pieces(rows(1999)), 1999, **options)
+    assert (100, refused) == (report.codes_affected, set(rejected))
+
+
+@pytest.mark.parametrize("max_in_flight", [1, 16])
+def test_bad_beginning_of_a_file_is_not_the_file(max_in_flight: int) -> None:
+    service = Service(999, refused={f"K{number}" for number in range(600)})
+    options: dict[str, Any] = {"quarantine": True, "max_in_flight": max_in_flight, "hopeless_after": 100}
+    report, _, rejected = run(service, pieces(rows(900)), 900, **options)
+    assert (300, 600) == (report.codes_affected, len(rejected))
+
+
+@pytest.mark.parametrize("good", ["upload", "job", "earlier try"])
+def test_file_of_which_anything_was_taken_is_not_wrong_as_a_whole(good: str) -> None:
+    service = Service(999, refused={f"K{number}" for number in range(999)})
+    calls, report = pieces(rows(999)), Report("sync", 999, 0.0)
+    if good == "upload":
+        calls = [Piece(1, rows=rows(1000)[999:]), *calls]
+    elif good == "job":
+        calls = [Piece(1, job=make_jobs([{KEY: "K1000", "lot": "L"}], KEY)[0]), *calls]
+    else:
+        report.codes_affected = 1
+    Runner(
+        KEY,
+        report,
+        upload=service.upload,
+        submit=service.submit,
+        warn=print,
+        reject=lambda *rejected: None,
+        hopeless_after=100,
+    ).run(calls)
+    assert 999 == report.rejected["refused"]
+
+
+@pytest.mark.parametrize("timed_out", [False, True])
+def test_slow_call_is_waited_for_before_a_file_is_taken_to_be_wrong(timed_out: bool) -> None:
+    service = Service(999, refused={f"K{number}" for number in range(200)})
+    others_refused, tries = threading.Event(), []
+
+    def upload(items: Sequence[Mapping[str, Any]], data_key: str) -> UploadResult:
+        if items[-1][data_key] == "K299":
+            tries.append(len(items))
+            assert others_refused.wait(10)
+            if timed_out and len(tries) == 1:
+                raise UploadTimedOut("504")
+        return service.upload(items, data_key)
+
+    rejected: list[str] = []
+
+    def reject(key: str, kind: str, reason: str) -> None:
+        rejected.append(key)
+        if len(rejected) == 200:
+            others_refused.set()
+
+    report = Report("sync", 300, 0.0)
+    calls = [Piece(0, rows=rows(300)[200:]), Piece(1, rows=rows(200))]
+    Runner(
+        KEY,
+        report,
+        upload=upload,
+        submit=service.submit,
+        warn=print,
+        reject=reject,
+        max_in_flight=2,
+        hopeless_after=100,
+    ).run(calls)
+    assert (200, 100) == (len(rejected), report.codes_affected)
+
+
 def test_refused_job_whose_data_is_refused_costs_two_more_calls() -> None:
     service = Service(999, refused={f"K{number}" for number in range(20_000)})
     jobs = [Piece(number, job=job) for number, job in enumerate(make_jobs(rows(20_000), KEY))]
