@@ -131,7 +131,8 @@ class ScantrustTaskTrigger(BaseTrigger):
                     self.scantrust_conn_id,
                     self.poll_interval,
                     self.longest_poll_interval,
-                    self,
+                    # Of the class: a log for each of thousands of waits would take a kilobyte of each.
+                    self.logger(),
                     # A worker has just asked, unless there was none. An event that comes before Airflow has seen the
                     # worker off can make the scheduler fail the task, so else the first question comes an interval later.
                     ask_first=self.scantrust_task_id is not None,

@@ -20,7 +20,8 @@ from weakref import WeakKeyDictionary
 from airflow_provider_scantrust.api.settings import Settings
 from airflow_provider_scantrust.api.waiting import Jobs
 from airflow_provider_scantrust.exceptions import ConfigurationError
-from airflow_provider_scantrust.triggers.watcher import HasLog, SharedWait, Watcher
+from airflow_provider_scantrust.transports.common import Log
+from airflow_provider_scantrust.triggers.watcher import SharedWait, Watcher
 
 # Seconds for which a lookup is good.
 _GOOD_FOR = 300.0
@@ -116,14 +117,14 @@ async def wait_shared(
     conn_id: str,
     poll_interval: float,
     longest_poll_interval: float | None,
-    owner: HasLog,
+    task_log: Log,
     *,
     ask_first: bool = False,
 ) -> dict[str, int | None]:
     """
     Wait for jobs beside all other waits of this event loop; return the codes affected by each.
 
-    :param owner: Whose log is told what is new.
+    :param task_log: Told what is new, in the context of whoever waits.
     :param ask_first: The first question does not wait for an interval.
     :raises ScantrustError: As ``Watch.wait``.
     """
@@ -137,7 +138,7 @@ async def wait_shared(
         poll_interval,
         longest_poll_interval,
         conn_id=conn_id,
-        owner=owner,
+        log=task_log,
         left=left,
         ask_first=ask_first,
     )

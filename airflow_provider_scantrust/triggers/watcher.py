@@ -18,7 +18,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from math import inf
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from airflow_provider_scantrust.api.endpoints import get_scm_task
 from airflow_provider_scantrust.api.flow import converse
@@ -51,22 +51,15 @@ _RUN = 20
 log = logging.getLogger(__name__)
 
 
-class HasLog(Protocol):
-    """A trigger: it makes its log when that is first used, which most of thousands of waits have not done yet."""
-
-    @property
-    def log(self) -> Log: ...
-
-
 class SharedWait(Wait):
     """
     A wait of a trigger, with what it takes to tell the trigger.
 
     :param conn_id: Where its settings come from.
-    :param owner: The trigger, whose log is used in the context in which the wait was made: Airflow takes the task from that.
+    :param log: Told what is new, in the context in which the wait was made: Airflow takes the task from that.
     """
 
-    __slots__ = ("conn_id", "context", "ended", "owner", "watcher")
+    __slots__ = ("conn_id", "context", "ended", "log", "watcher")
 
     def __init__(
         self,
@@ -75,14 +68,14 @@ class SharedWait(Wait):
         longest: float | None,
         *,
         conn_id: str,
-        owner: HasLog,
+        log: Log,
         left: float,
         ask_first: bool = False,
     ) -> None:
         joined = time.monotonic()
         super().__init__(jobs, interval, longest, joined=joined, until=joined + left, ask_first=ask_first)
         self.conn_id = conn_id
-        self.owner = owner
+        self.log = log
         self.context = contextvars.copy_context()
         # Its result is the error that ended the wait, or None.
         self.ended: asyncio.Future[ScantrustError | None] = asyncio.get_running_loop().create_future()
@@ -289,7 +282,7 @@ class Watcher:
             wait.end()
         # Telling comes last: what goes wrong there must not hold the wait up.
         if notice is not None:
-            wait.context.run(say, notice, wait.owner.log)
+            wait.context.run(say, notice, wait.log)
         if task.is_done:
             self._counters.ended(task, self._now())
 

@@ -331,7 +331,7 @@ async def test_error_of_the_watcher_itself_ends_nobody(
 
 
 async def test_lines_come_in_the_context_that_airflow_takes_the_task_from(
-    sandbox: Sandbox,
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Airflow's triggerer binds the trigger's id as this test does, and sorts all lines by it."""
     of_jobs: list[tuple[Any, str]] = []
@@ -347,10 +347,9 @@ async def test_lines_come_in_the_context_that_airflow_takes_the_task_from(
 
     async def run_as_airflow_does(task_id: str) -> None:
         bind_contextvars(trigger_id=task_id)
-        one = trigger(task_id)
-        one._log = Log()  # type: ignore[assignment]
-        await fire(one)
+        await fire(trigger(task_id))
 
+    monkeypatch.setattr(ScantrustTaskTrigger, "_log", Log())
     sandbox.fault(method="GET", path=STATUS_PATH, status=502)
     ids = submit(sandbox, 2)
     handler = Handler()
