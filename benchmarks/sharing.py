@@ -18,13 +18,13 @@ import requests
 
 from bulk import COLUMNS, HERE, say, upload_environment
 
-UPLOADS = (1, 2, 4)
+UPLOADS = (1, 2, 4, 8)
 CALLS = 400
 ITEMS_PER_CALL = 999
 
 
 def main() -> None:
-    """Run with one, two and four uploads and print the table."""
+    """Run with one to eight uploads and print the table."""
     rows = []
     with subprocess.Popen(
         [sys.executable, HERE / "stub_server.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
