@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
@@ -164,9 +165,7 @@ class SourceUpload:
             self.report,
             max_rejected=self._allowed(spool) - spool.rejected,
             # To find each row of a file that is simply wrong would take two calls a row.
-            hopeless_after=(
-                min(plan.keys, _HOPELESS_AFTER) if self.operator.max_rejected is None else plan.keys
-            ),
+            hopeless_after=_HOPELESS_AFTER if self.operator.max_rejected is None else inf,
             before_call=progress.before_call,
             call_done=call_done,
             tick=lambda: lines.tick(self.report.codes_affected),
@@ -174,6 +173,8 @@ class SourceUpload:
         # The calls are closed in this thread, which is the only one that may use the spool.
         with progress.kept(), closing(pieces()) as calls:
             runner.run(calls)
+        if self.report.rejected.get("refused") == plan.keys:
+            raise runner.none_taken()
 
     def _make_runner(self, spool: Spool, report: Report, **options: Any) -> Runner:
         return Runner(

@@ -72,7 +72,7 @@ class Runner:
     :param reject: Called with key, kind and reason of each row that did not arrive. When None, a call that Scantrust
         refuses ends the upload; otherwise it is cut until the rows that are refused stand alone.
     :param max_rejected: Refused rows after which the upload ends early.
-    :param hopeless_after: Refused rows after which it does when Scantrust has taken none.
+    :param hopeless_after: Rows refused alone after which it does when Scantrust has taken none.
     :param before_call: Called before each request with what it carries and the number of requests under way.
     :param call_done: Called with the number of each call that has ended, and what became of it.
     :param tick: Called at least every second.
@@ -114,7 +114,7 @@ class Runner:
         self._cut: deque[Piece] = deque()
         self._open: dict[int, int] = {}
         self._counted: dict[int, Report] = {}
-        self._rejected = 0
+        self._rejected = self._refused_alone = 0
         self._last_reason = ""
         # Calls of which nothing was taken or refused yet.
         self._undecided: set[int] = set()
@@ -126,7 +126,7 @@ class Runner:
         Make all calls.
 
         :raises UploadTimedOut: A call ended in 504 and ``split`` is off.
-        :raises TooManyRejected: More rows were refused than allowed, or so many and none was taken.
+        :raises TooManyRejected: More rows were refused than allowed; or all of them, or so many before any was taken.
         :raises ScantrustError: The first error that ends the upload, after the requests under way have ended.
         """
         waiting = iter(calls)
@@ -159,6 +159,13 @@ class Runner:
         if failed is not None:
             self._count_what_is_left()
             raise failed
+
+    def none_taken(self) -> TooManyRejected:
+        """Return the error for an upload of which Scantrust has refused all that it was sent."""
+        return TooManyRejected(
+            f"Scantrust refused {self._rejected} rows and took none, so the file as a whole is wrong, and the upload "
+            f"ended. The last one: {self._last_reason}"
+        )
 
     def _next_piece(self, waiting: Any) -> Piece | None:
         if self._cut:
@@ -207,6 +214,7 @@ class Runner:
         counted.requests += ended.requests
         if piece.alike and (ended.error is None or isinstance(ended.error, RequestRejected)):
             if ended.refused_alike:
+                self._refused_alone += 2
                 self._refuse(piece.rows, counted, str(ended.error))
             else:
                 size = FEW_CODES - 1
@@ -228,10 +236,7 @@ class Runner:
         self._close(piece.number)
         # A call that is slower than those that were refused may still be taken.
         if self._seems_hopeless and not self._undecided:
-            raise TooManyRejected(
-                f"Scantrust refused {self._rejected} rows and took none, so the file as a whole is wrong, and the upload "
-                f"ended. The last one: {self._last_reason}"
-            )
+            raise self.none_taken()
 
     def _after_timeout(self, piece: Piece) -> None:
         rows = piece.rows
@@ -262,6 +267,7 @@ class Runner:
                 self._open[piece.number] += len(parts)
                 self._cut.extend(Piece(piece.number, part) for part in parts)
         else:
+            self._refused_alone += 1
             self._refuse(piece.rows, counted, str(error))
 
     def _refuse(self, rows: Sequence[Row], counted: Report, reason: str) -> None:
@@ -279,7 +285,7 @@ class Runner:
 
     @property
     def _seems_hopeless(self) -> bool:
-        return self._rejected >= self._hopeless_after and not self._took_any
+        return self._refused_alone >= self._hopeless_after and not self._took_any
 
     def _replace(self, piece: Piece, parts: Sequence[Sequence[Row]]) -> None:
         """Put the parts of a piece first in line, in their order."""

@@ -246,14 +246,12 @@ def test_file_that_is_simply_wrong_ends_the_upload_early(max_in_flight: int) -> 
     assert service.calls < 500
 
 
-@given(st.lists(st.integers(0, 1998), min_size=100, max_size=100, unique=True), st.sampled_from([1, 16]))
-def test_file_whose_rows_are_good_but_for_many_is_not_wrong_as_a_whole(
-    good: list[int], max_in_flight: int
-) -> None:
-    refused = {f"K{number}" for number in range(1999)} - {f"K{number}" for number in good}
+@given(st.integers(0, 899), st.sampled_from([1, 16]))
+def test_good_stretch_anywhere_in_a_call_is_found(start: int, max_in_flight: int) -> None:
+    refused = {f"K{number}" for number in range(999) if not start <= number < start + 100}
     service = Service(999, refused=refused)
     options: dict[str, Any] = {"quarantine": True, "max_in_flight": max_in_flight, "hopeless_after": 100}
-    report, _, rejected = run(service, pieces(rows(1999)), 1999, **options)
+    report, _, rejected = run(service, pieces(rows(999)), 999, **options)
     assert (100, refused) == (report.codes_affected, set(rejected))
 
 
@@ -328,6 +326,14 @@ def test_refused_job_whose_data_is_refused_costs_two_more_calls() -> None:
     report, _, rejected = run(service, jobs, 20_000, quarantine=True)
     assert 20_000 == len(rejected) == report.rejected["refused"]
     assert 3 == service.calls == report.requests
+
+
+def test_refused_job_is_one_sign_however_many_rows_it_has() -> None:
+    service = Service(999, refused={f"K{number}" for number in range(20_000)})
+    jobs = [*make_jobs(rows(20_000), KEY), *make_jobs(rows(40_000)[20_000:], KEY)]
+    pieces = [Piece(number, job=job) for number, job in enumerate(jobs)]
+    report, _, rejected = run(service, pieces, 40_000, quarantine=True, hopeless_after=100)
+    assert (20_000, 1) == (len(rejected), len(report.jobs))
 
 
 def test_refused_job_with_some_bad_keys_updates_all_others() -> None:
