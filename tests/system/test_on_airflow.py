@@ -114,11 +114,15 @@ def test_many_files_example_uploads_each_in_its_own_task(airflow: LocalAirflow, 
 def test_deferred_task_has_no_worker_and_survives_the_triggerer(
     airflow: LocalAirflow, sandbox: Sandbox, dag_id: str
 ) -> None:
-    sandbox.jobs(polls=8)
+    sandbox.jobs(polls=15)
     conf = {"task_ids": submit(sandbox)} if dag_id == "wait_deferred" else {"items": rows(*CODES[:5])}
     run_id = airflow.trigger(dag_id, conf=conf)
     task = airflow.wait_for_task(dag_id, run_id, "task", states={"deferred"})
-    assert not [each for each in airflow.worker_processes() if runs_task(each, task.raw["id"])]
+    # The worker's process reports the deferral and then takes a moment to end, less than the job takes.
+    wait_until(
+        lambda: not [each for each in airflow.worker_processes() if runs_task(each, task.raw["id"])],
+        seconds=8,
+    )
     airflow.kill("triggerer")
     airflow.start_part("triggerer")
     task = airflow.wait_for_task(dag_id, run_id, "task", states=ENDED, timeout=120)
