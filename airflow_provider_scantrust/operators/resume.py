@@ -8,7 +8,8 @@ Rule 2: that a job is about to be submitted is written before it is, and its id 
 Rule 3: an upload that has ended well is kept as ended, for Airflow may not learn of it: a worker can die between the last
         step of a task and the note of its success. A retry then gives the same report and sends nothing again. A task
         that is cleared uploads anew; Airflow then allows more tries, which is how the two are told apart.
-Rule 4: no entry of the store grows with the upload: whenever there are ``JOBS_TOGETHER`` more jobs, they go into an entry of
+Rule 4: of jobs that failed at Scantrust only the calls are forgotten, so that a retry submits them anew and nothing else.
+Rule 5: no entry of the store grows with the upload: whenever there are ``JOBS_TOGETHER`` more jobs, they go into an entry of
         their own, which is not written again.
 """
 
@@ -59,6 +60,8 @@ class Progress:
         self._job_entries = 0
         self._announced: set[int] = set()
         self.done: set[int] = set()
+        # Calls of which more became than the one request.
+        self._cut: set[int] = set()
         self.report = Report("", 0, 0.0)
         self.ended = False
         self._load(context, log)
@@ -77,6 +80,8 @@ class Progress:
         self._announced.discard(number)
         if not counted.unmatched and not counted.rejected:
             self.done.add(number)
+            if counted.requests > 1:
+                self._cut.add(number)
             self.report.add(counted)
             self._unsaved += 1
 
@@ -101,6 +106,7 @@ class Progress:
             saved = {
                 "fingerprint": self._fingerprint,
                 "done": write_ranges(self.done),
+                "cut": write_ranges(self._cut),
                 "submitting": write_ranges(self._announced),
             }
             self._job_entries = _save(self._store, saved, self.report, self._job_entries)
@@ -126,7 +132,11 @@ class Progress:
         if report is None:
             log.warning("What was kept of the last try is no longer complete, so the upload starts anew.")
             return
-        self.done, self.report = read_ranges(saved["done"]), report
+        self.done, self._cut, self.report = (
+            read_ranges(saved["done"]),
+            read_ranges(saved.get("cut", "")),
+            report,
+        )
         self._job_entries = saved.get("job_entries", 0)
         if ended_in is not None:
             self.ended = True
@@ -157,14 +167,29 @@ def fingerprint_of(pieces: Iterable[Piece], *parts: Any) -> str:
     return fingerprint([carried, *parts])
 
 
-def forget_progress(context: Context) -> None:
-    """Delete what is kept: the upload has to start anew."""
+def forget_jobs(context: Context, failed_jobs: Mapping[str, Any]) -> None:
+    """
+    Forget the calls of jobs that failed at Scantrust, so that a retry makes them anew.
+
+    All that is kept is forgotten where not each of the jobs is named, or known to be all that became of its call.
+
+    :param failed_jobs: See :class:`~airflow_provider_scantrust.exceptions.TaskFailed`.
+    """
     store: Any = cast("Any", context).get("task_state_store")
     saved = None if store is None else store.get(STORE_KEY)
-    if isinstance(saved, dict):
-        store.delete(STORE_KEY)
-        for number in range(saved.get("job_entries", 0)):
-            store.delete(_job_entry(number))
+    if not isinstance(saved, dict):
+        return
+    task_ids = failed_jobs.get("task_ids", ())
+    report = _load_report(store, saved)
+    if report is not None and task_ids and failed_jobs.get("failed") == len(task_ids):
+        calls = {number for task_id in task_ids for number in report.jobs.pop(task_id, ())[2:]}
+        if len(calls) == len(task_ids) and calls.isdisjoint(read_ranges(saved.get("cut", ""))):
+            done = write_ranges(read_ranges(saved["done"]) - calls)
+            _save(store, {**saved, "done": done, "ended_in": None}, report)
+            return
+    store.delete(STORE_KEY)
+    for number in range(saved.get("job_entries", 0)):
+        store.delete(_job_entry(number))
 
 
 def end_progress(context: Context, report: Report) -> None:

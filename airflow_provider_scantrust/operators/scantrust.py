@@ -15,6 +15,7 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseOperat
 from airflow_provider_scantrust.assets.scantrust import describe_events
 from airflow_provider_scantrust.exceptions import (
     DiscardedFields,
+    NotFound,
     ScantrustError,
     TaskFailed,
     UnmatchedKeys,
@@ -485,14 +486,20 @@ class ScantrustUploadOperator(BaseOperator):
             self.log.warning("%s", error)
 
     def _end_wait(self, context: Context, error: ScantrustError) -> NoReturn:
-        """A job that failed may be mended by a retry, which submits it anew."""
+        """A job that failed may be mended by a retry, which submits it anew, and it alone."""
         from airflow_provider_scantrust.hooks.outcome import push_failed_jobs
-        from airflow_provider_scantrust.operators.resume import forget_progress
+        from airflow_provider_scantrust.operators.resume import forget_jobs
 
         push_failed_jobs(context, error)
         if isinstance(error, TaskFailed):
-            forget_progress(context)
+            forget_jobs(context, error.failed_jobs)
             raise error
+        if isinstance(error, NotFound):
+            forget_jobs(context, {})
+            self.log.warning(
+                "A job of this upload is not known to Scantrust, so a wait for it could never end: when this task is "
+                "cleared, everything is uploaded anew."
+            )
         self._fail(error)
 
     def _fail(self, error: ScantrustError) -> NoReturn:

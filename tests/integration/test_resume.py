@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
-from airflow_provider_scantrust.exceptions import ConnectionFailed
-from airflow_provider_scantrust.operators.resume import Progress, forget_progress
+from airflow_provider_scantrust.exceptions import ConnectionFailed, TaskFailed
+from airflow_provider_scantrust.operators.resume import Progress, forget_jobs
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sandbox import Sandbox
 from airflow_provider_scantrust.uploads.calls import Job
@@ -147,6 +147,68 @@ def test_failed_job_is_submitted_anew(sandbox: Sandbox, payload: dict[str, Any])
     assert ["failed", "complete"] == [task["state"] for task in sandbox.tasks()]
 
 
+def test_of_many_jobs_only_those_that_failed_are_submitted_anew(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_scantrust.operators.resume.JOBS_TOGETHER", 4)
+    rows = [{"extended_id": f"SBX{number:08d}", "market": str(number)} for number in range(1, 19)]
+    payload = {"items": rows, "mode": "async", "max_in_flight": 1}
+    store = Store()
+    # The seventh and the fourteenth job fail, and one of them in the second try too.
+    for well in (6, 6):
+        sandbox.jobs(times=well, polls=1)
+        sandbox.jobs(fail=True)
+    with pytest.raises(TaskFailed, match="2 of 18"):
+        attempt(store, payload)
+    sandbox.jobs()
+    sandbox.jobs(fail=True)
+    with pytest.raises(TaskFailed, match="1 of 18"):
+        attempt(store, payload, try_number=2)
+    report = attempt(store, payload, try_number=3)
+    assert 21 == len(sandbox.tasks())
+    complete = [task["id"] for task in sandbox.tasks() if task["state"] == "complete"]
+    assert sorted(complete) == sorted(report["task_ids"])
+    assert (18, 21, 0) == (report["codes_affected"], report["requests"], report["unmatched"]["count"])
+    assert 18 == sum(sandbox.count(market=row["market"]) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("requests", "failed", "task_ids"),
+    [
+        pytest.param(2, 1, ["b"], id="more than the job became of its call"),
+        pytest.param(1, 2, ["b"], id="not all are named"),
+        pytest.param(1, 1, ["z"], id="not one that was kept"),
+        pytest.param(1, 0, [], id="none is named"),
+    ],
+)
+def test_everything_is_forgotten_where_failed_jobs_cannot_be_told_apart(
+    requests: int, failed: int, task_ids: list[str]
+) -> None:
+    store = Store()
+    context: Any = {"ti": TaskInstance(), "task_state_store": store}
+    progress = Progress(context, "f", jobs=3, max_in_flight=1, log=logging.getLogger())
+    with progress.kept():
+        for number, task_id in enumerate("abc"):
+            counted = Report("async", 0, 0.0, requests=requests)
+            counted.add_job(Job({}, {}, 1, "k"), task_id, number)
+            progress.call_done(number, counted)
+    forget_jobs(context, {"failed": failed, "task_ids": task_ids})
+    assert {} == store
+
+
+@payloads
+def test_task_with_a_job_that_scantrust_no_longer_knows_can_be_cleared(
+    sandbox: Sandbox, payload: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store()
+    sandbox.fault(path="/api/v2/scm/tasks/", status=404)
+    with pytest.raises(AirflowFailException, match="NotFound"):
+        attempt(store, payload)
+    assert "everything is uploaded anew" in capsys.readouterr().out
+    attempt(store, payload, try_number=2, cleared=True)
+    assert 2 == len(sandbox.tasks())
+
+
 @payloads
 def test_crash_between_submit_and_noting_the_id_is_told(
     sandbox: Sandbox, payload: dict[str, Any], capsys: pytest.CaptureFixture[str]
@@ -207,7 +269,7 @@ def test_no_entry_of_the_store_grows_with_the_upload() -> None:
     again = Progress(context, "f", **options)
     assert list(progress.report.jobs.items()) == list(again.report.jobs.items())
     assert set(range(5000)) == again.done
-    forget_progress(context)
+    forget_jobs(context, {})
     assert {} == store
 
 

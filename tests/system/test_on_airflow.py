@@ -170,6 +170,22 @@ def test_failed_job_lets_the_operator_retry(airflow: LocalAirflow, sandbox: Sand
     assert "failed at Scantrust" in log
 
 
+def test_retry_submits_only_the_jobs_that_failed(airflow: LocalAirflow, sandbox: Sandbox) -> None:
+    sandbox.jobs(polls=2)
+    sandbox.jobs(polls=2, fail=True)
+    markets = ("FR", "DE", "JP")
+    items = [{"extended_id": code, "market": market} for code, market in zip(CODES, markets, strict=False)]
+    run_id = airflow.trigger("upload_async_retried", conf={"items": items})
+    task = airflow.wait_for_task(
+        "upload_async_retried", run_id, "task", states={"success", "failed"}, timeout=120
+    )
+    assert ("success", 2) == (task.state, task.try_number)
+    report = airflow.xcom("upload_async_retried", run_id, "task")
+    complete = [each["id"] for each in sandbox.tasks() if each["state"] == "complete"]
+    assert (4, 3, 4) == (len(sandbox.tasks()), report["codes_affected"], report["requests"])
+    assert sorted(complete) == sorted(report["task_ids"])
+
+
 def test_time_that_is_up_fails_at_once(airflow: LocalAirflow, sandbox: Sandbox) -> None:
     sandbox.jobs(hang=True)
     task, log = run_task(airflow, "wait_deferred_short", task_ids=submit(sandbox))

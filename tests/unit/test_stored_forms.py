@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSen
 
 from airflow_provider_scantrust import exceptions as exc
 from airflow_provider_scantrust.api.outcome import Outcome
-from airflow_provider_scantrust.operators.resume import STORE_KEY, Progress
+from airflow_provider_scantrust.operators.resume import STORE_KEY, Progress, forget_jobs
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
 from airflow_provider_scantrust.uploads.report import Report
@@ -145,6 +145,27 @@ def test_stored_progress_is_gone_on_from(stored: dict[str, Any]) -> None:
     )
     # What was being submitted and has no id is not done: it is submitted, and said to be there twice perhaps.
     assert len(value.get("submitting", "")) == progress.report.possibly_twice
+
+
+@pytest.mark.parametrize("stored", STORED["task_state_store"])
+@pytest.mark.parametrize("failed", [FIRST, SECOND])
+def test_job_that_failed_is_taken_out_of_stored_progress(stored: dict[str, Any], failed: str) -> None:
+    value, entries = stored["value"], stored.get("entries", {})
+    context: Any = {"ti": TaskInstance(), "task_state_store": Store({stored["key"]: value, **entries})}
+    jobs = {task_id: job for entry in entries.values() for task_id, job in entry["jobs"].items()}
+    jobs |= value["report"]["jobs"]
+    forget_jobs(context, {"failed": 1, "task_ids": [failed]})
+    progress = Progress(
+        context, value["fingerprint"], jobs=4, max_in_flight=16, log=logging.getLogger(__name__)
+    )
+    # Its call's number has to be known, and that nothing else became of this call.
+    _, _, *number = jobs.get(failed, (0, ""))
+    if number and str(number[0]) not in value.get("cut", ""):
+        assert {0, 1, 2, 5} - {number[0]} == progress.done
+        assert jobs.keys() - {failed} == progress.report.jobs.keys()
+    else:
+        assert (set(), {}) == (progress.done, progress.report.jobs)
+    assert not progress.ended
 
 
 @pytest.mark.parametrize("kwargs", STORED["next_kwargs"]["operator"])

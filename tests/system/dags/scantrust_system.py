@@ -28,6 +28,7 @@ UPLOADS: dict[str, dict[str, Any]] = {
     "upload_async": {"mode": "async", "poll_interval": 1},
     # No secret: the search for secrets shows by it that it sees a place.
     "marked_4713": {"mode": "async", "poll_interval": 1, "scantrust_conn_id": "marked_4713"},
+    "upload_async_retried": {"mode": "async", "poll_interval": 1, "retry_delay": timedelta(seconds=1)},
     "upload_async_on_worker": {"mode": "async", "poll_interval": 1, "deferrable": False},
 }
 
