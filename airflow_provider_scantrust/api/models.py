@@ -150,7 +150,7 @@ def read_upload(data: Any) -> UploadResult:
     for key, names in items.items():
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError(f"the updated fields of item {show(key)} are no list of names")
-        updated[key] = list(names)
+        updated[key] = names
     codes_affected = _count(fields, "codes_affected")
     if codes_affected is None:
         raise ValueError("there is no 'codes_affected' in it")

@@ -5,12 +5,18 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from typing import Any, BinaryIO
 
 from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput
 from airflow_provider_scantrust.uploads.tables import Batch, Columns, Fields, Row, Source, UnreadableRow
-from airflow_provider_scantrust.uploads.text import LONGEST_LINE, TextLines, check_encoding, split_lines
+from airflow_provider_scantrust.uploads.text import (
+    LONGEST_LINE,
+    TextLines,
+    check_encoding,
+    count_lines,
+    split_lines,
+)
 
 DELIMITERS = ",;\t|"
 
@@ -142,59 +148,76 @@ class Table:
 
         :raises InvalidInput: As :meth:`runs`.
         """
-        for (line,), (cells,), problem in self.runs(1):
-            yield line, cells, problem
+        for lines, records, problem in self.runs(_AT_ONCE):
+            yield from zip(lines, records, repeat(problem))
 
-    def runs(self, size: int) -> Iterator[tuple[list[int], list[list[str]], str | None]]:
+    def runs(self, size: int) -> Iterator[tuple[Sequence[int], list[list[str]], str | None]]:
         """
         Return lines and cells of at most so many records that are rows, or of one that is none and what is wrong with it.
 
         :raises InvalidInput: The file is cut or damaged after the line named.
         """
-        reader, text, width = self._reader, self._text, len(self.header)
-        lines: list[int] = []
-        records: list[list[str]] = []
+        reader, width = self._reader, len(self.header)
         while True:
             self._kept.clear()
-            line = reader.line_num + 1
+            records: list[list[str]] = []
+            first, error = reader.line_num + 1, None
             try:
-                for cells in reader:
-                    if len(cells) == width and not (text.has_nul and any("\0" in cell for cell in cells)):
-                        lines.append(line)
-                        records.append(cells)
-                        if len(lines) == size:
-                            yield lines, records, None
-                            lines, records = [], []
-                    elif len(cells) > 1 or any(cell.strip() for cell in cells):
-                        if lines:
-                            yield lines, records, None
-                            lines, records = [], []
-                        yield [line], [cells], self._what_is_wrong(cells)
-                    self._kept.clear()
-                    line = reader.line_num + 1
+                for cells in islice(reader, size):
+                    records.append(cells)
                     self._read_at_end = self._read
-            except csv.Error as error:
-                if lines:
-                    yield lines, records, None
-                    lines, records = [], []
-                last = reader.line_num
-                self._read_at_end = self._read
-                if self._ended or last - line >= _MOST_LINES:
-                    raise InvalidInput(
-                        f"{self._name}, line {line}: the record that begins here has not ended by line {last} ({error}). "
-                        "A quote is not closed, or the file is cut off."
-                    ) from error
-                where = f" (lines {line} to {last})" if last > line else ""
-                yield [line], [self._take_apart()], f"it is no good CSV: {error}{where}"
-                continue
-            if lines:
+            except csv.Error as raised:
+                error = raised
+            if not records and error is None:
+                return
+            lines = range(first, reader.line_num + 1)
+            plain = len(lines) == len(records) and set(map(len, records)) == {width}
+            if plain and error is None and not self._text.has_nul:
                 yield lines, records, None
-            return
+            else:
+                yield from self._look_at(first, records, error)
 
-    def _what_is_wrong(self, cells: list[str]) -> str:
-        if len(cells) == len(self.header):
+    def _look_at(
+        self, line: int, records: list[list[str]], error: csv.Error | None
+    ) -> Iterator[tuple[Sequence[int], list[list[str]], str | None]]:
+        """Return what :meth:`runs` does, one by one, of records that begin on a line and of the bad one after them."""
+        first, last = line, self._reader.line_num
+        lines: list[int] = []
+        rows: list[list[str]] = []
+        for cells in records:
+            problem = self._what_is_wrong(cells)
+            if problem is None:
+                lines.append(line)
+                rows.append(cells)
+            elif problem:
+                if lines:
+                    yield lines, rows, None
+                    lines, rows = [], []
+                yield [line], [cells], problem
+            line += 1 + sum(map(count_lines, cells))
+        if lines:
+            yield lines, rows, None
+        if error is None:
+            return
+        self._read_at_end = self._read
+        if self._ended or last - line >= _MOST_LINES:
+            raise InvalidInput(
+                f"{self._name}, line {line}: the record that begins here has not ended by line {last} ({error}). "
+                "A quote is not closed, or the file is cut off."
+            ) from error
+        where = f" (lines {line} to {last})" if last > line else ""
+        cells = self._take_apart(self._kept[line - first :])
+        yield [line], [cells], f"it is no good CSV: {error}{where}"
+
+    def _what_is_wrong(self, cells: list[str]) -> str | None:
+        """Return why a record is no row, None for one that is, and "" for an empty line."""
+        if len(cells) != len(self.header):
+            if len(cells) < 2 and not "".join(cells).strip():
+                return ""
+            return f"it has {len(cells)} cells, and the header has {len(self.header)} columns"
+        if self._text.has_nul and any("\0" in cell for cell in cells):
             return "it holds a NUL character"
-        return f"it has {len(cells)} cells, and the header has {len(self.header)} columns"
+        return None
 
     def _read_header(self) -> list[str]:
         try:
@@ -210,12 +233,12 @@ class Table:
             )
         return header
 
-    def _take_apart(self) -> list[str]:
-        """Return the cells of bad CSV, as far as they can be told."""
+    def _take_apart(self, text: list[str]) -> list[str]:
+        """Return the cells of lines that are no good CSV, as far as they can be told."""
         try:
-            cells = next(csv.reader(self._kept, **self.dialect), [])
+            cells = next(csv.reader(text, **self.dialect), [])
         except csv.Error:
-            cells = ["".join(self._kept)]
+            cells = ["".join(text)]
         # Never as many as there are columns, lest the row passes as a good one when it is uploaded unmended.
         return [*cells, ""] if len(cells) == len(self.header) else cells
 

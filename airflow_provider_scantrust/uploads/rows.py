@@ -232,8 +232,8 @@ class RowCheck:
             fields = tuple(sorted(names))
             keys = values[self.data_key]
             if set(map(type, keys)) == {str} and all(map(str.strip, keys)):
-                _check_letters("".join(keys))
-                _check_lengths(keys)
+                if len(_check_letters("".join(keys))) > LONGEST_TEXT:
+                    _check_lengths(keys)
             else:
                 keys = tuple(map(read_key, keys))
             checked = [_read_column(name, values[names[name]]) for name in fields]

@@ -109,11 +109,10 @@ class Spool:
         """
         for batch in batches_of(rows, _BATCH):
             if isinstance(batch, Columns):
-                self._keep(self._read_columns(batch))
+                self._fill_columns(batch)
                 self.rows += len(batch.lines)
             else:
-                lines, items = zip(*batch, strict=True)
-                self._keep(self._read(lines, items))
+                self._keep_rows(self._read(*zip(*batch, strict=True)))
                 self.rows += len(batch)
         # Sorting all keys once costs a third of an index that is kept while rows come in.
         self._db.execute("CREATE INDEX IF NOT EXISTS by_key ON rows (key)")
@@ -187,11 +186,12 @@ class Spool:
             decoded.append(dict(zip(names[number], values, strict=True)))
         return decoded
 
-    def _read_columns(self, batch: Columns) -> list[_Kept]:
+    def _fill_columns(self, batch: Columns) -> None:
         table = self._check.columns(batch.values, batch.lines)
         if table is None:
-            return self._read(batch.lines, [row for _, row in batch.rows()])
-        return list(zip(batch.lines, table.keys, self._encode(table.names, table.columns), strict=True))
+            self._keep_rows(self._read(*zip(*batch.rows(), strict=True)))
+        else:
+            self._keep(batch.lines, table.keys, self._encode(table.names, table.columns))
 
     def _read(self, lines: Sequence[int], items: Sequence[Any]) -> list[_Kept]:
         """Return the rows that pass; those that do not are put aside."""
@@ -252,15 +252,16 @@ class Spool:
             for row in rows
         ]
 
-    def _keep(self, rows: list[_Kept]) -> None:
-        if not rows:
-            return
-        _, keys, data = zip(*rows, strict=True)
+    def _keep_rows(self, rows: list[_Kept]) -> None:
+        if rows:
+            self._keep(*zip(*rows, strict=True))
+
+    def _keep(self, lines: Sequence[int], keys: Sequence[str], data: Sequence[str]) -> None:
         self._count(data)
         for texts, (lengths, content) in zip((keys, data), self._hashes, strict=True):
             lengths.update(array("Q", map(len, texts)))
             content.update("".join(texts).encode())
-        cells = list(chain.from_iterable(rows))
+        cells: list[int | str] = list(chain.from_iterable(zip(lines, keys, data, strict=True)))
         for size in (3 * _TOGETHER, 3):
             whole = len(cells) // size * size
             insert = f"INSERT INTO rows VALUES (?, ?, ?){', (?, ?, ?)' * (size // 3 - 1)}"  # noqa: S608 - no values

@@ -132,13 +132,13 @@ class TextLines:
             begun = text[end:]
             if len(begun) > LONGEST_LINE:
                 raise InvalidInput(
-                    f"{self.name}, line {self.lines + _count_lines(text[:end]) + 1}: the line is longer than "
+                    f"{self.name}, line {self.lines + count_lines(text[:end]) + 1}: the line is longer than "
                     f"{LONGEST_LINE // 1024**2} Mi characters. Is this a text file with line ends?"
                 )
             if end:
                 whole = text[:end]
                 yield whole
-                self.lines += _count_lines(whole)
+                self.lines += count_lines(whole)
         if begun:
             yield begun
             self.lines += 1
@@ -223,7 +223,7 @@ class TextLines:
         where, what = f"after line {self.lines}", str(error)
         if isinstance(error, UnicodeDecodeError):
             good = error.object[: error.start].replace(b"\0", b"").decode("latin-1")
-            where = f"line {self.lines + _count_lines(good) + 1}"
+            where = f"line {self.lines + count_lines(good) + 1}"
             what = f"byte 0x{error.object[error.start]:02X} is not {self.encoding}"
         advice = (
             "Give the file's encoding, for example encoding='cp1252'."
@@ -245,7 +245,7 @@ def _read_at_least(raw: BinaryIO, size: int) -> bytes:
     return data
 
 
-def _count_lines(text: str) -> int:
+def count_lines(text: str) -> int:
     """Return how many ends of lines there are."""
     returns = text.count("\r")
     return text.count("\n") + (returns - text.count("\r\n") if returns else 0)

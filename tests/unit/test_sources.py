@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 
 from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput
 from airflow_provider_scantrust.uploads import text as text_module
+from airflow_provider_scantrust.uploads.delimited import DelimitedSource, Table
 from airflow_provider_scantrust.uploads.sources import RowSource, Source, UnreadableRow, open_source
 from airflow_provider_scantrust.uploads.spool import Spool
-from airflow_provider_scantrust.uploads.tables import Columns
+from airflow_provider_scantrust.uploads.tables import Columns, Fields
 
 pa: Any = pytest.importorskip("pyarrow")
 pq: Any = pytest.importorskip("pyarrow.parquet")
@@ -187,6 +188,9 @@ def test_overlong_line_and_overlong_field_are_refused() -> None:
     with pytest.raises(InvalidInput, match=r"line 2: the record that begins here has not ended by line"):
         read(swallowed)
     assert text_module.LONGEST_LINE <= csv.field_size_limit()
+    many = b"id,note\n" + b"".join(b'%d,"%s"\n' % (number, b"x\n" * 5_000) for number in range(500))
+    assert len(many) > 4 * text_module.LONGEST_LINE
+    assert 500 == len(read(many))
 
 
 @pytest.mark.parametrize(
@@ -377,6 +381,43 @@ def test_batches_hold_the_same_rows(size: int, options: dict[str, Any]) -> None:
     assert read(data, **options) == pairs
     assert [2, 3, 4, 6, 8, 9, 10] == [line for line, _ in pairs]
     assert {4, 8} == reasons(pairs).keys()
+
+
+RECORDS = [
+    "A,1",
+    'B,"2',
+    'C,"x\ny"',
+    'D,"x\r\n\ry"',
+    "E",
+    "F,1,2",
+    'G,"5"5',
+    'H,"\n"6',
+    "I,\0",
+    "",
+    " ",
+    '"',
+] + ["J,7"] * 12
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(RECORDS), st.sampled_from(["\n", "\n", "\r\n", "\r"])), max_size=20),
+    st.integers(2, 9),
+)
+def test_records_are_the_same_one_by_one_and_many_at_once(records: list[tuple[str, str]], size: int) -> None:
+    data = ("id,note\n" + "".join(chain.from_iterable(records))).encode()
+
+    def read_by(size: int) -> list[Any]:
+        raw = io.BytesIO(data)
+        table = Table(DelimitedSource("rows.csv", lambda: raw, Fields(None, None)), raw, keep_text=True)
+        found: list[Any] = []
+        try:
+            for lines, rows, problem in table.runs(size):
+                found += [(line, cells, problem) for line, cells in zip(lines, rows, strict=True)]
+        except InvalidInput as error:
+            found.append(str(error))
+        return found
+
+    assert read_by(1) == read_by(size)
 
 
 @given(st.lists(st.sampled_from(["A,1", "B,2", " ,3", "A,4", "short", "2026-1-1,1/1/2026"]), max_size=30))
