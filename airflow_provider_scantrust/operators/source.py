@@ -287,7 +287,7 @@ class SourceUpload:
 def open_path(path: str, mode: Literal["rb", "wb"]) -> BinaryIO:
     """Open a path or URL; the folders of a local file that is written are made."""
     location: Any = find_path(path)
-    if mode == "wb" and isinstance(location, Path):
+    if mode == "wb" and (isinstance(location, Path) or location.protocol in ("file", "local")):
         location.parent.mkdir(parents=True, exist_ok=True)
     return cast("BinaryIO", location.open(mode))
 

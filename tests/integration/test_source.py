@@ -149,7 +149,7 @@ def test_rejects_of_an_earlier_try_do_not_outlive_an_upload_that_brings_all_home
     sandbox: Sandbox, tmp_path: Path, scheme: str
 ) -> None:
     source = write_csv(tmp_path / "bottles.csv", [bottle(1), bottle(51)])
-    rejects = tmp_path / "rejects.csv"
+    rejects = tmp_path / "a folder" / "that is not there" / "rejects.csv"
     upload(source=source, rejects_path=f"{scheme}{rejects}")
     assert rejects.exists()
     sandbox.seed(1)

@@ -28,8 +28,8 @@ def running_sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="session")
 def rejects(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the example puts the rows that did not arrive."""
-    return tmp_path_factory.mktemp("rejects")
+    """Where the example puts the rows that did not arrive; nobody has made the folder."""
+    return tmp_path_factory.mktemp("rejects") / "new"
 
 
 @pytest.fixture(scope="session")
