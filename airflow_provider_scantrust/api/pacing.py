@@ -23,6 +23,8 @@ _SLOWEST = 0.2
 _LOWERED, _JUST_BELOW = 0.8, 0.9
 # Of the rate itself, for each second; and what is added to that for each second since the 429.
 _RECOVERY, _FEELING = 0.05, 0.0004
+# An exponent: as a factor it takes the slowest rate to above any limit.
+_MOST_GROWTH = 50.0
 # Closer than evenly: how a late turn is made up for.
 _CLOSER = 0.95
 _ONE_SIGN = 1.0
@@ -106,7 +108,12 @@ class Pacer:
         """Go back quickly to just below where the 429 came, then faster and faster, since the others may have left."""
         if self._rate < self._full:
             before, after = (max(0.0, moment - self._lowered_at) for moment in (self._recovered_at, now))
-            quick = min(max(self._ceiling, self._rate), self._rate * exp(_RECOVERY * (after - before)))
-            felt = exp(_FEELING * (after**2 - before**2) / 2)
+            quick = min(max(self._ceiling, self._rate), self._rate * _grow(_RECOVERY * (after - before)))
+            felt = _grow(_FEELING * (after**2 - before**2) / 2)
             self._rate = min(self._full, max(quick, self._rate * felt))
         self._recovered_at = now
+
+
+def _grow(exponent: float) -> float:
+    # Nobody may have asked for hours, and then more than any rate would be too large for a float.
+    return exp(min(exponent, _MOST_GROWTH))

@@ -136,7 +136,8 @@ class Queue:
         """
         Return the job to ask about now, or the seconds after which to try again.
 
-        Each job that is returned comes back through ``answered``, ``failed`` or ``throttled``.
+        Each job that is returned comes back through ``answered``, ``failed`` or ``throttled``; where its wait ends before
+        that, through ``settle``.
 
         :param at_most: Do not go beyond so many questions under way.
         """
@@ -158,9 +159,13 @@ class Queue:
 
     def holds(self, job: Job) -> bool:
         """Whether anybody here still waits for what a question under way will bring; if not, it is forgotten."""
+        self.settle(job)
+        return job in self.asking
+
+    def settle(self, job: Job) -> None:
+        """Forget a question whose wait has left, also when its own answer was what ended the wait."""
         if job.wait.left:
             self.asking.discard(job)
-        return job in self.asking
 
     def answered(self, job: Job, now: float, *, ended: bool) -> None:
         """Take note of a readable answer."""

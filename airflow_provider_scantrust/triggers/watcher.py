@@ -270,6 +270,8 @@ class Watcher:
                 _wait_of(job).end(error)
         except Exception as error:
             self._take_own_error(job, error)
+        finally:
+            self._queue.settle(job)
         self._wake(-inf if was_silent else job.due)
 
     def _take(self, job: Job, task: Task) -> None:

@@ -257,6 +257,38 @@ async def test_token_that_is_refused_and_unchanged_ends_the_wait(
     assert 2 == len(lookups)
 
 
+@pytest.mark.parametrize(("status", "error"), [(404, exc.NotFound), (403, exc.PermissionDenied)])
+async def test_waits_that_end_by_an_error_leave_room_for_the_others(
+    sandbox: Sandbox, status: int, error: type[exc.ScantrustError]
+) -> None:
+    sandbox.jobs(polls=5, times=1)
+    ids = submit(sandbox, 1)
+    for number in range(30):
+        sandbox.fault(method="GET", path=f"{STATUS_PATH}gone-{number}/", status=status, times=None)
+    good, *bad = await start(
+        trigger(*ids, poll_interval=0.2), *(trigger(f"gone-{number}") for number in range(30))
+    )
+    for event in await asyncio.gather(*bad):
+        with pytest.raises(error):
+            read_event(event.payload)
+    assert {ids[0]: 2} == read_event((await good).payload).counts
+
+
+async def test_refused_login_ends_all_waits(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = submit(sandbox, 3)
+    connection = {
+        **json.loads(sandbox.connection_json),
+        "login": "anna",
+        "password": "wrong",
+        "extra": {"auth_scheme": "login", "login_endpoint": "/api/v2/login/"},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_SCANTRUST_DEFAULT", json.dumps(connection))
+    sandbox.fault(method="POST", path="/api/v2/login/", status=401, times=None)
+    for payload in await outcomes(*(trigger(task_id) for task_id in ids)):
+        with pytest.raises(exc.AuthenticationFailed):
+            read_event(payload)
+
+
 async def test_lookup_that_fails_after_a_401_ends_nobody(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

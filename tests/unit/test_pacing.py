@@ -125,6 +125,21 @@ def test_rate_recovers_step_by_step() -> None:
     assert tens[-1] in (98, 99)
 
 
+@pytest.mark.parametrize("seconds", [1_900.0, 20_000.0, 1e9])
+def test_rate_is_back_after_any_time_without_a_turn(seconds: float) -> None:
+    pacer = Pacer(random=lambda: 0.0)
+    for _ in range(10):
+        pacer.take_turn(0.0)
+    pacer.slow_down(0.0, 1.0)
+    assert 0.0 == pacer.take_turn(30.0)
+    now, turns = seconds, 0
+    while now < seconds + 10.0:
+        wait = pacer.take_turn(now)
+        turns += not wait
+        now += wait or 1e-6
+    assert turns in (98, 99)
+
+
 def test_late_turns_are_made_up_for() -> None:
     pacer = Pacer(random=lambda: 0.0)
     now, turns, chance = 0.0, 0, Random(1)

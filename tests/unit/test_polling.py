@@ -372,6 +372,21 @@ def test_waits_that_leave_are_not_asked_and_do_not_pile_up() -> None:
     assert inf == asking.take(21.0)
 
 
+def test_wait_that_its_own_answer_ended_is_no_question_under_way() -> None:
+    asking = queue()
+    asking.add(wait_for("last", interval=100.0))
+    for number in range(50):
+        wait = wait_for(f"t-{number}", interval=1.0)
+        asking.add(wait)
+        job = take(asking, 5.0 + number)
+        assert asking.holds(job)
+        asking.leave(wait)
+        asking.settle(job)
+        assert set() == asking.asking
+        assert 1 == asking.open
+    assert "last" == take(asking, 200.0).task_id
+
+
 def test_questions_that_were_not_asked_keep_their_turn() -> None:
     asking = queue()
     asking.add(wait_for("a", "b"))
