@@ -6,7 +6,8 @@ Rule 1: a job is due one interval after its last answer, jittered by a tenth; th
 Rule 2: of the jobs that are due, the one that is due longest goes first. When more is due than may be asked, all
         intervals stretch alike, and the worst delay stays near the number of open jobs by the rate.
 Rule 3: the budget holds for every second and for every minute (``pacing``).
-Rule 4: a 429 stops all questions for the time that the service names and lowers the rate; the job keeps its place.
+Rule 4: a 429 stops all questions for the time that the service names and lowers the rate; the job keeps its place. No
+        time that is named keeps the queue quiet for longer than five minutes, since the service may be back before.
 Rule 5: a failed question costs its job the turn: it is due again after its interval, and after half a minute at most.
 Rule 6: after five failures with no answer to anybody in between, one question at a time is asked, after growing
         pauses, until anything readable comes.
@@ -21,6 +22,7 @@ from math import inf
 
 from airflow_provider_scantrust.api.flow import FIRST_BACKOFF, LONGEST_BACKOFF, Random
 from airflow_provider_scantrust.api.pacing import Pacer
+from airflow_provider_scantrust.api.settings import RETRY_SECONDS
 from airflow_provider_scantrust.api.waiting import Jobs
 
 # Scantrust: rate limits, authenticated.
@@ -193,19 +195,20 @@ class Queue:
         self.silent_since = min(self.silent_since, now)
         job.failures += 1
         job.failing_since = min(job.failing_since, now)
-        self._push(job, now, max(min(job.interval, LONGEST_BACKOFF), retry_after or 0.0))
+        named = min(retry_after or 0.0, RETRY_SECONDS)
+        self._push(job, now, max(min(job.interval, LONGEST_BACKOFF), named))
         self.failures_in_a_row += 1
         # Questions that were under way together fail together; that is one sign, not many.
         if self.is_down and now >= self._quiet_until:
             pause = min(_LONGEST_QUIET, FIRST_BACKOFF * 2.0 ** min(self._quiet_times, 10)) * self._random()
-            self._quiet_until = now + max(pause, retry_after or 0.0)
+            self._quiet_until = now + max(pause, named)
             self._quiet_times += 1
 
     def throttled(self, job: Job, now: float, retry_after: float | None) -> None:
         """Take note of a 429."""
         self.asking.discard(job)
         self.silent_since = min(self.silent_since, now)
-        self._pacer.slow_down(now, retry_after or FIRST_BACKOFF)
+        self._pacer.slow_down(now, min(retry_after or FIRST_BACKOFF, RETRY_SECONDS))
         self.put_back([job])
 
     def leave(self, wait: Wait) -> None:

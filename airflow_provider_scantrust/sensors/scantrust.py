@@ -111,6 +111,11 @@ class ScantrustTaskSensor(BaseSensorOperator):
             if error.permanent or not self.silent_fail:
                 self._end(context, error)
             self.log.error("Asking failed, and silent_fail is set: %s", error)
+        except Exception as error:
+            # Such as a connection that is not there; Airflow's own poke loop does the same.
+            if not self.never_fail:
+                raise
+            raise AirflowSkipException(f"Skipping due to never_fail is set to True: {error}") from error
         return self._defer(context, now)
 
     def poke(self, context: Context) -> bool | PokeReturnValue:

@@ -29,6 +29,8 @@ _GOOD_FOR = 300.0
 _APART = 1.0
 # "Not found" may also be a passing fault of Airflow's API.
 _CONNECTION_PAUSES = (1.0, 2.0, 4.0)
+# A triggerer that was away when the time was up asks all the same, as a worker does; so many seconds are for the answer.
+_GRACE = 10.0
 # An idle watcher keeps its login and what it knows of the rate.
 _KEPT_IDLE = 600.0
 
@@ -81,12 +83,12 @@ class Watchers:
         return True
 
     def _watcher(self, settings: Settings, conn_id: str) -> Watcher:
+        old = self._clock() - _KEPT_IDLE
+        for account, watcher in list(self._watchers.items()):
+            if not watcher.waits and watcher.idle_since < old:
+                del self._watchers[account]
         found = self._watchers.get(settings.account)
         if found is None:
-            old = self._clock() - _KEPT_IDLE
-            for account, watcher in list(self._watchers.items()):
-                if not watcher.waits and watcher.idle_since < old:
-                    del self._watchers[account]
             found = self._watchers[settings.account] = Watcher(settings, conn_id, self._refused)
         return found
 
@@ -125,13 +127,15 @@ async def wait_shared(
     Wait for jobs beside all other waits of this event loop; return the codes affected by each.
 
     :param task_log: Told what is new, in the context of whoever waits.
-    :param ask_first: The first question does not wait for an interval.
+    :param ask_first: The first question does not wait for an interval. It never does once the deadline has passed.
     :raises ScantrustError: As ``Watch.wait``.
     """
-    left = jobs.seconds_left(time.time())
+    left = jobs.deadline - time.time()
     if not jobs.open:
-        await asyncio.sleep(min(left, poll_interval))
+        await asyncio.sleep(max(0.0, min(left, poll_interval)))
         return jobs.outcome()
+    if left <= 0:
+        left, ask_first = _GRACE, True
     loop = asyncio.get_running_loop()
     wait = SharedWait(
         jobs,

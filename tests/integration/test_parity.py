@@ -290,6 +290,13 @@ def test_soft_fail_and_never_fail_skip_alike(
         wait(way, **options, **{option: True})
 
 
+@pytest.mark.usefixtures("sandbox", "quick")
+@pytest.mark.parametrize("way", SENSORS)
+def test_never_fail_skips_also_without_a_connection(way: str) -> None:
+    with pytest.raises(AirflowSkipException):
+        wait(way, scantrust_conn_id="nowhere", never_fail=True)
+
+
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("way", SENSORS)
 def test_silent_fail_waits_through_any_outage(sandbox: Sandbox, way: str) -> None:

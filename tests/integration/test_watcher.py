@@ -140,6 +140,19 @@ async def test_no_deadline_and_no_timeout_is_a_wait_without_end(sandbox: Sandbox
     assert 2 == read_event(event.payload).codes_affected
 
 
+async def test_deadline_that_passed_while_the_triggerer_was_away_does_not_end_the_wait_unasked(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "_GRACE", 0.5)
+    sandbox.jobs(polls=1)
+    sandbox.jobs(hang="pending")
+    ended, pending = submit(sandbox, 2)
+    payloads = await outcomes(*(trigger(task_id, seconds=-60.0) for task_id in (ended, pending)))
+    assert {ended: 2} == read_event(payloads[0]).counts
+    with pytest.raises(exc.WaitTimedOut, match=rf"{pending} \(pending\)"):
+        read_event(payloads[1])
+
+
 async def test_a_429_stops_everybody_and_ends_nobody(sandbox: Sandbox) -> None:
     ids = submit(sandbox, 20)
     sandbox.fault(method="GET", path=STATUS_PATH, status=429, headers={"Retry-After": "1"})
@@ -313,6 +326,21 @@ async def test_connections_with_one_token_share_a_watcher(
     ids = submit(sandbox, 2)
     await outcomes(trigger(ids[0]), trigger(ids[1], scantrust_conn_id="other"))
     assert (1, 1) == (len(sessions), len(watchers()))
+
+
+async def test_watcher_that_was_idle_for_long_is_made_anew(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "_KEPT_IDLE", 0.0)
+    monkeypatch.setattr(sharing, "_GOOD_FOR", 0.0)
+    for polls_per_second in (20, 30):
+        connection = {
+            **json.loads(sandbox.connection_json),
+            "extra": {"max_polls_per_second": polls_per_second},
+        }
+        monkeypatch.setenv("AIRFLOW_CONN_SCANTRUST_DEFAULT", json.dumps(connection))
+        await outcomes(trigger(*submit(sandbox)))
+        assert [polls_per_second] == [each.settings.polls_per_second for each in watchers()]
 
 
 async def test_connection_that_is_not_there_ends_the_wait_with_its_name(

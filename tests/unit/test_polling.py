@@ -349,6 +349,17 @@ def test_a_failed_question_comes_again_within_half_a_minute() -> None:
     assert 3600.0 == asking.take(3660.0)
 
 
+def test_no_time_that_is_named_keeps_the_queue_quiet_for_hours() -> None:
+    asking = queue()
+    asking.add(wait_for("a"))
+    asking.failed(take(asking, 10.0), 10.0, retry_after=3600.0)
+    assert 300.0 == asking.take(10.0)
+    asking.throttled(take(asking, 310.0), 310.0, retry_after=7200.0)
+    seconds = asking.take(310.0)
+    assert isinstance(seconds, float)
+    assert 300.0 <= seconds < 301.0
+
+
 def test_last_question_comes_just_before_the_deadline() -> None:
     asking = queue()
     asking.add(wait_for("a", until=15.0))
