@@ -30,6 +30,14 @@ _REFUSED: dict[int, tuple[type[exc.ScantrustError], str]] = {
 }
 
 
+# The login's answers are about the connection, and never about what it is made for.
+_LOGIN_REFUSED: dict[int, tuple[type[exc.ScantrustError], str]] = {
+    400: (exc.AuthenticationFailed, "the connection's user name or password is wrong"),
+    401: (exc.AuthenticationFailed, "the connection's user name or password is wrong"),
+    404: (exc.ConfigurationError, "login_endpoint in the connection's extra is not its path"),
+}
+
+
 def read_answer(answer: Answer, endpoint: Endpoint[T]) -> T:
     """
     Return what the answer says.
@@ -71,7 +79,8 @@ def read_answer(answer: Answer, endpoint: Endpoint[T]) -> T:
             excerpt=excerpt,
         )
     if 400 <= answer.status < 500:
-        cls, advice = _REFUSED.get(answer.status, (exc.RequestRejected, "sending it again will not help"))
+        refused = _REFUSED if endpoint.signed else {**_REFUSED, **_LOGIN_REFUSED}
+        cls, advice = refused.get(answer.status, (exc.RequestRejected, "sending it again will not help"))
         raise cls(
             f"Scantrust refused {endpoint.what} ({answer.status}): {advice}{said}.",
             status=answer.status,

@@ -20,7 +20,7 @@ def read_task_ids(value: Any) -> list[str]:
         if text.startswith("[") and text.endswith("]"):
             try:
                 return read_task_ids(ast.literal_eval(text))
-            except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+            except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
                 raise InvalidInput(f"scantrust_task_id is no list of ids: {text!r:.200}.") from error
         if text in ("", "None"):
             raise InvalidInput("scantrust_task_id is empty: the upstream task has pushed no task_id.")

@@ -7,7 +7,7 @@ used up; what it can mend is raised as it is, with its own type. Deferred or not
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout
 
@@ -17,8 +17,15 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
+def raise_for_airflow(error: ScantrustError) -> NoReturn:
+    """Raise what ends a task that met this error."""
+    raised = as_airflow_error(error)
+    # An exception that is its own cause has no end for those who follow the causes.
+    raise raised from error.__cause__ if raised is error else error
+
+
 def as_airflow_error(error: ScantrustError) -> Exception:
-    """Return the exception to raise ``from error`` in a task."""
+    """Return the exception that :func:`raise_for_airflow` raises."""
     if isinstance(error, WaitTimedOut):
         return AirflowSensorTimeout(str(error))
     if error.permanent:

@@ -86,7 +86,7 @@ def from_template(value: Any, name: str) -> Any:
         return json.loads(value)
     try:
         return ast.literal_eval(value)
-    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
         raise InvalidInput(
             f"{name} was rendered to text that is neither JSON nor Python's for plain values: {value!r:.200}. Use "
             "`| tojson` in the template, or pass the upstream task's output."

@@ -59,6 +59,7 @@ class Progress:
         self._unsaved = 0
         self._job_entries = 0
         self._announced: set[int] = set()
+        self._begun: set[int] = set()
         self.done: set[int] = set()
         # Calls of which more became than the one request.
         self._cut: set[int] = set()
@@ -68,6 +69,8 @@ class Progress:
 
     def before_call(self, piece: Piece, in_flight: int) -> None:
         """Write down what is done, and which jobs come next, before another call is under way."""
+        if piece.job is not None:
+            self._begun.add(piece.number)
         if new := piece.job is not None and piece.number not in self._announced:
             # Several at once: a write is a call to Airflow's API server.
             following = range(piece.number, min(piece.number + self._max_in_flight, self._jobs))
@@ -98,6 +101,8 @@ class Progress:
         else:
             self._announced.clear()
         finally:
+            # All others were only to come next.
+            self._announced &= self._begun
             self._save()
 
     def _save(self) -> None:

@@ -15,6 +15,7 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseOperat
 from airflow_provider_scantrust.assets.scantrust import describe_events
 from airflow_provider_scantrust.exceptions import (
     DiscardedFields,
+    InvalidInput,
     NotFound,
     ScantrustError,
     TaskFailed,
@@ -277,6 +278,11 @@ class ScantrustUploadOperator(BaseOperator):
 
     def _upload(self, context: Context, report: Report) -> Plan | None:
         try:
+            if self.source is None and self.constraints is None and self.items is None:
+                raise InvalidInput(
+                    "There is nothing to upload: what this task was given came out as None. Has the upstream task, or the "
+                    "function, returned nothing?"
+                )
             if self.source is not None:
                 return self._upload_source(context, report)
             if self.constraints is not None:
@@ -503,9 +509,9 @@ class ScantrustUploadOperator(BaseOperator):
         self._fail(error)
 
     def _fail(self, error: ScantrustError) -> NoReturn:
-        from airflow_provider_scantrust.hooks.outcome import as_airflow_error
+        from airflow_provider_scantrust.hooks.outcome import raise_for_airflow
 
-        raise as_airflow_error(error) from error
+        raise_for_airflow(error)
 
 
 def _push(context: Context, key: str, value: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from math import inf
 from pathlib import Path
@@ -15,7 +15,8 @@ from airflow_provider_scantrust.operators.resume import Progress, fingerprint
 from airflow_provider_scantrust.uploads.calls import cut
 from airflow_provider_scantrust.uploads.plan import Limits, Plan, make_plan
 from airflow_provider_scantrust.uploads.rejects import check_rejects_name, write_rejects
-from airflow_provider_scantrust.uploads.report import Report
+from airflow_provider_scantrust.uploads.report import Report, make_example
+from airflow_provider_scantrust.uploads.rows import Row
 from airflow_provider_scantrust.uploads.run import Piece, Runner
 from airflow_provider_scantrust.uploads.sources import RowSource, Source, open_source
 from airflow_provider_scantrust.uploads.spool import Spool
@@ -86,6 +87,8 @@ class SourceUpload:
                 self._run(spool, plan, progress)
             finally:
                 self._write_rejects(rows, spool)
+            if not spool.count_rejects():
+                self._remove_stale_rejects()
         return plan
 
     def find_unmatched(self, source: Any, outcome: Outcome) -> None:
@@ -116,13 +119,7 @@ class SourceUpload:
                 len(short),
             )
             answers = Report(self.report.mode, 0, 0.0)
-            others = set(range(plan.jobs + plan.sync_calls)).difference(short.values())
-            calls = plan.calls(skip=others)
-            pieces = (
-                rows
-                for call in calls
-                for rows in cut(call.all_rows(self.operator.data_key), plan.items_per_call)
-            )
+            pieces = (rows for call in self._rows_of(short, plan) for rows in cut(call, plan.items_per_call))
             spool.note_rejects(self._read_rejects(rows))
             try:
                 # Closed in this thread, as in _run.
@@ -131,6 +128,21 @@ class SourceUpload:
             finally:
                 self._write_rejects(rows, spool)
         self.report.count_instead(short, outcome, answers)
+
+    def _rows_of(self, task_ids: Iterable[str], plan: Plan) -> Iterator[list[Row]]:
+        """Return the rows that jobs carry, call by call."""
+        alone: dict[int, set[str]] = {}
+        for task_id in task_ids:
+            keys, example, number = self.report.jobs[task_id]
+            alone.setdefault(number, set()).update([example] if keys == 1 else [])
+        data_key = self.operator.data_key
+        others = set(range(plan.jobs + plan.sync_calls)).difference(alone)
+        for call in plan.calls(skip=others):
+            rows = call.all_rows(data_key)
+            # A job of one row may be what a 504 left of a larger call, whose other rows have been answered for.
+            if examples := alone[call.number]:
+                rows = [row for row in rows if make_example(row[data_key]) in examples]
+            yield rows
 
     def _plan(self, spool: Spool) -> Plan:
         return make_plan(
@@ -173,7 +185,7 @@ class SourceUpload:
         # The calls are closed in this thread, which is the only one that may use the spool.
         with progress.kept(), closing(pieces()) as calls:
             runner.run(calls)
-        if self.report.rejected.get("refused") == plan.keys:
+        if self.report.rejected.get("refused") == plan.rows - spool.rejected:
             raise runner.none_taken()
 
     def _make_runner(self, spool: Spool, report: Report, **options: Any) -> Runner:
@@ -185,7 +197,7 @@ class SourceUpload:
             warn=self._warn,
             max_in_flight=self.operator.max_in_flight,
             split=self.operator.mode == "auto",
-            reject=spool.reject if self._rejects_path is not None else lambda *rejected: None,
+            reject=spool.reject,
             stop=self.hook.stop_uploads,
             **options,
         )
@@ -238,7 +250,11 @@ class SourceUpload:
             path,
             lambda: open_path(path, "rb"),
             format=rows.format,
-            columns={name: name for name in REJECTED},
+            # Columns that are left out may be such as cannot be read: without a name, or twice the same.
+            columns={
+                **{name: None for name, field in (self.operator.columns or {}).items() if field is None},
+                **{name: name for name in REJECTED},
+            },
             encoding=self.operator.encoding,
             delimiter=self.operator.delimiter,
             quotechar=self.operator.quotechar,
@@ -254,7 +270,6 @@ class SourceUpload:
             return
         count = spool.count_rejects()
         if not count:
-            self._remove_stale_rejects(path)
             return
         with open_path(path, "wb") as out:
             written = write_rejects(rows, spool.rejects, out, name=path)
@@ -267,18 +282,22 @@ class SourceUpload:
                 count - written,
             )
 
-    def _remove_stale_rejects(self, path: str) -> None:
+    def _remove_stale_rejects(self) -> None:
         """Nobody should mend and send again what an earlier try wrote and this one has brought home."""
+        path = self._rejects_path
+        if path is None:
+            return
         location: Any = find_path(path)
         try:
             if location.exists():
                 location.unlink()
-                self.log.info("All rows arrived; %s, left by an earlier upload, is removed.", path)
+                self.log.info("No row was rejected; %s, left by an earlier upload, is removed.", path)
         except OSError as error:
-            self.log.warning("All rows arrived, but %s is of an earlier upload: %s", path, error)
+            self.log.warning("No row was rejected, but %s is of an earlier upload: %s", path, error)
 
     def _fingerprint(self, spool: Spool, plan: Plan) -> str:
-        return fingerprint([spool.fingerprint, plan.summary(), self.hook.scantrust_conn_id])
+        sizes = [plan.items_per_call, plan.limits.ids_per_job]
+        return fingerprint([spool.fingerprint, plan.summary(), sizes, self.hook.scantrust_conn_id])
 
     def _warn(self, text: str) -> None:
         self.log.warning("%s", text)

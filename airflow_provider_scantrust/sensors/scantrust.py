@@ -120,13 +120,13 @@ class ScantrustTaskSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Ask about every job that has not ended; what :meth:`execute` calls when not deferrable."""
-        from airflow_provider_scantrust.hooks.outcome import as_airflow_error, push_failed_jobs
+        from airflow_provider_scantrust.hooks.outcome import push_failed_jobs, raise_for_airflow
 
         try:
             result = self._ask()
         except ScantrustError as error:
             push_failed_jobs(context, error)
-            raise as_airflow_error(error) from error
+            raise_for_airflow(error)
         return False if result is None else PokeReturnValue(is_done=True, xcom_value=result)
 
     def execute_complete(
@@ -233,15 +233,18 @@ class ScantrustTaskSensor(BaseSensorOperator):
 
     def _end(self, context: Context, error: ScantrustError) -> NoReturn:
         """Raise what Airflow's own poke loop would make of the error."""
-        from airflow_provider_scantrust.hooks.outcome import as_airflow_error, push_failed_jobs
+        from airflow_provider_scantrust.hooks.outcome import (
+            as_airflow_error,
+            push_failed_jobs,
+            raise_for_airflow,
+        )
 
         push_failed_jobs(context, error)
-        raised = as_airflow_error(error)
-        final = isinstance(raised, AirflowFailException | AirflowSensorTimeout)
+        final = isinstance(as_airflow_error(error), AirflowFailException | AirflowSensorTimeout)
         for name, applies in (("soft_fail", self.soft_fail and final), ("never_fail", self.never_fail)):
             if applies:
                 raise AirflowSkipException(f"Skipping due to {name} is set to True: {error}") from error
-        raise raised from error
+        raise_for_airflow(error)
 
     def _result(self, outcome: Outcome) -> dict[str, Any]:
         self.log.info(outcome.describe())

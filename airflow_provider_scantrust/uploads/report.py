@@ -91,7 +91,7 @@ class Report:
 
     def add_job(self, job: Job, task_id: str, number: int) -> None:
         """Write down a job that was submitted."""
-        self.jobs[task_id] = [job.keys, one_line(job.example, _LONGEST_EXAMPLE), number]
+        self.jobs[task_id] = [job.keys, make_example(job.example), number]
         self._add_fields(job.scm_data)
 
     def short_jobs(self, outcome: Outcome) -> dict[str, int]:
@@ -180,3 +180,8 @@ class Report:
         self.unmatched += count
         if example is not None and len(self.examples) < EXAMPLES:
             self.examples.append(example)
+
+
+def make_example(key: str) -> str:
+    """Return a key, or the beginning of a long one, as the report keeps it."""
+    return one_line(key, _LONGEST_EXAMPLE)

@@ -29,7 +29,7 @@ from airflow_provider_scantrust.uploads.rows import Row
 
 Upload = Callable[[Sequence[Row], str], UploadResult]
 Submit = Callable[[Mapping[str, Any], Mapping[str, Any]], str]
-Reject = Callable[[str, str, str], None]
+Reject = Callable[[str, str, str], int]
 
 _TICK = 1.0
 
@@ -69,8 +69,8 @@ class Runner:
     :param warn: Called with what a human should know.
     :param max_in_flight: Requests at once.
     :param split: Halve a call that times out, and submit a single item that still does.
-    :param reject: Called with key, kind and reason of each row that did not arrive. When None, a call that Scantrust
-        refuses ends the upload; otherwise it is cut until the rows that are refused stand alone.
+    :param reject: Called with key, kind and reason of what did not arrive; returns how many rows have the key. When None,
+        a call that Scantrust refuses ends the upload; otherwise it is cut until the rows that are refused stand alone.
     :param max_rejected: Refused rows after which the upload ends early.
     :param hopeless_after: Rows refused alone after which it does when Scantrust has taken none.
     :param before_call: Called before each request with what it carries and the number of requests under way.
@@ -253,29 +253,27 @@ class Runner:
         self._cut.appendleft(Piece(piece.number, job=job))
 
     def _after_refusal(self, piece: Piece, counted: Report, error: RequestRejected) -> None:
-        if piece.job is not None:
-            rows = piece.job.as_rows(self._data_key)
+        rows = piece.job.as_rows(self._data_key) if piece.job else piece.rows
+        if piece.job is not None and len(rows) > 1:
             self._open[piece.number] += 1
             self._cut.appendleft(Piece(piece.number, rows, alike=True))
-        elif len(piece.rows) > 1:
+        elif len(rows) > 1:
             if self._took_any or self._hopeless_after == inf:
-                half = len(piece.rows) // 2
-                self._replace(piece, [piece.rows[:half], piece.rows[half:]])
+                half = len(rows) // 2
+                self._replace(piece, [rows[:half], rows[half:]])
             else:
                 # Last in line, so that what is found is true of all that was sent and not of its beginning.
-                parts = _sample(piece.rows)
+                parts = _sample(rows)
                 self._open[piece.number] += len(parts)
                 self._cut.extend(Piece(piece.number, part) for part in parts)
         else:
             self._refused_alone += 1
-            self._refuse(piece.rows, counted, str(error))
+            self._refuse(rows, counted, str(error))
 
     def _refuse(self, rows: Sequence[Row], counted: Report, reason: str) -> None:
-        counted.add_rejected("refused", len(rows))
-        for row in rows:
-            if self._reject:
-                self._reject(row[self._data_key], "refused", reason)
-        self._rejected += len(rows)
+        count = sum(self._reject(row[self._data_key], "refused", reason) for row in rows if self._reject)
+        counted.add_rejected("refused", count)
+        self._rejected += count
         self._last_reason = reason
         if self._rejected > self._max_rejected:
             raise TooManyRejected(

@@ -122,12 +122,12 @@ class Spool:
             warn(f"{self.merged} rows have the key of an earlier one: the last value of each field is sent.")
         self._check.dates.report(warn)
 
-    def reject(self, key: str, kind: str, reason: str) -> None:
-        """Note that the rows of a key did not arrive, those that were merged into another too."""
-        self._db.execute(
+    def reject(self, key: str, kind: str, reason: str) -> int:
+        """Note that the rows of a key did not arrive, those that were merged into another too; return how many."""
+        return self._db.execute(
             "INSERT OR REPLACE INTO rejects SELECT line, ?, ? FROM rows WHERE key = ?",
             (kind, _storable(reason), key),
-        )
+        ).rowcount
 
     def note_rejects(self, rejects: Iterable[tuple[int, str, str]]) -> None:
         """Note line, kind and reason of rows that are known not to have arrived."""

@@ -180,6 +180,27 @@ def test_wrong_password_is_told(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatc
     assert caught.value.permanent
 
 
+@pytest.mark.parametrize(
+    ("status", "error", "said"),
+    [
+        (400, exc.AuthenticationFailed, "user name or password is wrong"),
+        (401, exc.AuthenticationFailed, "user name or password is wrong"),
+        (404, exc.ConfigurationError, "login_endpoint"),
+    ],
+)
+def test_what_a_login_answers_is_about_the_connection(
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    error: type[exc.ScantrustError],
+    said: str,
+) -> None:
+    hook = connect(monkeypatch, sandbox, **LOGIN)
+    sandbox.fault(path="/api/v2/auth/login/", status=status)
+    with pytest.raises(error, match=said):
+        hook.upload(bottles(1))
+
+
 def test_session_signs_calls_to_its_host_only(sandbox: Sandbox) -> None:
     with ScantrustHook().get_conn() as session:
         assert isinstance(session, requests.Session)

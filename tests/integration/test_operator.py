@@ -173,6 +173,7 @@ def test_no_rows_are_no_call_and_no_failure(sandbox: Sandbox) -> None:
     [
         {"items": [{"extended_id": "", "market": "FR"}]},
         {"items": "not json"},
+        {"items": "{{}}"},
         {"items": [{"lot_number": "L", "market": "FR"}]},
         {"constraints": {"lot_number": ["a", "b"]}, "scm_data": {"market": "FR"}},
         {"constraints": {"lot_number": "L"}, "scm_data": {"market": None}},
@@ -182,6 +183,18 @@ def test_no_rows_are_no_call_and_no_failure(sandbox: Sandbox) -> None:
 def test_bad_input_fails_at_once_before_anything_is_sent(sandbox: Sandbox, options: dict[str, Any]) -> None:
     with pytest.raises(AirflowFailException, match="InvalidInput"):
         upload(**options)
+    assert [] == sandbox.transcript()
+
+
+@pytest.mark.parametrize("name", ["items", "source", "constraints"])
+def test_nothing_from_upstream_is_told_as_such(sandbox: Sandbox, name: str) -> None:
+    given: dict[str, Any] = {name: [], **({"scm_data": {"market": "FR"}} if name == "constraints" else {})}
+    task = ScantrustUploadOperator(task_id="upload", **given)
+    # What an upstream task that returned nothing is rendered to.
+    setattr(task, name, None)
+    context: Any = {"ti": TaskInstance()}
+    with pytest.raises(AirflowFailException, match=r"nothing to upload.*returned nothing"):
+        task.execute(context)
     assert [] == sandbox.transcript()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
-from airflow_provider_scantrust.exceptions import ConnectionFailed, TaskFailed
+from airflow_provider_scantrust.exceptions import ConnectionFailed, ServiceUnavailable, TaskFailed
 from airflow_provider_scantrust.operators.resume import Progress, forget_jobs
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sandbox import Sandbox
@@ -250,6 +250,33 @@ def test_crash_before_the_submit_sends_nothing(sandbox: Sandbox, payload: dict[s
     with pytest.raises(Died):
         attempt(store, payload)
     assert [] == sandbox.tasks()
+
+
+def test_jobs_that_were_only_to_come_next_are_not_told() -> None:
+    store = Store()
+    context: Any = {"ti": TaskInstance(), "task_state_store": store}
+    options: Any = {"jobs": 5, "max_in_flight": 4, "log": logging.getLogger()}
+    progress = Progress(context, "f", **options)
+
+    def submit_one_in_vain() -> None:
+        with progress.kept():
+            progress.before_call(Piece(0, job=Job({"lot": "L"}, {}, 1, "k")), 0)
+            assert "0-3" == store[KEY]["submitting"]
+            raise ServiceUnavailable("503")
+
+    with pytest.raises(ServiceUnavailable):
+        submit_one_in_vain()
+    assert 1 == Progress(context, "f", **options).report.possibly_twice
+
+
+def test_calls_of_another_size_are_another_upload(sandbox: Sandbox) -> None:
+    payload = {"source": bottles(*range(1, 31)), "mode": "async"}
+    store = Store()
+    sandbox.jobs(fail=True)
+    with pytest.raises(TaskFailed):
+        attempt(store, payload, ids_per_job=20, max_in_flight=1)
+    report = attempt(store, payload, try_number=2, ids_per_job=15, max_in_flight=1)
+    assert (30, 2) == (report["codes_affected"], len(report["task_ids"]))
 
 
 def test_no_entry_of_the_store_grows_with_the_upload() -> None:

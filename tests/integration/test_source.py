@@ -157,6 +157,79 @@ def test_rejects_of_an_earlier_try_do_not_outlive_an_upload_that_brings_all_home
     assert not rejects.exists()
 
 
+def test_rejects_of_an_earlier_upload_outlive_one_that_fails(sandbox: Sandbox, tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "bottles.csv", [bottle(1)])
+    rejects = tmp_path / "rejects.csv"
+    rejects.write_text("of yesterday")
+    sandbox.fault(path="/api/v2/scm/upload/", status=401, times=None)
+    with pytest.raises(AirflowFailException):
+        upload(source=source, rejects_path=str(rejects))
+    assert "of yesterday" == rejects.read_text()
+
+
+def test_refused_rows_of_one_key_are_all_counted(sandbox: Sandbox, tmp_path: Path) -> None:
+    rows = [["SBX00000001", "no such product"], ["SBX00000002", "prod_1"], *[["SBX00000001", "no such"]] * 2]
+    source = write_csv(tmp_path / "b.csv", rows, ["extended_id", "product"])
+    rejects = tmp_path / "rejects.csv"
+    report = upload(source=source, rejects_path=str(rejects))
+    assert {"refused": 3} == report["rejected"]
+    assert 4 == len(rejects.read_text().splitlines())
+    assert report["rejected"] == upload(source=source)["rejected"]
+    with pytest.raises(AirflowFailException, match="refused 3 rows, more than max_rejected allows"):
+        upload(source=source, max_rejected=2)
+
+
+def test_login_that_is_refused_rejects_no_row(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = {
+        **json.loads(sandbox.connection_json),
+        "login": "sandbox",
+        "password": "sandbox-password-not-a-secret",
+        "extra": {"auth_scheme": "login", "login_endpoint": "/api/v2/auth/login/"},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_SCANTRUST_DEFAULT", json.dumps(connection))
+    source = write_csv(tmp_path / "bottles.csv", [bottle(number) for number in range(1, 6)])
+    rejects = tmp_path / "rejects.csv"
+    wrong = {"non_field_errors": ["Unable to log in with provided credentials."]}
+    sandbox.fault(path="/api/v2/auth/login/", status=400, times=None, body=wrong)
+    with pytest.raises(
+        AirflowFailException, match=r"AuthenticationFailed: .*password is wrong.*Unable to log in"
+    ):
+        upload(source=source, rejects_path=str(rejects))
+    assert not rejects.exists()
+    assert ["/api/v2/auth/login/"] == [entry["path"] for entry in sandbox.transcript()]
+
+
+def test_row_that_went_async_after_a_504_is_counted_once(sandbox: Sandbox, tmp_path: Path) -> None:
+    rows = [["UNKNOWN0", "A"], bottle(1)[:2], bottle(2)[:2], ["UNKNOWN3", "B"]]
+    source = write_csv(tmp_path / "b.csv", rows, HEADER[:2])
+    rejects = tmp_path / "rejects.csv"
+    # The call, its first half, and of that the first row.
+    sandbox.fault(path="/api/v2/scm/upload/", status=504, times=3)
+    report = upload(source=source, rejects_path=str(rejects), max_in_flight=1)
+    assert (2, 2) == (report["codes_affected"], report["unmatched"]["count"])
+    assert {"UNKNOWN0", "UNKNOWN3"} == set(report["unmatched"]["examples"])
+    with rejects.open() as file:
+        assert ["UNKNOWN0", "UNKNOWN3"] == [row["extended_id"] for row in csv.DictReader(file)]
+
+
+def test_column_without_a_name_that_is_left_out_does_not_hinder_the_search_for_unmatched_rows(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    rows = [["0", "SBX00000001", "FR"], ["1", "UNKNOWN", "FR"], ["2", "", "FR"]]
+    source = write_csv(tmp_path / "b.csv", rows, ["", *HEADER[:2]])
+    rejects = tmp_path / "rejects.csv"
+    report = upload(source=source, columns={"": None}, rejects_path=str(rejects), mode="async")
+    assert (1, 1, {"key missing": 1}) == (
+        report["codes_affected"],
+        report["unmatched"]["count"],
+        report["rejected"],
+    )
+    with rejects.open() as file:
+        assert ["unmatched", "key missing"] == [row["rejected_kind"] for row in csv.DictReader(file)]
+
+
 def test_identical_rows_become_few_jobs(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.seed(3950)
     source = write_csv(tmp_path / "lots.csv", [bottle(number, f"M{number % 2}") for number in range(1, 4001)])

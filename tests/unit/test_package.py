@@ -240,7 +240,7 @@ def test_task_ids_are_read_in_every_form_that_tasks_give(given: Any, ids: list[s
 
 
 @pytest.mark.parametrize(
-    "given", [None, "", "None", 5.0, True, {"a": "b"}, [None], b"x", "[oops]", ["a", False]]
+    "given", [None, "", "None", 5.0, True, {"a": "b"}, [None], b"x", "[oops]", "[{{}}]", ["a", False]]
 )
 def test_task_ids_that_are_none_are_refused(given: Any) -> None:
     with pytest.raises(exc.InvalidInput, match="scantrust_task_id"):

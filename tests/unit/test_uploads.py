@@ -128,7 +128,8 @@ class Service:
     def submit(self, constraints: Mapping[str, Any], scm_data: Mapping[str, Any]) -> str:
         with self._lock:
             self.calls += 1
-            self._check(constraints.get(KEY, []))
+            selected = constraints.get(KEY, [])
+            self._check([selected] if isinstance(selected, str) else selected)
             self.submitted.append(constraints)
             return f"t-{len(self.submitted)}"
 
@@ -145,7 +146,7 @@ def run(
     rejected: dict[str, str] = {}
     options = {"upload": service.upload, "submit": service.submit, "warn": warnings.append, **options}
     if options.pop("quarantine", False):
-        options["reject"] = lambda key, kind, reason: rejected.update({key: kind})
+        options["reject"] = lambda key, kind, reason: rejected.update({key: kind}) or 1
     Runner(KEY, report, **options).run(pieces)
     return report, warnings, rejected
 
@@ -279,7 +280,7 @@ def test_file_of_which_anything_was_taken_is_not_wrong_as_a_whole(good: str) -> 
         upload=service.upload,
         submit=service.submit,
         warn=print,
-        reject=lambda *rejected: None,
+        reject=lambda *rejected: 1,
         hopeless_after=100,
     ).run(calls)
     assert 999 == report.rejected["refused"]
@@ -300,10 +301,11 @@ def test_slow_call_is_waited_for_before_a_file_is_taken_to_be_wrong(timed_out: b
 
     rejected: list[str] = []
 
-    def reject(key: str, kind: str, reason: str) -> None:
+    def reject(key: str, kind: str, reason: str) -> int:
         rejected.append(key)
         if len(rejected) == 200:
             others_refused.set()
+        return 1
 
     report = Report("sync", 300, 0.0)
     calls = [Piece(0, rows=rows(300)[200:]), Piece(1, rows=rows(200))]
@@ -318,6 +320,22 @@ def test_slow_call_is_waited_for_before_a_file_is_taken_to_be_wrong(timed_out: b
         hopeless_after=100,
     ).run(calls)
     assert (200, 100) == (len(rejected), report.codes_affected)
+
+
+def test_row_that_times_out_and_is_then_refused_as_a_job_is_refused() -> None:
+    service = Service(0, refused={"K3"})
+    report, _, rejected = run(service, pieces(rows(8)), 8, quarantine=True)
+    assert {"K3": "refused"} == rejected
+    assert ({"refused": 1}, 7) == (report.rejected, len(report.jobs))
+    # Each cut is a call, and each row was tried as a call and as a job.
+    assert service.calls == report.requests == 1 + 2 + 4 + 8 + 8
+
+
+def test_refused_job_of_one_row_is_not_sent_in_another_way() -> None:
+    service = Service(0, refused={"K0"})
+    (job,) = make_jobs([{KEY: "K0", "lot": "L"}], KEY)
+    report, _, rejected = run(service, [Piece(0, job=job)], 1, quarantine=True, split=False)
+    assert ({"K0": "refused"}, 1) == (rejected, report.requests)
 
 
 def test_refused_job_whose_data_is_refused_costs_two_more_calls() -> None:
