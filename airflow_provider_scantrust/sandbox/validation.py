@@ -130,6 +130,8 @@ def _constraint(field: str, value: Any, is_field: Callable[[str], bool], errors:
     if field == IDENTITY and isinstance(value, list):
         if not value:
             errors.add(field, "This list may not be empty.")
+        if "" in value:
+            errors.add(field, "This field may not be blank.")
         return [_text(field, each, "", errors) for each in value]
     if value == "":
         errors.add(field, "This field may not be blank.")

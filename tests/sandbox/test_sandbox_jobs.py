@@ -115,6 +115,7 @@ def test_unknown_task_is_not_found(caller: Caller) -> None:
     ("constraints", "scm_data", "field"),
     [
         ({}, {"market": "CH"}, "constraints"),
+        ({"extended_id": ["SBX00000001", ""]}, {"market": "CH"}, "extended_id"),
         (None, {"market": "CH"}, "constraints"),
         (LOT, {}, "scm_data"),
         (LOT, [{"market": "CH"}], "scm_data"),
