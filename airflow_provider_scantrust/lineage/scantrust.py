@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from airflow_provider_scantrust.assets.scantrust import CODES, SCHEME, dataset_name, scantrust_outlets
 
@@ -49,15 +48,17 @@ def source_name(source: str) -> tuple[str, str]:
 
     :param source: A path, or a URL of Airflow's object storage; the connection in it is no part of the name.
     """
-    parts = urlsplit(source)
-    if parts.scheme in ("", "file", "local") or "://" not in source:
-        path = parts.path if "://" in source else source
-        return "file", os.path.abspath(path)
-    container, _, host = parts.netloc.rpartition("@")
+    # The names of objects may hold what has a meaning in other URLs: a number sign, a question mark.
+    scheme, separator, rest = source.partition("://")
+    scheme = scheme.lower()
+    netloc, _, path = rest.partition("/")
+    if not separator or scheme in ("file", "local"):
+        return "file", os.path.abspath(f"/{path}" if separator else source)
+    container, _, host = netloc.rpartition("@")
     # abfss://container@account.dfs.core.windows.net is a place; s3://connection@bucket is not.
-    place = parts.netloc if container and host.endswith(".core.windows.net") else host
-    scheme = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}.get(parts.scheme, parts.scheme)
-    return f"{scheme}://{place}", parts.path.strip("/") or "/"
+    place = netloc if container and host.endswith(".core.windows.net") else host
+    scheme = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}.get(scheme, scheme)
+    return f"{scheme}://{place}", path.strip("/") or "/"
 
 
 def _inputs(operator: Any, rows: int | None) -> list[InputDataset]:

@@ -210,7 +210,7 @@ class ScantrustUploadOperator(BaseOperator):
         from airflow_provider_scantrust.uploads.report import Report
 
         started = time.time()
-        self._report = report = Report(mode="async", rows=1, started_at=started)
+        self._report = report = Report(mode="async", rows=0, started_at=started)
         try:
             plan = self._upload(context, report)
         except ScantrustError as error:
@@ -286,6 +286,7 @@ class ScantrustUploadOperator(BaseOperator):
             if self.source is not None:
                 return self._upload_source(context, report)
             if self.constraints is not None:
+                report.rows = 1
                 self._run(context, report, "extended_id", jobs=self._constrained_jobs())
             else:
                 self._upload_items(context, report)

@@ -25,9 +25,11 @@ MOST_UPLOADS = 10_000
 MOST_JOBS = 20
 OPERATORS = ("ScantrustUploadOperator", "ScantrustUploadDecoratedOperator", "ScantrustTaskSensor")
 LINK_KEY = "_link_ScantrustPortalLink"
+OF_SUCCESS = ("return_value",)
 # Instead of a return value, an upload that fails by its own counts leaves `report`, and a wait for jobs of which some failed
 # `failed_jobs`.
-KEYS = ("return_value", "report", "task_ids", "failed_jobs", LINK_KEY)
+OF_OTHERS = ("report", "task_ids", "failed_jobs")
+KEYS = (*OF_SUCCESS, *OF_OTHERS, LINK_KEY)
 
 
 @dataclass(frozen=True)
@@ -66,16 +68,16 @@ def find_uploads(
             link.key == LINK_KEY,
         ),
     )
-    wanted = [DagRun.dag_id.in_(dag_ids), is_ours]
-    for column, value in (
-        (DagRun.run_id, scope.run_id),
-        (TaskInstance.task_id, scope.task_id),
-        (TaskInstance.map_index, scope.map_index),
-    ):
-        if value is not None:
-            wanted.append(column == value)
+    in_runs = [DagRun.dag_id.in_(dag_ids), is_ours]
+    if scope.run_id is not None:
+        in_runs.append(DagRun.run_id == scope.run_id)
     if scope.since is not None:
-        wanted.append(DagRun.run_after >= scope.since)
+        in_runs.append(DagRun.run_after >= scope.since)
+    wanted = list(in_runs)
+    if scope.task_id is not None:
+        wanted.append(TaskInstance.task_id == scope.task_id)
+    if scope.map_index is not None:
+        wanted.append(TaskInstance.map_index == scope.map_index)
     of_run = and_(TaskInstance.dag_id == DagRun.dag_id, TaskInstance.run_id == DagRun.run_id)
     tasks = session.execute(
         select(
@@ -83,6 +85,7 @@ def find_uploads(
             DagRun.dag_id,
             DagRun.run_id,
             DagRun.run_after,
+            DagRun.state.label("run_state"),
             TaskInstance.task_id,
             TaskInstance.map_index,
             TaskInstance.state,
@@ -103,16 +106,21 @@ def find_uploads(
         XComModel.task_id == TaskInstance.task_id,
         XComModel.map_index == TaskInstance.map_index,
     )
+    # Of all our tasks in these runs: a sensor beside the task that is looked at knows how its jobs have ended.
     xcoms: dict[tuple[int, str, int], dict[str, Any]] = defaultdict(dict)
     for run, task_id, map_index, key, value in session.execute(
         select(XComModel.dag_run_id, XComModel.task_id, XComModel.map_index, XComModel.key, XComModel.value)
         .join(DagRun, XComModel.dag_run_id == DagRun.id)
         .join(TaskInstance, and_(of_run, of_task))
         .where(
-            *wanted,
+            *in_runs,
             XComModel.key.in_(KEYS),
-            # A report has them as well.
-            or_(XComModel.key != "task_ids", TaskInstance.state != "success"),
+            or_(
+                XComModel.key == LINK_KEY,
+                # What does not fit the state is of an earlier try: a wait that starts in the triggerer clears nothing.
+                and_(XComModel.key.in_(OF_SUCCESS), TaskInstance.state == "success"),
+                and_(XComModel.key.in_(OF_OTHERS), TaskInstance.state != "success"),
+            ),
             DagRun.run_after >= tasks[-1].run_after,
         )
     ):
@@ -122,42 +130,52 @@ def find_uploads(
 
 
 def _row(task: Any, xcoms: Mapping[str, Any], ended: Mapping[str, str]) -> dict[str, Any]:
-    result = xcoms.get("return_value") or xcoms.get("report")
-    report = result if isinstance(result, dict) and "mode" in result and "rows" in result else {}
-    waited = result if isinstance(result, dict) and "tasks" in result else {}
-    unmatched = report.get("unmatched") or {}
+    """Return a row; whatever is in the XComs, it has the types that the page knows."""
+    result = _get(xcoms, "return_value", dict) or _get(xcoms, "report", dict)
+    is_plan = "sync_calls" in result
+    report = result if "mode" in result and "rows" in result and not is_plan else {}
+    waited = result if "tasks" in result else {}
+    unmatched = _get(report, "unmatched", dict)
     failed = _get(xcoms, "failed_jobs", dict)
-    failed_ids = failed.get("task_ids", [])
-    job_ids = report.get("task_ids") or _get(xcoms, "task_ids", list) or list(waited.get("tasks", ()))
+    failed_ids = _texts(failed, "task_ids")
+    job_ids = _texts(report, "task_ids") or _texts(xcoms, "task_ids") or list(_get(waited, "tasks", dict))
     # The worst come first.
     job_ids = list(dict.fromkeys([*failed_ids, *job_ids]))
     # Also of a task that its own counts have failed. A wait ends when all its jobs have, so those that did not fail are complete.
-    ours_ended = report.get("codes_affected") is not None or len(failed_ids) == failed.get("failed")
-    seconds = report.get("seconds")
+    ours_ended = (
+        _number(report, "codes_affected") is not None
+        or bool(waited)
+        or len(failed_ids) == _number(failed, "failed")
+    )
+    seconds = _number(report, "seconds")
     if seconds is None and task.start_date and task.end_date:
         seconds = (task.end_date - task.start_date).total_seconds()
+    given = {"not fit to send": result.get("rejected")} if is_plan else _get(report, "rejected", dict)
+    rejected = {kind: count for kind, count in given.items() if isinstance(count, int)}
+    mode = _get(report, "mode", str)
     return {
         "dag_id": task.dag_id,
         "run_id": task.run_id,
         "task_id": task.task_id,
         "map_index": task.map_index,
         "state": task.state,
+        "run_is_active": task.run_state in ("queued", "running"),
         "try_number": task.try_number,
         "is_wait": task.operator == "ScantrustTaskSensor" or bool(waited),
         "start": task.start_date.isoformat() if task.start_date else None,
         "end": task.end_date.isoformat() if task.end_date else None,
-        "mode": report.get("mode"),
-        "rows": report.get("rows"),
-        "calls": report.get("requests"),
-        "codes": report.get("codes_affected", waited.get("codes_affected")),
-        "unmatched": unmatched.get("count"),
-        "examples": unmatched.get("examples") or [],
-        "rejected": report.get("rejected") or {},
-        "discarded": report.get("discarded_fields") or [],
+        "mode": "dry run" if is_plan else mode or None,
+        "rows": _number(result if is_plan else report, "rows"),
+        "calls": _number(report, "requests"),
+        "codes": _number(report or waited, "codes_affected"),
+        "unmatched": _number(unmatched, "count"),
+        "examples": _texts(unmatched, "examples"),
+        "rejected": rejected,
+        "discarded": _texts(report, "discarded_fields"),
         "jobs": [[job, _job_state(job, task.state, ended, ours_ended)] for job in job_ids[:MOST_JOBS]],
-        "jobs_total": waited.get("jobs") or failed.get("jobs") or len(job_ids),
+        "jobs_total": _number(waited, "jobs") or _number(failed, "jobs") or len(job_ids),
         "seconds": seconds,
-        "portal": xcoms.get(LINK_KEY) or None,
+        "portal": _get(xcoms, LINK_KEY, str) or None,
     }
 
 
@@ -177,7 +195,7 @@ def _ended_jobs(xcoms: Mapping[tuple[int, str, int], Mapping[str, Any]]) -> dict
     ended: dict[int, dict[str, str]] = defaultdict(dict)
     for (run, _, _), values in xcoms.items():
         complete = _get(_get(values, "return_value", dict), "tasks", dict)
-        failed = _get(_get(values, "failed_jobs", dict), "task_ids", list)
+        failed = _texts(_get(values, "failed_jobs", dict), "task_ids")
         ended[run] |= dict.fromkeys(complete, "complete") | dict.fromkeys(failed, "failed")
     return ended
 
@@ -186,6 +204,15 @@ def _get(values: Mapping[str, Any], key: str, kind: type[T]) -> T:
     """Return a value, or an empty one where there is none, or where an XCom backend keeps it elsewhere."""
     value = values.get(key)
     return value if isinstance(value, kind) else kind()
+
+
+def _texts(values: Mapping[str, Any], key: str) -> list[str]:
+    return [text for text in _get(values, key, list) if isinstance(text, str)]
+
+
+def _number(values: Mapping[str, Any], key: str) -> float | None:
+    value = values.get(key)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _decode(value: Any) -> Any:

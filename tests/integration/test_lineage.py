@@ -163,6 +163,7 @@ def test_nothing_of_the_rows_is_told(sandbox: Sandbox) -> None:
         ("/data/rows.csv", ("file", "/data/rows.csv")),
         ("file:///data/rows.csv", ("file", "/data/rows.csv")),
         ("s3://bucket/day/rows.csv", ("s3://bucket", "day/rows.csv")),
+        ("s3://bucket/in/rows#1?.csv", ("s3://bucket", "in/rows#1?.csv")),
         ("s3://my_conn@bucket/day/rows.csv", ("s3://bucket", "day/rows.csv")),
         ("gs://my_conn@bucket/rows.csv", ("gs://bucket", "rows.csv")),
         (

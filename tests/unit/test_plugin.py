@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from datetime import UTC, datetime
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import airflow
 import pytest
+from sqlalchemy.orm import Session
 
 from airflow_provider_scantrust import __version__
 from airflow_provider_scantrust.get_provider_info import get_provider_info
@@ -70,12 +73,17 @@ def test_loading_the_plugin_imports_no_web_framework() -> None:
     assert b"False" in subprocess.check_output([sys.executable, "-c", code])
 
 
-def jobs_of(state: str, xcoms: dict[str, Any], ended: dict[str, Any] | None = None) -> list[list[str]]:
-    names = ("dag_id", "run_id", "task_id", "start_date", "end_date")
+def row_of(state: str, xcoms: dict[str, Any], ended: dict[str, Any] | None = None) -> dict[str, Any]:
+    names = ("dag_id", "run_id", "run_state", "task_id", "start_date", "end_date")
     task = SimpleNamespace(
         **dict.fromkeys(names), map_index=-1, state=state, try_number=1, operator="ScantrustUploadOperator"
     )
-    jobs: list[list[str]] = uploads._row(task, xcoms, ended or {})["jobs"]
+    row: dict[str, Any] = uploads._row(task, xcoms, ended or {})
+    return row
+
+
+def jobs_of(state: str, xcoms: dict[str, Any], ended: dict[str, Any] | None = None) -> list[list[str]]:
+    jobs: list[list[str]] = row_of(state, xcoms, ended)["jobs"]
     return jobs
 
 
@@ -124,3 +132,130 @@ def test_jobs_that_failed_come_first_though_only_some_are_listed() -> None:
     }
     jobs = jobs_of("failed", xcoms, {"t-29": "failed"})
     assert (20, ["t-29", "failed"], ["t-0", "complete"]) == (len(jobs), *jobs[:2])
+
+
+ODD = [None, 3, "text", [], [3, ["a"]], {}, {"a": [1]}, True]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=map(repr, ODD))
+@pytest.mark.parametrize(
+    "name",
+    ["unmatched", "task_ids", "rejected", "discarded_fields", "codes_affected", "rows", "seconds", "jobs"],
+)
+def test_no_xcom_of_other_peoples_making_takes_the_page_down(name: str, odd: Any) -> None:
+    shape = row_of("success", {"return_value": REPORT})
+    for xcoms in (
+        {"return_value": {**REPORT, name: odd}},
+        {"return_value": {"codes_affected": 1, "tasks": odd, name: odd}},
+        {"return_value": odd, "report": odd, "task_ids": odd, "failed_jobs": {"task_ids": odd, name: odd}},
+        {"return_value": {**REPORT, "unmatched": {"count": odd, "examples": odd}}, "failed_jobs": odd},
+    ):
+        row = row_of("success", xcoms, uploads._ended_jobs({(1, "t", -1): xcoms})[1])
+        assert shape.keys() == row.keys()
+        for key in ("rows", "calls", "codes", "unmatched", "seconds", "jobs_total"):
+            assert row[key] is None or type(row[key]) in (int, float)
+        for key in ("examples", "discarded"):
+            assert all(isinstance(text, str) for text in row[key])
+        assert all(isinstance(count, int) for count in row["rejected"].values())
+
+
+def test_dry_run_is_told_from_an_upload() -> None:
+    plan = {"mode": "sync", "rows": 5, "keys": 2, "rejected": 3, "sync_calls": 1, "jobs": 0}
+    row = row_of("success", {"return_value": plan})
+    assert ("dry run", 5, None, {"not fit to send": 3}) == (
+        row["mode"],
+        row["rows"],
+        row["codes"],
+        row["rejected"],
+    )
+
+
+def test_wait_for_more_jobs_than_its_result_names_has_seen_them_end() -> None:
+    result = {"codes_affected": 149, "jobs": 150, "tasks": {"a": 0}}
+    row = row_of("success", {"return_value": result})
+    assert (150, [["a", "complete"]]) == (row["jobs_total"], row["jobs"])
+
+
+@pytest.fixture(scope="module")
+def database() -> Any:
+    """Airflow's own tables, without Airflow."""
+    from airflow.models import import_all_models
+    from airflow.models.base import Base
+    from sqlalchemy import create_engine
+
+    import_all_models()  # type: ignore[no-untyped-call]
+    engine = create_engine("sqlite://")
+    Base.metadata.create_all(engine)
+    return engine
+
+
+def history(session: Any, tasks: dict[str, tuple[str, str | None, dict[str, Any]]]) -> None:
+    """Write one running run: task_id -> operator, state and XComs."""
+    from airflow.models.dagrun import DagRun
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.models.xcom import XComModel
+    from sqlalchemy import insert
+
+    place = {"dag_id": "d", "run_id": "r"}
+    now = datetime.now(UTC)
+    session.execute(
+        insert(DagRun.__table__).values(
+            **place, id=1, state="running", run_type="manual", run_after=now, clear_number=0
+        )
+    )
+    for task_id, (operator, state, xcoms) in tasks.items():
+        of_task = {**place, "task_id": task_id, "map_index": -1}
+        session.execute(
+            insert(TaskInstance.__table__).values(
+                **of_task,
+                id=uuid4(),
+                operator=operator,
+                state=state,
+                try_number=1,
+                max_tries=0,
+                pool="default_pool",
+                pool_slots=1,
+            )
+        )
+        for key, value in xcoms.items():
+            session.execute(
+                insert(XComModel.__table__).values(
+                    **of_task, dag_run_id=1, key=key, value=value, timestamp=now
+                )
+            )
+
+
+UPLOAD = ("ScantrustUploadOperator", "success", {"return_value": {**REPORT, "codes_affected": None}})
+
+
+def test_tab_of_a_task_knows_what_a_sensor_of_the_same_run_has_seen(database: Any) -> None:
+    with Session(database) as session:
+        wait = ("ScantrustTaskSensor", "success", {"return_value": {"codes_affected": 1, "tasks": {"a": 1}}})
+        history(session, {"upload": UPLOAD, "wait": wait})
+        scope = uploads.Scope(dag_id="d", task_id="upload", map_index=-1)
+        (row,) = uploads.find_uploads(session, {"d"}, scope, limit=9)
+        assert [["a", "complete"]] == row["jobs"]
+
+
+@pytest.mark.parametrize(
+    ("state", "xcoms", "job", "codes"),
+    [
+        # It failed, was cleared, and started in the triggerer, which clears no XComs.
+        (
+            "success",
+            {"failed_jobs": FAILED, "return_value": {"codes_affected": 1, "tasks": {"a": 1}}},
+            "complete",
+            1,
+        ),
+        ("deferred", {"return_value": {"codes_affected": 1, "tasks": {"a": 1}}}, None, None),
+        (None, {"failed_jobs": FAILED}, None, None),
+    ],
+)
+def test_what_an_earlier_try_has_left_is_not_taken_for_this_one(
+    database: Any, state: str | None, xcoms: dict[str, Any], job: str | None, codes: int | None
+) -> None:
+    with Session(database) as session:
+        history(session, {"wait": ("ScantrustTaskSensor", state, xcoms)})
+        (row,) = uploads.find_uploads(session, {"d"}, uploads.Scope(run_id="r"), limit=9)
+        assert ({"a": job} if job else {}, codes) == (dict(row["jobs"]), row["codes"])
+        assert row["run_is_active"]

@@ -40,10 +40,14 @@ export async function fetchUploads(scope, days, signal) {
     if (value !== undefined && value !== null) url.searchParams.set(name, value);
   }
   const answer = await fetch(url, { credentials: "same-origin", signal });
-  if (!answer.ok) throw new Error(explain(answer.status));
+  if (!answer.ok) throw Object.assign(new Error(explain(answer.status)), { isForbidden: [401, 403].includes(answer.status) });
   const found = await answer.json();
-  return { ...found, uploads: found.uploads.map((each) => ({ ...each, ...derive(each) })) };
+  return { ...found, days, uploads: found.uploads.map((each) => ({ ...each, ...derive(each) })) };
 }
+
+// What will change without anybody's doing: also a task that has not started, as long as its run goes on.
+export const isUnderWay = ({ status, run_is_active }) =>
+  STATUSES[status].underWay === true || (status === "pending" && run_is_active);
 
 function explain(status) {
   if (status === 401) return "You are not signed in any more. Reload the page to sign in.";

@@ -2,7 +2,7 @@
 // globalThis.Scantrust, with the React that Airflow shares; there is no build and no other library.
 
 import { Charts } from "./charts.js";
-import { STATUSES, byDay, fetchUploads, formatCount, formatTime, select } from "./model.js";
+import { STATUSES, byDay, fetchUploads, formatCount, formatTime, isUnderWay, select } from "./model.js";
 import { UploadTable } from "./table.js";
 
 const { createElement: h, useCallback, useDeferredValue, useEffect, useMemo, useState } = globalThis.React;
@@ -24,9 +24,11 @@ function Scantrust({ dagId, runId, taskId, mapIndex }) {
   const looked = useDeferredValue(text);
   const uploads = useMemo(() => select(found?.uploads ?? [], { text: looked, show }), [found, looked, show]);
   const now = found ? Date.parse(found.now) : Date.now();
-  const chart = useMemo(() => byDay(uploads, days, now), [uploads, days, now]);
+  // After an error these are still the days that were asked for before.
+  const seenDays = found?.days ?? days;
+  const chart = useMemo(() => byDay(uploads, seenDays, now), [uploads, seenDays, now]);
   const inRun = runId !== undefined;
-  const time = inRun ? "in this run" : days === 1 ? "of the last day" : `of the last ${days} days`;
+  const time = inRun ? "in this run" : seenDays === 1 ? "of the last day" : `of the last ${seenDays} days`;
   return h(
     "section",
     { className: "st-page", "aria-labelledby": "st-heading", "aria-busy": loading },
@@ -62,17 +64,18 @@ function useUploads(scope, days) {
       (error) => {
         if (control.signal.aborted) return;
         // What was seen before stays, unless it is not for this user any more.
-        setState((before) => ({ found: before.found, error: error.message, loading: false }));
+        setState((before) => ({ found: error.isForbidden ? null : before.found, error: error.message, loading: false }));
       },
     );
     return () => control.abort();
   }, [scope, days, round]);
-  const underWay = state.found?.uploads.some(({ status }) => STATUSES[status].underWay);
+  const underWay = state.found?.uploads.some(isUnderWay);
   useEffect(() => {
-    if (!underWay) return undefined;
+    // An answer that takes long is waited for.
+    if (!underWay || state.loading) return undefined;
     const timer = setInterval(() => document.visibilityState === "visible" && refresh(), REFRESH_MS);
     return () => clearInterval(timer);
-  }, [underWay, refresh]);
+  }, [underWay, state.loading, refresh]);
   return { ...state, refresh };
 }
 
