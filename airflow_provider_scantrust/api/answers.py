@@ -64,7 +64,8 @@ def read_answer(answer: Answer, endpoint: Endpoint[T]) -> T:
             excerpt=excerpt,
             retry_after=read_retry_after(answer),
         )
-    if answer.status >= 500:
+    # 408 comes from gateways that have waited for the request for too long, and have not passed it on.
+    if answer.status >= 500 or answer.status == 408:
         raise exc.ServiceUnavailable(
             f"Scantrust answered {endpoint.what} with {answer.status}{said}.",
             status=answer.status,
@@ -145,6 +146,9 @@ def _read_success(answer: Answer, endpoint: Endpoint[T]) -> T:
         except ValueError as error:
             problem = str(error)
     excerpt = make_excerpt(answer.body)
+    if not endpoint.signed:
+        # A login's answer holds a token, under whatever name.
+        excerpt = ", ".join(map(_short, data)) if isinstance(data, dict) else "(not shown)"
     raise exc.UnreadableAnswer(
         f"The answer to {endpoint.what} ({answer.status}) cannot be understood, {problem}: {excerpt!r}.{fate}",
         status=answer.status,

@@ -6,9 +6,11 @@ Rule: a secret is shown by nothing here; ``hide`` takes it out of any text that 
 
 from __future__ import annotations
 
+import json
 from typing import Any, Protocol
 
 from airflow_provider_scantrust.api.messages import Endpoint
+from airflow_provider_scantrust.api.texts import CUT
 
 # Assumed: Scantrust's login call is not in the public documentation. A user with an account who sees other
 # names in it corrects them here.
@@ -107,6 +109,18 @@ def read_token(data: Any) -> str:
 
 def _mask(text: str, secrets: list[str]) -> str:
     for secret in secrets:
-        if len(secret) >= _SHORTEST_SECRET:
-            text = text.replace(secret, "***")
+        if len(secret) < _SHORTEST_SECRET:
+            continue
+        # As it is, and as it stands in JSON or in what Python shows.
+        for form in {
+            secret,
+            json.dumps(secret)[1:-1],
+            json.dumps(secret, ensure_ascii=False)[1:-1],
+            repr(secret)[1:-1],
+        }:
+            text = text.replace(form, "***")
+            # Texts are cut to a length before they come here.
+            if form[:_SHORTEST_SECRET] in text and CUT in text:
+                for length in range(len(form) - 1, _SHORTEST_SECRET - 1, -1):
+                    text = text.replace(form[:length] + CUT, "***" + CUT)
     return text

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 EXCERPT = 300
+# Stands where a text was cut.
+CUT = "…"
 _SHOWN = 80
 
 
@@ -12,7 +14,7 @@ def one_line(text: str, most: int = EXCERPT) -> str:
         return " ".join(text.split())
     part = text[: most * 4]
     part = " ".join("".join(letter if letter.isprintable() else " " for letter in part).split())
-    return part if len(part) <= most and len(text) <= most * 4 else part[:most] + "…"
+    return part if len(part) <= most and len(text) <= most * 4 else part[:most] + CUT
 
 
 def show(value: object, most: int = _SHOWN) -> str:
@@ -21,8 +23,8 @@ def show(value: object, most: int = _SHOWN) -> str:
         if isinstance(value, str):
             # Not the subclass's own text, and never all of a very long one.
             value = str.__str__(value)
-            return repr(value) if len(value) <= most else repr(value[:most]) + "…"
+            return repr(value) if len(value) <= most else repr(value[:most]) + CUT
         text = repr(value)
     except Exception:  # anybody's object, anybody's exception
         return f"<{type(value).__name__}>"
-    return text if len(text) <= most else text[:most] + "…"
+    return text if len(text) <= most else text[:most] + CUT

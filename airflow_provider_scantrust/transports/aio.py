@@ -25,9 +25,11 @@ from airflow_provider_scantrust.transports.common import (
     MOST_BYTES,
     Log,
     TooLong,
+    check_proxy,
     check_verify,
     common_headers,
-    describe,
+    describe_fault,
+    is_plain_and_local,
     load_trust,
     make_user_agent,
     say,
@@ -38,6 +40,8 @@ T = TypeVar("T")
 
 # Longer than the usual interval between two questions, shorter than the patience of usual gateways.
 _KEEP_ALIVE = 30.0
+# As much as http.client takes.
+_LONGEST_HEADER = 65_536
 
 
 class AioTransport:
@@ -86,6 +90,8 @@ class AioTransport:
                 ssl=context, limit=self._connections, keepalive_timeout=_KEEP_ALIVE
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
+            max_line_size=_LONGEST_HEADER,
+            max_field_size=_LONGEST_HEADER,
         )
         # There is no public switch: aiohttp would repeat a GET by itself, unseen, without a pause, beside the budget.
         self._session._retry_connection = False
@@ -143,7 +149,7 @@ class AioTransport:
             kind = _kind(error)
             if kind is None:
                 raise
-            return Fault(kind, describe(error), self._clock() - started)
+            return Fault(kind, describe_fault(kind, error), self._clock() - started)
         return Answer(
             status=response.status,
             headers=headers,
@@ -168,7 +174,10 @@ def choose_proxy(url: str) -> str | None:
     """Return the proxy that the environment names for a URL, by the rules of ``requests``."""
     from requests.utils import get_environ_proxies, select_proxy
 
+    if is_plain_and_local(url):
+        return None
     proxy = select_proxy(url, get_environ_proxies(url, no_proxy=None))
+    check_proxy(proxy)
     if proxy and "://" not in proxy:
         proxy = f"http://{proxy}"
     return proxy or None

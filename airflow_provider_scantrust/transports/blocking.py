@@ -8,11 +8,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 import requests
 import requests.adapters
 import requests.auth
+import requests.utils
 import urllib3.connection
 import urllib3.exceptions
 
@@ -29,14 +31,16 @@ from airflow_provider_scantrust.api.messages import (
     Request,
 )
 from airflow_provider_scantrust.api.pacing import Pacer
-from airflow_provider_scantrust.api.settings import RETRY_SECONDS, Settings
+from airflow_provider_scantrust.api.settings import REQUEST_TIMEOUT, RETRY_SECONDS, Settings
 from airflow_provider_scantrust.transports.common import (
     MOST_BYTES,
     Log,
     TooLong,
+    check_proxy,
     check_verify,
     common_headers,
-    describe,
+    describe_fault,
+    is_plain_and_local,
     load_trust,
     make_user_agent,
     say,
@@ -139,9 +143,13 @@ class BlockingTransport:
                 step = conversation.send(reply)
                 reply = None
                 if isinstance(step, Request):
+                    started = self._clock()
                     if self._gate is not None:
                         self._gate.wait()
+                    waited = self._clock() - started
                     reply = self._send(step)
+                    # Waiting for its turn is part of what a call may take.
+                    reply = replace(reply, elapsed=reply.elapsed + waited)
                     if self._gate is not None and isinstance(reply, Answer):
                         self._gate.hear(reply)
                     if self._meter is not None:
@@ -168,10 +176,11 @@ class BlockingTransport:
                 headers={**request.headers, **common_headers(self._user_agent)},
                 data=request.body,
             ).prepare()
-            # `verify` is named: left to None, an environment's CA bundle would outrank the connection's.
             settings: Any = self.session.merge_environment_settings(
                 prepared.url, {}, stream=True, verify=self.session.verify, cert=None
             )
+            check_proxy(requests.utils.select_proxy(prepared.url or "", settings["proxies"]))
+            self._adapter.sending = request.timeout[1]
             with self._adapter.send(prepared, timeout=request.timeout, **settings) as response:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 body = unpack(self._read(response), headers.get("content-encoding", ""))
@@ -179,7 +188,7 @@ class BlockingTransport:
             kind = _kind(error)
             if kind is None:
                 raise
-            return Fault(kind, describe(error), self._clock() - started)
+            return Fault(kind, describe_fault(kind, error), self._clock() - started)
         return Answer(
             status=response.status_code,
             headers=headers,
@@ -243,6 +252,14 @@ class _Answer(http.client.HTTPResponse):
         self._until = _Until(sock)
         self.fp = io.BufferedReader(self._until)
 
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            # http.client passes over 100 alone, and takes any other interim answer for the answer.
+            if not 100 < status < 200 or status == 101:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+
     def begin(self) -> None:
         super().begin()
         # http.client takes the end of the connection for the end of the head.
@@ -250,20 +267,46 @@ class _Answer(http.client.HTTPResponse):
             raise http.client.RemoteDisconnected("the head of the answer is cut")
 
 
-class _Plain(urllib3.connection.HTTPConnection):
+class _Sender(urllib3.connection.HTTPConnection):
+    """A connection that has ``sending`` seconds to send a request: urllib3 would allow for as many as to connect."""
+
     response_class = _Answer
 
+    def __init__(self, *args: Any, sending: float, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._sending = sending
 
-class _Secure(urllib3.connection.HTTPSConnection):
-    response_class = _Answer
+    def connect(self) -> None:
+        super().connect()
+        self.sock.settimeout(self._sending)
+
+    def request(self, *args: Any, **options: Any) -> None:
+        if self.sock is not None:
+            self.timeout = self._sending
+        super().request(*args, **options)
+
+
+class _Plain(_Sender):
+    pass
+
+
+class _Secure(_Sender, urllib3.connection.HTTPSConnection):
+    pass
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
-    """The connections of the conversations: beside those of the session, whose users may want answers that take longer."""
+    """
+    The connections of the conversations: beside those of the session, whose users may want answers that take longer.
+
+    ``sending`` is the time for a request to be sent, the same for all of a connection's settings.
+    """
+
+    sending = REQUEST_TIMEOUT
 
     def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **options)
         pool.ConnectionCls = _Secure if pool.scheme == "https" else _Plain
+        pool.conn_kw["sending"] = self.sending
         return pool
 
 
@@ -280,6 +323,21 @@ class _SignForOrigin(requests.auth.AuthBase):
         return request
 
 
+class _Session(requests.Session):
+    """A session whose own ``verify`` outranks an environment's CA bundle, also in calls that do not name it."""
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        """Return what a request is sent with."""
+        given = dict(proxies or {})
+        settings: Any = super().merge_environment_settings(
+            url, proxies, stream, self.verify if verify is None else verify, cert
+        )
+        # Unencrypted is allowed because it stays on this machine, so no proxy may be in between.
+        if is_plain_and_local(url):
+            settings["proxies"] = given
+        return settings
+
+
 def make_session(settings: Settings, auth: Auth, connections: int = 64) -> requests.Session:
     """
     Return a session that signs calls to the service, and no others.
@@ -287,7 +345,7 @@ def make_session(settings: Settings, auth: Auth, connections: int = 64) -> reque
     :param connections: Connections that are kept, one for each thread that uses the session.
     :raises ConfigurationError: ``verify`` names a CA bundle that is not there.
     """
-    session = requests.Session()
+    session = _Session()
     session.verify = check_verify(settings.verify)
     if settings.verify is not False and settings.base_url.startswith("https://"):
         # Left to requests, a bundle without a certificate would look like a broken connection.

@@ -8,9 +8,11 @@ import ssl
 import zlib
 from importlib.metadata import version
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from airflow_provider_scantrust import __version__
-from airflow_provider_scantrust.api.messages import Notice, Pause
+from airflow_provider_scantrust.api.messages import FaultKind, Notice, Pause
+from airflow_provider_scantrust.api.settings import is_this_machine
 from airflow_provider_scantrust.api.texts import one_line
 from airflow_provider_scantrust.exceptions import ConfigurationError
 
@@ -117,6 +119,33 @@ def say(step: Pause | Notice, log: Log) -> None:
         log.warning("%s", step.text)
     else:
         log.info("%s", step.text)
+
+
+def is_plain_and_local(url: str) -> bool:
+    """Whether a request would go unencrypted to this machine: allowed because nobody else can hear it."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and is_this_machine(parts.hostname or "")
+
+
+def check_proxy(proxy: str | None) -> None:
+    """
+    Refuse a proxy that not both transports can use.
+
+    :raises ConfigurationError: It is no HTTP proxy.
+    """
+    scheme, separator, _ = (proxy or "").partition("://")
+    if separator and scheme.lower() not in ("http", "https"):
+        raise ConfigurationError(
+            f"The environment names a proxy of the kind {scheme!r}; only http and https proxies can be used. "
+            "NO_PROXY takes Scantrust's host out."
+        )
+
+
+def describe_fault(kind: FaultKind, error: Exception) -> str:
+    """Return why no answer came; what a library says of a bad URL may hold the password of a proxy."""
+    if kind is FaultKind.UNUSABLE:
+        return f"{type(error).__name__}, of the host or of a proxy that the environment names"
+    return describe(error)
 
 
 def describe(error: Exception) -> str:

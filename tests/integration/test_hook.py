@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import certifi
 import pendulum
 import pytest
 import requests
 
 from airflow_provider_scantrust import exceptions as exc
+from airflow_provider_scantrust.api.endpoints import upload_scm_data
+from airflow_provider_scantrust.api.flow import converse
+from airflow_provider_scantrust.api.pacing import Pacer
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 from airflow_provider_scantrust.sandbox import Sandbox
+from airflow_provider_scantrust.transports.blocking import BlockingTransport, Gate, make_session
 from tasks import bottles
 
 CONNECTION = "AIRFLOW_CONN_SCANTRUST_DEFAULT"
@@ -178,6 +185,54 @@ def test_wrong_password_is_told(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(exc.ScantrustError, match="the login") as caught:
         hook.upload(bottles(1))
     assert caught.value.permanent
+
+
+def test_login_whose_answer_is_not_understood_shows_no_token(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = connect(monkeypatch, sandbox, **LOGIN)
+    body = {"key": "eyJ-a-token-under-another-name", "user": "anna"}
+    sandbox.fault(path="/api/v2/auth/login/", status=200, body=body)
+    with pytest.raises(exc.UnreadableAnswer, match="key, user") as caught:
+        hook.upload(bottles(1))
+    assert "eyJ" not in f"{caught.value} {caught.value.as_dict()}"
+
+
+def test_time_at_the_gate_is_part_of_the_budget(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    hook = connect(monkeypatch, sandbox, extra={"retry_seconds": 60})
+    sandbox.fault(path="/api/v2/scm/upload/", status=429, headers={"Retry-After": "1"}, times=None)
+    settings = hook.settings
+    auth = settings.make_auth()
+    transport = BlockingTransport(
+        make_session(settings, auth),
+        log=logging.getLogger(__name__),
+        gate=Gate(Pacer(random=lambda: 0.0), sleep=sleep, clock=lambda: now[0]),
+        sleep=sleep,
+        clock=lambda: now[0],
+    )
+    endpoint = upload_scm_data(bottles(1), "extended_id")
+    with transport.session, pytest.raises(exc.Throttled):
+        transport.perform(converse(endpoint, settings, auth, random=lambda: 0.5))
+    assert 40 < now[0] <= 66
+
+
+@pytest.mark.parametrize("verify", [False, "bundle"])
+def test_verify_of_the_connection_outranks_the_environments_bundle(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, verify: Any
+) -> None:
+    if verify:
+        verify = str(tmp_path / "bundle.pem")
+        Path(verify).write_text(Path(certifi.where()).read_text())
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", certifi.where())
+    hook = connect(monkeypatch, sandbox, extra={"verify": verify})
+    with hook.get_conn() as session:
+        sent = session.merge_environment_settings(f"{sandbox.url}/api/v2/me/", {}, None, None, None)
+        assert verify == sent["verify"]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from airflow_provider_scantrust.exceptions import (
     ServiceUnavailable,
     UnreadableAnswer,
 )
-from drivers import DRIVERS, ME, outcome
+from drivers import DRIVERS, ME, by_requests, outcome
 
 SUBMIT = endpoints.upload_scm_data_async({"lot_number": "L-1"}, {"market": "FR"})
 GOOD = b'{"email": "jane@x.test"}'
@@ -156,6 +157,19 @@ GARBAGE: dict[str, tuple[Callable[[], Iterable[bytes | float]], Any]] = {
         ConnectionFailed,
     ),
     "endless interim answers": (lambda: repeat(b"HTTP/1.1 100 Continue\r\n\r\n" * 10), ConnectionFailed),
+    "endless early hints": (
+        lambda: repeat(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 10),
+        ConnectionFailed,
+    ),
+    "an interim answer": (
+        lambda: [b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", 0.05, answer(GOOD)],
+        "jane@x.test",
+    ),
+    "a long header": (lambda: [answer(GOOD, "X-Long: " + "y" * 60_000)], "jane@x.test"),
+    "a gateway that waited too long": (
+        lambda: [answer(b"", "Connection: close", status="408 Request Timeout")],
+        ServiceUnavailable,
+    ),
     "header without a colon": (lambda: [b"HTTP/1.1 200 OK\r\nnonsense\r\n\r\n" + GOOD], None),
     "header of odd bytes": (lambda: [answer(GOOD, "X-\xff: \xe4\x00")], None),
     "slow head": (lambda: drip(b"HTTP/1.1 200 OK\r\nX-Drip: " + b"x" * 1_000), ConnectionFailed),
@@ -257,3 +271,29 @@ def test_submit_whose_answer_is_garbage_says_what_may_have_happened(driver: Call
         with pytest.raises(UnreadableAnswer, match="may have been submitted all the same"):
             driver(SUBMIT, read_settings(host=server.url, password="t", extra=extra), [])
     assert 1 == len([request for request in server.requests if request])
+
+
+def test_large_request_may_take_as_long_as_any() -> None:
+    upload = endpoints.upload_scm_data([{"extended_id": "A", "market": "x" * 8_000_000}], "extended_id")
+    reply = answer(b'{"total_updates": 1, "items": {"A": ["market"]}, "codes_affected": 1}')
+
+    def serve(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            head = connection.recv(10_000)
+            # Longer than it may take to connect.
+            time.sleep(3 * SECONDS)
+            left = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+            left -= len(head.partition(b"\r\n\r\n")[2])
+            while left > 0:
+                left -= len(connection.recv(1_000_000))
+            connection.sendall(reply)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,), daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        extra = {"connect_timeout": 1, "request_timeout": 20, "retry_attempts": 1}
+        settings = replace(read_settings(host=url, password="t", extra=extra), connect_timeout=SECONDS)
+        assert 1 == by_requests(upload, settings, []).codes_affected
+        thread.join(5)

@@ -16,7 +16,12 @@ import pytest
 import trustme
 
 from airflow_provider_scantrust.api.settings import Settings, read_settings
-from airflow_provider_scantrust.exceptions import ConnectionFailed, UnexpectedRedirect
+from airflow_provider_scantrust.exceptions import (
+    ConfigurationError,
+    ConnectionFailed,
+    ScantrustError,
+    UnexpectedRedirect,
+)
 from drivers import DRIVERS, ME, outcome
 
 TOKEN = "marked-token-4711"
@@ -248,3 +253,41 @@ def test_redirect_within_its_origin_is_followed_with_the_token(
     result = outcome(driver, ME, settings(f"https://127.0.0.1:{secure}", verify=str(tls[1])))
     assert ("jane@x.test", []) == result
     assert [("/api/v2/me/", f"UAT {TOKEN}"), ("/api/v2/me/?again=1", f"UAT {TOKEN}")] == seen.service
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_no_proxy_hears_what_goes_unencrypted_to_this_machine(
+    monkeypatch: pytest.MonkeyPatch, driver: Callable[..., Any]
+) -> None:
+    class Service(Quiet):
+        def do_GET(self) -> None:
+            self.answer(200, b'{"email": "jane@x.test"}')
+
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    # Nobody listens there.
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with serve(Service) as port:
+        settings = read_settings(host=f"http://127.0.0.1:{port}", password=TOKEN)
+        assert "jane@x.test" == driver(ME, settings, [])
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_proxy_that_is_none_of_http_is_refused(
+    monkeypatch: pytest.MonkeyPatch, driver: Callable[..., Any]
+) -> None:
+    monkeypatch.setenv("https_proxy", "socks5://127.0.0.1:9")
+    with pytest.raises(ConfigurationError, match="socks5"):
+        driver(ME, read_settings(host=f"https://{HOST}", password=TOKEN), [])
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("proxy", ["http://jane:p/ss-secret@proxy:1", "http://jane:ss-secret@proxy:port"])
+def test_bad_proxy_is_told_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, driver: Callable[..., Any], proxy: str
+) -> None:
+    monkeypatch.setenv("https_proxy", proxy)
+    extra = {"retry_attempts": 1}
+    with pytest.raises(ScantrustError) as caught:
+        driver(ME, read_settings(host=f"https://{HOST}", password=TOKEN, extra=extra), [])
+    assert "ss-secret" not in f"{caught.value} {caught.value.as_dict()}"

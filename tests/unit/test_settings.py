@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_scantrust.api.auth import TokenAuth
 from airflow_provider_scantrust.api.settings import Budget, read_settings
+from airflow_provider_scantrust.api.texts import CUT
 from airflow_provider_scantrust.exceptions import ConfigurationError
 
 
@@ -145,3 +148,14 @@ def test_no_other_exception_escapes_from_any_connection(**fields: Any) -> None:
     else:
         assert settings.base_url.startswith(("https://", "http://"))
         assert not settings.base_url.endswith("/")
+
+
+@pytest.mark.parametrize(
+    "secret", ["marked-4711", 'marked"4711', "marked\\4711", "märked-4711", "marked'4711"]
+)
+def test_secret_is_hidden_in_every_form_in_which_answers_show_it(secret: str) -> None:
+    auth = TokenAuth("UAT", secret)
+    for text in (secret, json.dumps({"echo": secret}), repr(secret), repr({"echo": secret})):
+        assert "4711" not in auth.hide(f"said {text} to all")
+    for length in range(5, len(secret)):
+        assert f"said ***{CUT}" == auth.hide(f"said {secret[:length]}{CUT}")
