@@ -60,6 +60,8 @@ class Progress:
         self._job_entries = 0
         self._announced: set[int] = set()
         self._begun: set[int] = set()
+        # Calls that are made again, and have left a job.
+        self._left: set[int] = set()
         self.done: set[int] = set()
         # Calls of which more became than the one request.
         self._cut: set[int] = set()
@@ -69,6 +71,9 @@ class Progress:
 
     def before_call(self, piece: Piece, in_flight: int) -> None:
         """Write down what is done, and which jobs come next, before another call is under way."""
+        if piece.alike:
+            # Scantrust has refused the job, so there is none.
+            self._announced.discard(piece.number)
         if piece.job is not None:
             self._begun.add(piece.number)
         if new := piece.job is not None and piece.number not in self._announced:
@@ -81,6 +86,9 @@ class Progress:
     def call_done(self, number: int, counted: Report) -> None:
         """Take note of a call that has ended."""
         self._announced.discard(number)
+        if counted.jobs and (counted.unmatched or counted.rejected):
+            # A retry makes the whole call again, so that this job, too, comes a second time.
+            self._left.add(number)
         if not counted.unmatched and not counted.rejected:
             self.done.add(number)
             if counted.requests > 1:
@@ -112,7 +120,7 @@ class Progress:
                 "fingerprint": self._fingerprint,
                 "done": write_ranges(self.done),
                 "cut": write_ranges(self._cut),
-                "submitting": write_ranges(self._announced),
+                "submitting": write_ranges(self._announced | self._left),
             }
             self._job_entries = _save(self._store, saved, self.report, self._job_entries)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from math import inf
 from pathlib import Path
@@ -13,11 +13,10 @@ from airflow_provider_scantrust.exceptions import ConfigurationError, TooManyRej
 from airflow_provider_scantrust.hooks.logs import ProgressLog
 from airflow_provider_scantrust.operators.resume import Progress, fingerprint
 from airflow_provider_scantrust.uploads.calls import cut
-from airflow_provider_scantrust.uploads.plan import Limits, Plan, make_plan
+from airflow_provider_scantrust.uploads.plan import Call, Limits, Plan, make_plan
 from airflow_provider_scantrust.uploads.rejects import check_rejects_name, write_rejects
 from airflow_provider_scantrust.uploads.report import Report, make_example
-from airflow_provider_scantrust.uploads.rows import Row
-from airflow_provider_scantrust.uploads.run import Piece, Runner
+from airflow_provider_scantrust.uploads.run import UNMATCHED, Piece, Runner
 from airflow_provider_scantrust.uploads.sources import RowSource, Source, open_source
 from airflow_provider_scantrust.uploads.spool import Spool
 from airflow_provider_scantrust.uploads.tables import REJECTED
@@ -119,30 +118,48 @@ class SourceUpload:
                 len(short),
             )
             answers = Report(self.report.mode, 0, 0.0)
-            pieces = (rows for call in self._rows_of(short, plan) for rows in cut(call, plan.items_per_call))
+            alone, together = self._tell_apart(short)
+            pieces = (
+                rows
+                for call in self._calls(plan, together.values())
+                for rows in cut(call.all_rows(self.operator.data_key), plan.items_per_call)
+            )
             spool.note_rejects(self._read_rejects(rows))
+            self._reject_alone(spool, plan, alone)
             try:
                 # Closed in this thread, as in _run.
                 with closing(pieces):
                     self._make_runner(spool, answers).run(Piece(*piece) for piece in enumerate(pieces))
             finally:
                 self._write_rejects(rows, spool)
-        self.report.count_instead(short, outcome, answers)
+        self.report.count_instead(together, outcome, answers)
 
-    def _rows_of(self, task_ids: Iterable[str], plan: Plan) -> Iterator[list[Row]]:
-        """Return the rows that jobs carry, call by call."""
+    def _tell_apart(self, short: Mapping[str, int]) -> tuple[dict[int, set[str]], dict[str, int]]:
+        """Return the keys of jobs of a single row, by call, and the jobs of many rows, each with its call."""
         alone: dict[int, set[str]] = {}
-        for task_id in task_ids:
-            keys, example, number = self.report.jobs[task_id]
-            alone.setdefault(number, set()).update([example] if keys == 1 else [])
+        together = {}
+        for task_id, number in short.items():
+            keys, example, *_ = self.report.jobs[task_id]
+            if keys == 1:
+                alone.setdefault(number, set()).add(example)
+            else:
+                together[task_id] = number
+        return alone, together
+
+    def _calls(self, plan: Plan, numbers: Iterable[int]) -> Iterator[Call]:
+        return plan.calls(skip=set(range(plan.jobs + plan.sync_calls)).difference(numbers))
+
+    def _reject_alone(self, spool: Spool, plan: Plan, alone: Mapping[int, set[str]]) -> None:
+        """
+        Note the rows of jobs that had only this one, so that nobody has to be asked.
+
+        Such a job may be what a 504 left of a larger call, whose other rows have been answered for.
+        """
         data_key = self.operator.data_key
-        others = set(range(plan.jobs + plan.sync_calls)).difference(alone)
-        for call in plan.calls(skip=others):
-            rows = call.all_rows(data_key)
-            # A job of one row may be what a 504 left of a larger call, whose other rows have been answered for.
-            if examples := alone[call.number]:
-                rows = [row for row in rows if make_example(row[data_key]) in examples]
-            yield rows
+        for call in self._calls(plan, alone):
+            for row in call.all_rows(data_key):
+                if make_example(row[data_key]) in alone[call.number]:
+                    spool.reject(row[data_key], "unmatched", UNMATCHED)
 
     def _plan(self, spool: Spool) -> Plan:
         return make_plan(
@@ -196,7 +213,7 @@ class SourceUpload:
             submit=self.operator.submit,
             warn=self._warn,
             max_in_flight=self.operator.max_in_flight,
-            split=self.operator.mode == "auto",
+            split=self.operator.mode != "sync",
             reject=spool.reject,
             stop=self.hook.stop_uploads,
             **options,
@@ -250,11 +267,8 @@ class SourceUpload:
             path,
             lambda: open_path(path, "rb"),
             format=rows.format,
-            # Columns that are left out may be such as cannot be read: without a name, or twice the same.
-            columns={
-                **{name: None for name, field in (self.operator.columns or {}).items() if field is None},
-                **{name: name for name in REJECTED},
-            },
+            # The source's own columns may be such as cannot be read: without a name, or twice the same.
+            columns={**dict.fromkeys(self.operator.columns or ()), **{name: name for name in REJECTED}},
             encoding=self.operator.encoding,
             delimiter=self.operator.delimiter,
             quotechar=self.operator.quotechar,

@@ -113,9 +113,12 @@ class ScantrustTaskSensor(BaseSensorOperator):
             self.log.error("Asking failed, and silent_fail is set: %s", error)
         except Exception as error:
             # Such as a connection that is not there; Airflow's own poke loop does the same.
-            if not self.never_fail:
+            if self.silent_fail:
+                self.log.exception("Asking failed, and silent_fail is set.")
+            elif self.never_fail:
+                raise AirflowSkipException(f"Skipping due to never_fail is set to True: {error}") from error
+            else:
                 raise
-            raise AirflowSkipException(f"Skipping due to never_fail is set to True: {error}") from error
         return self._defer(context, now)
 
     def poke(self, context: Context) -> bool | PokeReturnValue:

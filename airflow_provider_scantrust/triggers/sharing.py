@@ -30,7 +30,7 @@ _APART = 1.0
 # "Not found" may also be a passing fault of Airflow's API.
 _CONNECTION_PAUSES = (1.0, 2.0, 4.0)
 # A triggerer that was away when the time was up asks all the same, as a worker does; so many seconds are for the answer.
-_GRACE = 10.0
+_GRACE = 120.0
 # An idle watcher keeps its login and what it knows of the rate.
 _KEPT_IDLE = 600.0
 

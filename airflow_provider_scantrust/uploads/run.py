@@ -31,6 +31,8 @@ Upload = Callable[[Sequence[Row], str], UploadResult]
 Submit = Callable[[Mapping[str, Any], Mapping[str, Any]], str]
 Reject = Callable[[str, str, str], int]
 
+UNMATCHED = "no code that the token sees has this key"
+
 _TICK = 1.0
 
 
@@ -196,16 +198,20 @@ class Runner:
 
         When the first and the last row are refused alone, with the same words, it is what they share.
         """
-        said = []
+        said: list[ScantrustError] = []
+        requests = 0
         for row in (piece.rows[0], piece.rows[-1]):
+            requests += 1
             try:
                 self._upload([row], self._data_key)
             except RequestRejected as error:
                 said.append(error)
+            except ScantrustError as error:
+                return _Ended(piece, error=error, requests=requests)
             else:
                 break
         alike = len(said) == 2 and said[0].fields == said[1].fields
-        return _Ended(piece, error=said[0] if said else None, requests=len(said) or 1, refused_alike=alike)
+        return _Ended(piece, error=said[0] if said else None, requests=requests, refused_alike=alike)
 
     def _take(self, ended: _Ended) -> None:
         piece, counted = ended.piece, self._counted[ended.piece.number]
@@ -232,7 +238,7 @@ class Runner:
             self._took_any = True
             for key in counted.add_answer(piece.rows, self._data_key, ended.result):
                 if self._reject:
-                    self._reject(key, "unmatched", "no code that the token sees has this key")
+                    self._reject(key, "unmatched", UNMATCHED)
         self._close(piece.number)
         # A call that is slower than those that were refused may still be taken.
         if self._seems_hopeless and not self._undecided:

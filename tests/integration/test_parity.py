@@ -16,6 +16,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    TaskDeferred,
 )
 
 from airflow_provider_scantrust import exceptions as exc
@@ -297,6 +298,15 @@ def test_soft_fail_and_never_fail_skip_alike(
 def test_never_fail_skips_also_without_a_connection(way: str) -> None:
     with pytest.raises(AirflowSkipException):
         wait(way, scantrust_conn_id="nowhere", never_fail=True)
+
+
+@pytest.mark.usefixtures("sandbox")
+@pytest.mark.parametrize("options", [{}, {"never_fail": True}])
+def test_silent_fail_goes_on_also_without_a_connection(options: dict[str, Any]) -> None:
+    task = sensor(submit(), silent_fail=True, scantrust_conn_id="nowhere", **options)()
+    context: Any = {"ti": TaskInstance()}
+    with pytest.raises(TaskDeferred):
+        task.execute(context)
 
 
 @pytest.mark.usefixtures("quick")

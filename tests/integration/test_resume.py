@@ -269,6 +269,39 @@ def test_jobs_that_were_only_to_come_next_are_not_told() -> None:
     assert 1 == Progress(context, "f", **options).report.possibly_twice
 
 
+def told_after(*requests: Callable[[Progress], None]) -> int:
+    """Return how many jobs a retry says may run twice, after a try that made these requests and then failed."""
+    store = Store()
+    context: Any = {"ti": TaskInstance(), "task_state_store": store}
+    options: Any = {"jobs": 1, "max_in_flight": 4, "log": logging.getLogger()}
+    progress = Progress(context, "f", **options)
+
+    def run() -> None:
+        with progress.kept():
+            for request in requests:
+                request(progress)
+            raise ServiceUnavailable("503")
+
+    with pytest.raises(ServiceUnavailable):
+        run()
+    return Progress(context, "f", **options).report.possibly_twice
+
+
+def test_job_of_a_call_that_is_made_again_is_told() -> None:
+    counted = Report("sync", 2, 0.0, requests=3, unmatched=1)
+    counted.add_job(Job({"lot": "L"}, {}, 1, "L"), "t-1", 1)
+    assert 1 == told_after(lambda progress: progress.call_done(1, counted))
+    assert 0 == told_after(lambda progress: progress.call_done(1, Report("sync", 2, 0.0, unmatched=1)))
+
+
+def test_job_that_was_refused_is_not_told() -> None:
+    def submit(progress: Progress) -> None:
+        progress.before_call(Piece(0, job=Job({"lot": "L"}, {}, 2, "L")), 0)
+
+    assert 1 == told_after(submit)
+    assert 0 == told_after(submit, lambda progress: progress.before_call(Piece(0, alike=True), 0))
+
+
 def test_calls_of_another_size_are_another_upload(sandbox: Sandbox) -> None:
     payload = {"source": bottles(*range(1, 31)), "mode": "async"}
     store = Store()

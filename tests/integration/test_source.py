@@ -209,18 +209,50 @@ def test_row_that_went_async_after_a_504_is_counted_once(sandbox: Sandbox, tmp_p
     sandbox.fault(path="/api/v2/scm/upload/", status=504, times=3)
     report = upload(source=source, rejects_path=str(rejects), max_in_flight=1)
     assert (2, 2) == (report["codes_affected"], report["unmatched"]["count"])
+    # The call, its halves, the quarters of the first of them, and the job; nobody is asked about the job's one row.
+    assert 6 == report["requests"]
     assert {"UNKNOWN0", "UNKNOWN3"} == set(report["unmatched"]["examples"])
     with rejects.open() as file:
         assert ["UNKNOWN0", "UNKNOWN3"] == [row["extended_id"] for row in csv.DictReader(file)]
 
 
-def test_column_without_a_name_that_is_left_out_does_not_hinder_the_search_for_unmatched_rows(
+def test_key_of_a_job_that_matched_nothing_is_rejected_without_a_call(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    rows = [["0", "SBX00000001", "FR"], ["1", "UNKNOWN", "FR"], ["2", "", "FR"]]
+    source = write_csv(tmp_path / "b.csv", [["L-000001", "FR"], ["UNKNOWN", "DE"]], ["lot_number", "market"])
+    rejects = tmp_path / "rejects.csv"
+    # Synchronously each of them would time out.
+    sandbox.configure(code_seconds=100.0)
+    report = upload(source=source, data_key="lot_number", mode="async", rejects_path=str(rejects))
+    assert (2, 1, ["UNKNOWN"]) == (
+        report["requests"],
+        report["unmatched"]["count"],
+        report["unmatched"]["examples"],
+    )
+    with rejects.open() as file:
+        assert ["UNKNOWN"] == [row["lot_number"] for row in csv.DictReader(file)]
+
+
+def test_504_after_a_refused_job_halves_the_call_also_with_mode_async(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    source = write_csv(tmp_path / "b.csv", [bottle(number) for number in range(1, 9)])
+    sandbox.fault(path="/api/v2/scm/upload/async/", status=400)
+    sandbox.fault(path="/api/v2/scm/upload/", status=504, skip=1)
+    report = upload(source=source, mode="async", max_in_flight=1)
+    assert (8, {}) == (report["codes_affected"], report.get("rejected", {}))
+    # The job, its first row alone, all rows, and both halves.
+    assert 5 == report["requests"]
+
+
+@pytest.mark.parametrize("field", [None, "case_id"])
+def test_column_without_a_name_does_not_hinder_the_search_for_unmatched_rows(
+    sandbox: Sandbox, tmp_path: Path, field: str | None
+) -> None:
+    rows = [["0", "SBX00000001", "FR"], ["0", "UNKNOWN", "FR"], ["0", "", "FR"]]
     source = write_csv(tmp_path / "b.csv", rows, ["", *HEADER[:2]])
     rejects = tmp_path / "rejects.csv"
-    report = upload(source=source, columns={"": None}, rejects_path=str(rejects), mode="async")
+    report = upload(source=source, columns={"": field}, rejects_path=str(rejects), mode="async")
     assert (1, 1, {"key missing": 1}) == (
         report["codes_affected"],
         report["unmatched"]["count"],

@@ -360,6 +360,15 @@ def test_refused_job_with_some_bad_keys_updates_all_others() -> None:
     report, _, rejected = run(service, jobs, 2000, quarantine=True)
     assert {"K5": "refused", "K1700": "refused"} == rejected
     assert 1998 == report.codes_affected == len(set(service.updated))
+    assert service.calls == report.requests
+
+
+def test_each_request_for_a_refused_job_is_counted() -> None:
+    service = Service(999, refused={"K0"})
+    (job,) = make_jobs(rows(3), KEY)[:1]
+    keys = list(job.constraints[KEY])
+    report, *_ = run(service, [Piece(0, job=job)], len(keys), quarantine=True)
+    assert service.calls == report.requests
 
 
 def test_call_counts_when_all_its_pieces_have_ended() -> None:
