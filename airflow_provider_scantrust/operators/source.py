@@ -286,7 +286,7 @@ class SourceUpload:
         if not count:
             return
         with open_path(path, "wb") as out:
-            written = write_rejects(rows, spool.rejects, out, name=path)
+            written = write_rejects(rows, spool.rejects, out, name=path, data_key=spool.data_key)
         self.log.warning(
             "%s rows did not arrive; they are in %s, to be mended and sent again.", written, path
         )
@@ -338,5 +338,15 @@ def is_same_place(one: str, other: str) -> bool:
     """Whether two paths or URLs lead to one file, however each of them is written."""
     local = [path.removeprefix("file://").removeprefix("local://") for path in (one, other)]
     if any("://" in path for path in local):
-        return one == other
+        return _place(one) == _place(other)
     return os.path.realpath(local[0]) == os.path.realpath(local[1])
+
+
+def _place(url: str) -> tuple[str, str, str]:
+    """Return scheme, host and path: the connection that stands in a URL makes no other place of it."""
+    scheme, _, rest = url.partition("://")
+    host, _, path = rest.partition("/")
+    # abfss://container@account.dfs.core.windows.net names a container there.
+    if not host.endswith(".core.windows.net"):
+        host = host.rpartition("@")[2]
+    return scheme.lower(), host, path

@@ -115,9 +115,10 @@ class Table:
         self._read = self._read_at_end = 0
         lines = split_lines(self._blocks())
         quote = source.quotechar
-        head = _take_record(lines, quote)
+        delimiters = source.delimiter or DELIMITERS
+        head = _take_record(lines, quote, delimiters)
         self._read_at_end = self._read
-        second = _take_record(lines, quote)
+        second = _take_record(lines, quote, delimiters)
         self.delimiter = source.delimiter or _find_delimiter("".join(head), "".join(second), quote)
         self.line_end = next((end for end in ("\r\n", "\n", "\r") if head and head[-1].endswith(end)), "\n")
         # What csv calls the dialect.
@@ -200,7 +201,9 @@ class Table:
         if error is None:
             return
         self._read_at_end = self._read
-        if self._ended or last - line >= _MOST_LINES:
+        # After a cell that is too long the rest of its lines would be taken for rows.
+        swallows = last > line and "field limit" in str(error)
+        if self._ended or swallows or last - line >= _MOST_LINES:
             raise InvalidInput(
                 f"{self._name}, line {line}: the record that begins here has not ended by line {last} ({error}). "
                 "A quote is not closed, or the file is cut off."
@@ -252,14 +255,21 @@ class Table:
         yield from ()
 
 
-def _take_record(lines: Iterator[str], quote: str) -> list[str]:
-    """Return the lines up to where something stands in them and all quotes are closed."""
+def _take_record(lines: Iterator[str], quote: str, delimiters: str) -> list[str]:
+    """Return the lines up to where something stands in them and no cell is open: a quote within a cell opens none."""
     taken: list[str] = []
-    quotes = 0
+    has_text = is_open = False
+    begins = rf"(?:^|(?<=[{re.escape(delimiters)}])){re.escape(quote)}"
+    rest = "(?:[^{0}]|{0}{0})*+{0}".format(re.escape(quote))
     for line in islice(lines, _MOST_LINES):
         taken.append(line)
-        quotes += line.count(quote) if quote else 0
-        if quotes % 2 == 0 and (quotes or line.strip()):
+        has_text = has_text or bool(line.strip())
+        if quote:
+            if is_open:
+                end = re.match(rest, line)
+                line = f" {line[end.end() :]}" if end else quote
+            is_open = re.search(begins, re.sub(begins + rest, "", line)) is not None
+        if has_text and not is_open:
             break
     return taken
 

@@ -63,7 +63,7 @@ class ParquetSource(Source):
                 for name, read in readers.items():
                     try:
                         texts, wrong = read(batch.column(name))
-                    except (ValueError, OverflowError) as error:
+                    except (ValueError, OverflowError, KeyError) as error:
                         raise InvalidInput(
                             f"{self.name}, column {name!r}, row {line} or one of the {batch.num_rows - 1} after it: {error}"
                         ) from error
@@ -185,7 +185,9 @@ def _find_reader(kind: Any, where: str) -> Callable[[Any], _Texts]:
         return lambda column: _read_floats(column.to_pylist(), column.cast(arrow.string()).to_pylist())
     if types.is_timestamp(kind):
         unit = arrow.timestamp("us", kind.tz)
-        return lambda column: (_apply(_format_datetime, column.cast(unit, safe=False)), {})
+        # Of nanoseconds some are lost; of longer units some would wrap around.
+        safe = kind.unit != "ns"
+        return lambda column: (_apply(_format_datetime, column.cast(unit, safe=safe)), {})
     if types.is_date64(kind) or types.is_time(kind):
         unit = arrow.date32() if types.is_date64(kind) else arrow.time64("us")
         return lambda column: (_apply(lambda value: value.isoformat(), column.cast(unit, safe=False)), {})

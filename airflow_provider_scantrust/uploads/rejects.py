@@ -14,6 +14,7 @@ import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import date
 from itertools import islice
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -44,8 +45,8 @@ def check_rejects_name(name: str, format: str) -> None:
     :raises ConfigurationError: The name's ending says another format, or a packing that is not there.
     """
     said = find_format(name)
-    tables = {"csv", "tsv"}
-    if said not in (None, format) and not {said, format} <= tables:
+    # Tabs are found in a file of any name; in one that is called TSV nothing else is looked for.
+    if said not in (None, format) and (said, format) != ("csv", "tsv"):
         raise ConfigurationError(
             f"{name}: the rejects are written in the source's format, {format}; its name says {said}."
         )
@@ -56,7 +57,12 @@ def check_rejects_name(name: str, format: str) -> None:
 
 
 def write_rejects(
-    source: Source, rejects: Callable[[], Iterable[Reject]], out: BinaryIO, *, name: str
+    source: Source,
+    rejects: Callable[[], Iterable[Reject]],
+    out: BinaryIO,
+    *,
+    name: str,
+    data_key: str = "extended_id",
 ) -> int:
     """
     Read the source once more and write the rows that did not arrive; return how many.
@@ -67,6 +73,7 @@ def write_rejects(
 
     :param rejects: Returns line, kind and reason of each, in the order of the lines.
     :param out: Written to, and left open.
+    :param data_key: The field that selects codes.
     :param name: Its name; what ends in ``.gz`` or ``.zst`` is packed.
     :raises ConfigurationError: The name does not fit the format, or the source cannot be read again.
     :raises InvalidInput: The source cannot be read any more.
@@ -84,7 +91,9 @@ def write_rejects(
         if isinstance(source, JsonLinesSource):
             return _write_lines(source, rejects(), stream)
         if isinstance(source, RowSource):
-            return _write_rows(_matched(enumerate(source.rows, start=1), rejects()), stream)
+            columns = source.fields.columns
+            matched = _matched(enumerate(source.rows, start=1), rejects())
+            return _write_rows(matched, stream, lambda name: columns.get(name, name) == data_key)
     raise TypeError(f"{type(source).__name__} is no source whose rejects can be written")
 
 
@@ -130,6 +139,9 @@ def _write_table(source: DelimitedSource, rejects: Iterable[Reject], out: Binary
 
 def _select(cells: list[str], kept: list[bool]) -> list[str]:
     """Return the cells of the columns to keep, and those for which there is no column."""
+    if len(cells) < len(kept) and not all(kept):
+        # Which cells these are is not known, so all of them stay; never as many as make a row.
+        return [*cells, ""] if len(cells) == sum(kept) else cells
     chosen = [cell for cell, keep in zip(cells, kept, strict=False) if keep]
     return chosen + cells[len(kept) :]
 
@@ -140,7 +152,9 @@ def _write_lines(source: JsonLinesSource, rejects: Iterable[Reject], out: Binary
         lines = TextLines(source.name, raw, source.encoding)
         stream = _Encoded(out, lines.encoding)
         for line, text, kind, reason in _matched(enumerate(lines, start=1), rejects):
-            members = [member for member in _read_members(text) if member[0] not in REJECTED]
+            members = _read_members(text)
+            if {name for name, _ in members}.issuperset(REJECTED):
+                members = [member for member in members if member[0] not in REJECTED]
             stream.write(_make_line(line, kind, reason, members))
             written += 1
     return written
@@ -179,18 +193,22 @@ def _make_member(name: Any, value: Any, *, ascii_only: bool = True) -> str:
     )
 
 
-def _write_rows(rows: Iterable[tuple[int, Any, str, str]], out: BinaryIO) -> int:
+def _write_rows(
+    rows: Iterable[tuple[int, Any, str, str]], out: BinaryIO, is_key: Callable[[Any], bool]
+) -> int:
     stream = _Encoded(out, "utf-8")
     written = 0
     for line, row, kind, reason in rows:
         members: list[tuple[str, str]] = []
         if isinstance(row, Mapping):
             try:
-                members = [
-                    (name, _make_member(name, value, ascii_only=False))
-                    for name, value in row.items()
-                    if name not in REJECTED
-                ]
+                ours = REJECTED if all(name in row for name in REJECTED) else ()
+                for name, value in row.items():
+                    # A number or a date is no key; as text it would be one.
+                    if is_key(name) and not isinstance(value, str | int | None):
+                        raise TypeError(f"a key of type {type(value).__name__}")
+                    if name not in ours:
+                        members.append((name, _make_member(name, value, ascii_only=False)))
             except Exception:  # anybody's objects, anybody's exceptions
                 members = [(REJECTED_TEXT, _make_member(REJECTED_TEXT, show(row, _LONGEST_REPR)))]
         elif not isinstance(row, UnreadableRow):
@@ -201,8 +219,9 @@ def _write_rows(rows: Iterable[tuple[int, Any, str, str]], out: BinaryIO) -> int
 
 
 def _make_text(value: Any) -> str:
-    if hasattr(value, "isoformat"):
-        return str(value.isoformat())
+    # As it would be sent; what cannot be sent must not become text that can.
+    if isinstance(value, date) and value == value:
+        return f"{value.year:04}-{value.month:02}-{value.day:02}"
     raise TypeError
 
 

@@ -50,7 +50,11 @@ class Columns(NamedTuple):
 
     def rows(self) -> Iterator[tuple[int, Row]]:
         """Return them one by one."""
-        for line, values in zip(self.lines, zip(*self.values.values(), strict=True), strict=True):
+        if not self.values:
+            yield from ((line, {}) for line in self.lines)
+        for line, values in zip(
+            self.lines, zip(*self.values.values(), strict=True), strict=bool(self.values)
+        ):
             yield line, dict(zip(self.values, values, strict=True))
 
 
@@ -135,6 +139,7 @@ class Fields:
         """
         missing = {name for name, field in self.columns.items() if field is not None}
         first: list[str] | None = None
+        mended = False
         for line, record in records:
             if isinstance(record, UnreadableRow):
                 yield line, record
@@ -142,6 +147,8 @@ class Fields:
             if first is None:
                 first = list(record)
             try:
+                # Of a mended rejects file nobody knows which names its source had.
+                mended = mended or all(name in record for name in REJECTED)
                 record = self._without_our_own(record)
                 if self.columns or self.constants:
                     missing -= record.keys()
@@ -152,7 +159,7 @@ class Fields:
                 yield line, UnreadableRow(f"its names cannot be read ({type(error).__name__})")
                 continue
             yield line, record
-        if missing and first is not None:
+        if missing and first is not None and not mended:
             raise InvalidInput(
                 f"{where}: no row has {_listed(sorted(missing, key=str))}, which columns= names. The first row has {_listed(first)}."
             )

@@ -208,9 +208,10 @@ class TextLines:
                 yield b"".join(pieces)
                 pieces.clear()
                 size = 0
-            if not packed:
-                packed = raw.read(step)
+            while not packed and (packed := raw.read(step)):
                 bound.take(len(packed), 0)
+                if stream is None:
+                    packed = packed.lstrip(b"\0")
         if size:
             yield b"".join(pieces)
         if trouble is not None or stream is not None:

@@ -19,6 +19,7 @@ from pyarrow import parquet
 
 from airflow_provider_scantrust.decorators.scantrust import ScantrustUploadDecoratedOperator
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
+from airflow_provider_scantrust.operators.source import is_same_place
 from airflow_provider_scantrust.sandbox import Sandbox
 from airflow_provider_scantrust.uploads.sources import open_source
 from airflow_provider_scantrust.uploads.tables import REJECTED
@@ -507,3 +508,16 @@ def test_paths_may_be_path_objects(sandbox: Sandbox, tmp_path: Path) -> None:
     report = upload(source=tmp_path / "bottles.csv", rejects_path=tmp_path / "rejects.csv")
     assert {"key missing": 1} == report["rejected"]
     assert "key missing" in (tmp_path / "rejects.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("s3://aws_default@box/x.csv", "s3://box/x.csv", True),
+        ("s3://box/x.csv", "s3://other/x.csv", False),
+        ("s3://box/x.csv", "gs://box/x.csv", False),
+        ("abfss://a@account.dfs.core.windows.net/x", "abfss://b@account.dfs.core.windows.net/x", False),
+    ],
+)
+def test_place_is_the_same_whatever_connection_leads_to_it(one: str, other: str, same: bool) -> None:
+    assert same == is_same_place(one, other)

@@ -166,7 +166,7 @@ def test_name_that_does_not_fit_is_found_early(name: str, format: str, said: str
 
 @pytest.mark.parametrize(
     ("name", "format"),
-    [("r.csv", "tsv"), ("r.tsv.gz", "csv"), ("r.txt", "csv"), ("r.pq", "parquet"), ("r", "jsonl")],
+    [("r.csv", "tsv"), ("r.tsv.gz", "tsv"), ("r.txt", "csv"), ("r.pq", "parquet"), ("r", "jsonl")],
 )
 def test_name_that_fits_passes(name: str, format: str) -> None:
     check_rejects_name(name, format)
@@ -303,3 +303,49 @@ def test_rejects_of_any_rows_are_read_back_as_these_rows(data: st.DataObject, fo
     chosen = data.draw(st.dictionaries(st.sampled_from(sorted(found)), st.tuples(text, text)))
     again = source(rejects(of, chosen), f"rejects.{format}")
     assert [found[line] for line in sorted(chosen)] == [row for _, row in again]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"extended_id": 7.0, "day": "x"},
+        {"extended_id": datetime.date(2026, 1, 1), "day": "x"},
+        {"extended_id": "A", "day": datetime.time(12)},
+    ],
+)
+def test_row_that_cannot_be_sent_does_not_become_one_that_can(row: dict[str, Any]) -> None:
+    written = rejects(RowSource([row]), {1: ("invalid", "no")}).decode()
+    again = list(source(written.encode(), "rejects.jsonl"))
+    assert all(isinstance(each, UnreadableRow) for _, each in again)
+
+
+def test_dates_of_rejected_rows_are_written_as_they_are_sent() -> None:
+    rows = [{"extended_id": "A", "day": datetime.datetime(2026, 11, 1, 14, 30)}]
+    assert '"day": "2026-11-01"' in rejects(RowSource(rows), refused(1)).decode()
+
+
+def test_key_column_of_another_name_is_known() -> None:
+    rows = RowSource([{"code": 7.0}], columns={"code": "extended_id"})
+    assert "rejected_text" in rejects(rows, {1: ("invalid", "no")}).decode()
+
+
+@pytest.mark.parametrize("form", ["jsonl", "rows"])
+def test_names_like_our_own_are_kept_where_they_are_the_sources(form: str) -> None:
+    row = {"extended_id": "A", "rejected_reason": "cork"}
+    of = RowSource([row]) if form == "rows" else source(json.dumps(row).encode() + b"\n", "rows.jsonl")
+    assert b'"rejected_reason": "cork"' in rejects(of, refused(1))
+
+
+def test_mended_rejects_need_not_have_every_column_that_is_named() -> None:
+    data = b'{"extended_id":"A","EAN":"1"}\n{"extended_id":"B","market":null}\n'
+    columns = {"EAN": "product"}
+    written = rejects(source(data, "rows.jsonl", columns=columns), {2: ("invalid", "None")})
+    (pair,) = source(written.replace(b"null", b'"FR"'), "rejects.jsonl", columns=columns)
+    assert (1, {"extended_id": "B", "market": "FR"}) == pair
+
+
+@pytest.mark.parametrize(("row", "cells"), [("K7,FR", ["K7", "FR", ""]), ("K7", ["K7"])])
+def test_short_row_of_a_mended_rejects_file_keeps_its_cells(row: str, cells: list[str]) -> None:
+    data = f"{','.join(ADDED)},extended_id,market\n{row}\n".encode()
+    written = rejects(source(data, "rejects.csv"), {2: ("unreadable", "it is short")})
+    assert cells == list(csv.reader(written.decode().splitlines()))[1][3:]

@@ -109,6 +109,34 @@ def test_delimiter_is_found_in_the_header(header: str, record: str, delimiter: s
     assert expected == list(read(f"{header}\n{record}\n")[0][1])
 
 
+@pytest.mark.parametrize("size", ['5" nail', 'a 5" and a 6"', '"5"" nail"'])
+def test_inch_mark_in_the_first_row_hides_no_delimiter(size: str) -> None:
+    header = "extended_id;weight, kg;size"
+    rows = read("\n".join([header, f"K0;1,5;{size}", *(f"K{number};1,5;1" for number in range(1, 50))]))
+    assert 50 == len(rows)
+    assert "1,5" == rows[0][1]["weight, kg"]
+    long = read('id,size\nK0,5" nail\n' + "".join(f"K{number},{'x' * 1500}\n" for number in range(1200)))
+    assert 1201 == len(long)
+
+
+def test_lines_of_a_cell_that_is_too_long_are_no_rows() -> None:
+    half = "a" * (text_module.LONGEST_LINE // 2 + 1000)
+    with pytest.raises(InvalidInput, match="field limit"):
+        read(f'id,market\nK0,"{half}\n{half}\nWINE1,FR\nend"\n')
+
+
+def test_all_columns_may_be_left_out() -> None:
+    (batch,) = source("a\n1\n2\n", columns={"a": None}).batches(500)
+    assert isinstance(batch, Columns)
+    assert [(2, {}), (3, {})] == list(batch.rows())
+
+
+def test_zeros_after_a_packed_file_are_padding_however_many() -> None:
+    packed = gzip.compress(b"id,lot\nA,1\n")
+    assert [(2, {"id": "A", "lot": "1"})] == read(packed + bytes(100_000), "rows.csv.gz")
+    assert 2 == len(read(packed + bytes(50_000) + gzip.compress(b"B,2\n"), "rows.csv.gz"))
+
+
 def test_given_delimiter_is_taken() -> None:
     assert [(2, {"a;b": "1", "c": "2;3"})] == read("a;b^c\n1^2;3", delimiter="^")
     assert [(2, {"a,b": "1", "c": "2"})] == read("a,b\tc\n1\t2", name="rows.tsv")
@@ -542,6 +570,12 @@ def test_what_is_no_list_of_rows_is_refused(rows: Any) -> None:
 def test_parquet_values_become_text(values: list[Any], kind: Any, texts: list[str]) -> None:
     rows = read(parquet(x=pa.array(values, kind)), "rows.parquet")
     assert [(row, {"x": text}) for row, text in enumerate(texts, start=1)] == rows
+
+
+def test_parquet_moment_beyond_all_calendars_is_no_other_moment() -> None:
+    moments = pa.array([0, 9223372036854775807], pa.timestamp("ms"))
+    with pytest.raises(InvalidInput, match="column 'at'"):
+        list(source(parquet(id=["A", "B"], at=moments), "rows.parquet"))
 
 
 def test_parquet_null_leaves_the_field_out() -> None:
