@@ -112,13 +112,14 @@ class SourceUpload:
                     "The source has changed since it was uploaded, so which rows matched nothing is not known."
                 )
                 return
-            self.log.info(
-                "%s jobs updated fewer codes than they have keys. Their rows are sent once more, synchronously, to see "
-                "which of them match nothing.",
-                len(short),
-            )
-            answers = Report(self.report.mode, 0, 0.0)
             alone, together = self._tell_apart(short)
+            if together:
+                self.log.info(
+                    "%s jobs updated fewer codes than they have keys. Their rows are sent once more, synchronously, to see "
+                    "which of them match nothing.",
+                    len(together),
+                )
+            answers = Report(self.report.mode, 0, 0.0)
             pieces = (
                 rows
                 for call in self._calls(plan, together.values())
