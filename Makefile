@@ -44,7 +44,8 @@ browser: $(UI_READY)
 	@for name in chromium chromium-browser google-chrome; do if command -v $$name >/dev/null; then exit 0; fi; done; \
 	  echo "make: installing Chromium"; \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
-	  then apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends chromium >/dev/null; \
+	  then apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends chromium >/dev/null \
+	    || $(BIN)/playwright install --with-deps chromium; \
 	  else $(BIN)/playwright install chromium; fi
 
 test: $(READY) ## run all tests that need no browser and no other service

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -14,9 +14,13 @@ _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 def main() -> int:
     """Print each broken link and return how many there are."""
-    listed = subprocess.check_output(["git", "ls-files", "*.md"], cwd=ROOT, text=True).split()
-    broken = [f"{page}: {link}" for page in listed for link in broken_links(ROOT / page)]
-    print(*broken, f"{len(listed)} pages, {len(broken)} broken links", sep="\n")
+    places = (
+        ROOT.glob("*.md"),
+        *(ROOT.glob(f"{folder}/**/*.md") for folder in ("docs", "changes", ".github")),
+    )
+    pages = sorted(chain.from_iterable(places))
+    broken = [f"{page.relative_to(ROOT)}: {link}" for page in pages for link in broken_links(page)]
+    print(*broken, f"{len(pages)} pages, {len(broken)} broken links", sep="\n")
     return len(broken)
 
 

@@ -7,6 +7,7 @@ Run an example DAG on its sample data: a real Airflow on SQLite, against the san
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import threading
 from collections.abc import Iterable
@@ -40,7 +41,9 @@ def main() -> None:
     )
     options = parser.parse_args()
     home = ROOT / ".demo"
-    home.mkdir(exist_ok=True)
+    # What an interrupted demo has left is encrypted with a key that is gone.
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir()
     say("starting the sandbox, a local Scantrust, with the codes of a winery's bottling day")
     with Sandbox(time_scale=TIME_SCALE) as sandbox:
         codes = sandbox.seed_csv(EXAMPLES / "sample_data" / "codes.csv")

@@ -35,7 +35,7 @@ WHEEL_ADDS = {f"{PACKAGE}-{__version__}.dist-info/{name}" for name in ("METADATA
     f"{PACKAGE}-{__version__}.dist-info/{name}" for name in ("entry_points.txt", "licenses/LICENSE")
 }
 SDIST_ADDS = {"PKG-INFO"}
-# No sockets, no Airflow: what a packager can run anywhere.
+# No Airflow that runs, no browser: what a packager can run anywhere.
 SDIST_TESTS = ["tests/unit", "tests/docs"]
 _VERSION_HEADING = re.compile(r"^## (?P<version>\S+) \((?P<date>[^)]+)\)$", re.MULTILINE)
 _WHERE = f"import {PACKAGE} as package; print(package.__file__, package.__version__)"

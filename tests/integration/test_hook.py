@@ -266,7 +266,7 @@ def test_session_signs_calls_to_its_host_only(sandbox: Sandbox) -> None:
 
 
 def test_rate_limit_is_waited_out(sandbox: Sandbox) -> None:
-    sandbox.configure(rate_limits=True)
+    sandbox.configure(rate_limits=True, limits={"scm_update": (5, 1.0)})
     # Two that do not know of each other; each alone would keep below the limit.
     hooks = [ScantrustHook(), ScantrustHook()]
     with ThreadPoolExecutor(2) as pool:

@@ -463,10 +463,14 @@ def test_upload_that_runs_out_of_time_ends_at_once(sandbox: Sandbox, tmp_path: P
     def out_of_time(*_: Any) -> None:
         raise AirflowTaskTimeout("no time left")
 
-    signal.signal(signal.SIGALRM, out_of_time)
+    before = signal.signal(signal.SIGALRM, out_of_time)
     signal.setitimer(signal.ITIMER_REAL, 1.5)
-    with pytest.raises(AirflowTaskTimeout):
-        upload(source=source, max_in_flight=4)
+    try:
+        with pytest.raises(AirflowTaskTimeout):
+            upload(source=source, max_in_flight=4)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
     assert time.monotonic() - started < 10
 
 

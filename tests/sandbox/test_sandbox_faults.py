@@ -8,6 +8,7 @@ import pytest
 import requests
 
 from airflow_provider_scantrust.sandbox import Sandbox
+from system import wait_until
 
 from .conftest import Caller
 
@@ -87,8 +88,7 @@ def test_client_that_gives_up_does_not_stop_the_work(sandbox: Sandbox, caller: C
     sandbox.fault(delay=0.2)
     with pytest.raises(requests.ReadTimeout):
         caller.call("POST", "/api/v2/scm/upload/", json={"items": ITEMS}, timeout=0.05)
-    while sandbox.count(market="CH") == 0:
-        pass
+    wait_until(lambda: sandbox.count(market="CH") > 0)
 
 
 def test_fault_matches_method_and_path_and_is_used_up(sandbox: Sandbox, caller: Caller) -> None:

@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from airflow_provider_scantrust.sandbox import Sandbox
+from system import wait_until
 
 from .conftest import Caller
 
@@ -73,8 +74,7 @@ def test_job_told_to_hang_never_ends(sandbox: Sandbox, caller: Caller, hang: Any
     sandbox.jobs(hang=hang)
     task_id = caller.submit(LOT, {"market": "CH"}).json()["task_id"]
     assert caller.run(sandbox, LOT, {"vintage": "2020"})["state"] == "complete"
-    while caller.task(task_id)["state"] != state:
-        pass
+    wait_until(lambda: caller.task(task_id)["state"] == state)
     assert sandbox.count(market="CH") == 0
 
 
@@ -94,8 +94,7 @@ def test_orders_can_be_forgotten(sandbox: Sandbox, caller: Caller) -> None:
 def test_job_takes_the_seconds_it_is_told(sandbox: Sandbox, caller: Caller) -> None:
     sandbox.jobs(seconds=1_000_000)
     task_id = caller.submit(LOT, {"market": "CH"}).json()["task_id"]
-    while caller.task(task_id)["state"] == "pending":
-        pass
+    wait_until(lambda: caller.task(task_id)["state"] != "pending")
     assert caller.task(task_id)["state"] == "in-progress"
 
 
@@ -152,6 +151,5 @@ def test_job_cut_short_by_a_stop_is_done_after_the_restart(tmp_path: Path) -> No
         Caller(sandbox, session).run(sandbox, LOT, {"vintage": "2020"})
     with Sandbox(db=tmp_path / "sandbox.db", time_scale=0) as sandbox, requests.Session() as session:
         caller = Caller(sandbox, session)
-        while caller.task(task_id)["state"] != "complete":
-            pass
+        wait_until(lambda: caller.task(task_id)["state"] == "complete")
         assert sandbox.count(market="CH", vintage="2020") == 10

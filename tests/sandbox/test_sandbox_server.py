@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from airflow_provider_scantrust.sandbox import Sandbox
+from system import wait_until
 
 from .conftest import Caller
 
@@ -63,8 +64,7 @@ def test_stop_cuts_what_is_under_way() -> None:
 
         thread = threading.Thread(target=call)
         thread.start()
-        while not sandbox.transcript():
-            pass
+        wait_until(sandbox.transcript)
     thread.join()
     assert len(seen) == 1
 

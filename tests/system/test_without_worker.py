@@ -7,6 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -58,7 +59,7 @@ def run_task(
 
 def triggers(airflow: LocalAirflow) -> list[int]:
     """Return the length of each stored trigger's arguments."""
-    with sqlite3.connect(f"file:{airflow.home / 'airflow.db'}?mode=ro", uri=True) as database:
+    with closing(sqlite3.connect(f"file:{airflow.home / 'airflow.db'}?mode=ro", uri=True)) as database:
         return [length for (length,) in database.execute("select length(kwargs) from trigger")]
 
 

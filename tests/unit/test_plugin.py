@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -177,7 +178,7 @@ def test_wait_for_more_jobs_than_its_result_names_has_seen_them_end() -> None:
 
 
 @pytest.fixture(scope="module")
-def database() -> Any:
+def database() -> Iterator[Any]:
     """Airflow's own tables, without Airflow."""
     from airflow.models import import_all_models
     from airflow.models.base import Base
@@ -186,7 +187,8 @@ def database() -> Any:
     import_all_models()  # type: ignore[no-untyped-call]
     engine = create_engine("sqlite://")
     Base.metadata.create_all(engine)
-    return engine
+    yield engine
+    engine.dispose()
 
 
 def history(session: Any, tasks: dict[str, tuple[str, str | None, dict[str, Any]]]) -> None:
