@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from itertools import islice
 from typing import Any, TypeVar
 
 from airflow_provider_scantrust import exceptions as exc
@@ -148,7 +149,8 @@ def _read_success(answer: Answer, endpoint: Endpoint[T]) -> T:
     excerpt = make_excerpt(answer.body)
     if not endpoint.signed:
         # A login's answer holds a token, under whatever name.
-        excerpt = ", ".join(map(_short, data)) if isinstance(data, dict) else "(not shown)"
+        names = one_line(", ".join(map(_short, islice(data, 50)))) if isinstance(data, dict) else ""
+        excerpt = names or "(not shown)"
     raise exc.UnreadableAnswer(
         f"The answer to {endpoint.what} ({answer.status}) cannot be understood, {problem}: {excerpt!r}.{fate}",
         status=answer.status,

@@ -1,7 +1,7 @@
 """
 The one conversation about one call: sign, send, and decide what an answer means for the next step.
 
-Rule 1: a call is sent again only after 401 with a renewable token, 429, 5xx, a missing answer, or a GET redirect
+Rule 1: a call is sent again only after 401 with a renewable token, 429, 408, 5xx, a missing answer, or a GET redirect
         within the same origin; never after any other answer.
 Rule 2: every wait and every second of sending counts against one budget; the conversation always ends.
 Rule 3: ``Authorization`` goes to the origin of the settings and to no other.

@@ -47,7 +47,7 @@ class Answer:
     What the server said.
 
     :param headers: Names in lower case.
-    :param elapsed: Seconds from the first byte sent to the last byte received.
+    :param elapsed: Seconds from the first byte sent to the last byte received, and those in which it waited for its turn.
     :param received_at: Wall clock, seconds since the epoch.
     """
 

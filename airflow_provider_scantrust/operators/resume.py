@@ -4,7 +4,8 @@ Progress of an upload over the tries of a task, in Airflow's task state store (A
 Rule 1: only calls all of whose rows arrived are kept as done; the others are made again, which does no harm, so that the
         rejects file of a later try is complete.
 Rule 2: that a job is about to be submitted is written before it is, and its id before it is waited for. A try that dies in
-        between leaves a number without an id, and the next one says that this job may have been submitted twice.
+        between leaves a number without an id, and the next one says that this job may have been submitted twice. So it says
+        of a call that is made again and of which a row had become a job.
 Rule 3: an upload that has ended well is kept as ended, for Airflow may not learn of it: a worker can die between the last
         step of a task and the note of its success. A retry then gives the same report and sends nothing again. A task
         that is cleared uploads anew; Airflow then allows more tries, which is how the two are told apart.
@@ -120,7 +121,8 @@ class Progress:
                 "fingerprint": self._fingerprint,
                 "done": write_ranges(self.done),
                 "cut": write_ranges(self._cut),
-                "submitting": write_ranges(self._announced | self._left),
+                "submitting": write_ranges(self._announced),
+                "left": write_ranges(self._left),
             }
             self._job_entries = _save(self._store, saved, self.report, self._job_entries)
 
@@ -160,6 +162,13 @@ class Progress:
             len(self.done),
             len(self.report.jobs),
         )
+        if left := len(read_ranges(saved.get("left", "")) - self.done):
+            self.report.possibly_twice += left
+            log.warning(
+                "Of %s calls that are made again, because not all of their rows arrived, a row had gone as an asynchronous "
+                "upload. It is submitted once more; both set the same values.",
+                left,
+            )
         if unknown := len(read_ranges(saved.get("submitting", "")) - self.done):
             self.report.possibly_twice += unknown
             log.warning(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from math import inf
@@ -14,7 +15,7 @@ from airflow_provider_scantrust.hooks.logs import ProgressLog
 from airflow_provider_scantrust.operators.resume import Progress, fingerprint
 from airflow_provider_scantrust.uploads.calls import cut
 from airflow_provider_scantrust.uploads.plan import Call, Limits, Plan, make_plan
-from airflow_provider_scantrust.uploads.rejects import check_rejects_name, write_rejects
+from airflow_provider_scantrust.uploads.rejects import check_rejects_name, read_line_rejects, write_rejects
 from airflow_provider_scantrust.uploads.report import Report, make_example
 from airflow_provider_scantrust.uploads.run import UNMATCHED, Piece, Runner
 from airflow_provider_scantrust.uploads.sources import RowSource, Source, open_source
@@ -57,7 +58,7 @@ class SourceUpload:
         """
         rows = self._open(source)
         if self._rejects_path is not None:
-            check_rejects_name(self._rejects_path, rows.format)
+            check_rejects_name(self._rejects_path, rows.format, self.operator.delimiter)
             if isinstance(source, str | os.PathLike) and is_same_place(os.fspath(source), self._rejects_path):
                 raise ConfigurationError("rejects_path is the source itself, which would be overwritten.")
         with Spool(self.operator.data_key, on_duplicate=self.operator.on_duplicate) as spool:
@@ -154,13 +155,16 @@ class SourceUpload:
         """
         Note the rows of jobs that had only this one, so that nobody has to be asked.
 
-        Such a job may be what a 504 left of a larger call, whose other rows have been answered for.
+        Such a job may be what a 504 left of a larger call, whose other rows have been answered for. Where several of them
+        begin with the same eighty characters, nobody knows which it was.
         """
         data_key = self.operator.data_key
         for call in self._calls(plan, alone):
-            for row in call.all_rows(data_key):
-                if make_example(row[data_key]) in alone[call.number]:
-                    spool.reject(row[data_key], "unmatched", UNMATCHED)
+            keys = [row[data_key] for row in call.all_rows(data_key)]
+            times = Counter(map(make_example, keys))
+            for key in keys:
+                if (example := make_example(key)) in alone[call.number] and times[example] == 1:
+                    spool.reject(key, "unmatched", UNMATCHED)
 
     def _plan(self, spool: Spool) -> Plan:
         return make_plan(
@@ -264,6 +268,10 @@ class SourceUpload:
         path = str(self._rejects_path)
         if not find_path(path).exists():
             return
+        if rows.format == "jsonl":
+            with open_path(path, "rb") as raw:
+                yield from read_line_rejects(path, raw, self.operator.encoding)
+            return
         rejects = open_source(
             path,
             lambda: open_path(path, "rb"),
@@ -339,15 +347,20 @@ def is_same_place(one: str, other: str) -> bool:
     """Whether two paths or URLs lead to one file, however each of them is written."""
     local = [path.removeprefix("file://").removeprefix("local://") for path in (one, other)]
     if any("://" in path for path in local):
-        return _place(one) == _place(other)
+        (place, connection), (other_place, other_connection) = _place(one), _place(other)
+        # Two connections may lead to two services; one that is not named may be either.
+        return place == other_place and (
+            connection == other_connection or not (connection and other_connection)
+        )
     return os.path.realpath(local[0]) == os.path.realpath(local[1])
 
 
-def _place(url: str) -> tuple[str, str, str]:
-    """Return scheme, host and path: the connection that stands in a URL makes no other place of it."""
+def _place(url: str) -> tuple[tuple[str, str, str], str]:
+    """Return scheme, host and path of a URL, and the connection in it."""
     scheme, _, rest = url.partition("://")
     host, _, path = rest.partition("/")
+    connection = ""
     # abfss://container@account.dfs.core.windows.net names a container there.
     if not host.endswith(".core.windows.net"):
-        host = host.rpartition("@")[2]
-    return scheme.lower(), host, path
+        connection, _, host = host.rpartition("@")
+    return (scheme.lower(), host, path), connection

@@ -180,7 +180,7 @@ class BlockingTransport:
                 prepared.url, {}, stream=True, verify=self.session.verify, cert=None
             )
             check_proxy(requests.utils.select_proxy(prepared.url or "", settings["proxies"]))
-            self._adapter.sending = request.timeout[1]
+            self._adapter.seconds = request.timeout[1]
             with self._adapter.send(prepared, timeout=request.timeout, **settings) as response:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 body = unpack(self._read(response), headers.get("content-encoding", ""))
@@ -268,22 +268,33 @@ class _Answer(http.client.HTTPResponse):
 
 
 class _Sender(urllib3.connection.HTTPConnection):
-    """A connection that has ``sending`` seconds to send a request: urllib3 would allow for as many as to connect."""
+    """
+    A connection that has ``seconds`` to send a request and hear the answer.
+
+    To send, urllib3 allows for as many as to connect; and afterwards for all of them once more.
+    """
 
     response_class = _Answer
 
-    def __init__(self, *args: Any, sending: float, **options: Any) -> None:
+    def __init__(self, *args: Any, seconds: float, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._sending = sending
+        self._seconds = seconds
+        self._until = 0.0
 
     def connect(self) -> None:
         super().connect()
-        self.sock.settimeout(self._sending)
+        self._until = time.monotonic() + self._seconds
+        self.sock.settimeout(self._seconds)
 
     def request(self, *args: Any, **options: Any) -> None:
         if self.sock is not None:
-            self.timeout = self._sending
+            self._until = time.monotonic() + self._seconds
+            self.timeout = self._seconds
         super().request(*args, **options)
+
+    def getresponse(self) -> Any:
+        self.timeout = max(0.001, self._until - time.monotonic())
+        return super().getresponse()
 
 
 class _Plain(_Sender):
@@ -298,15 +309,15 @@ class _Adapter(requests.adapters.HTTPAdapter):
     """
     The connections of the conversations: beside those of the session, whose users may want answers that take longer.
 
-    ``sending`` is the time for a request to be sent, the same for all of a connection's settings.
+    ``seconds`` are for a request and its answer, the same for all calls of a hook.
     """
 
-    sending = REQUEST_TIMEOUT
+    seconds = REQUEST_TIMEOUT
 
     def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **options)
         pool.ConnectionCls = _Secure if pool.scheme == "https" else _Plain
-        pool.conn_kw["sending"] = self.sending
+        pool.conn_kw["seconds"] = self.seconds
         return pool
 
 

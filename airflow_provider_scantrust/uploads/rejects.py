@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from itertools import islice
+from operator import itemgetter
 from typing import Any, BinaryIO, TypeVar, cast
 
 from airflow_provider_scantrust.api.texts import show
@@ -37,16 +38,18 @@ T = TypeVar("T")
 Reject = tuple[int, str, str]
 
 
-def check_rejects_name(name: str, format: str) -> None:
+def check_rejects_name(name: str, format: str, delimiter: str | None = None) -> None:
     """
     Find a name that does not fit before anything is sent.
 
     :param format: The source's; its rejects are written in the same.
+    :param delimiter: The source's, where it is given.
     :raises ConfigurationError: The name's ending says another format, or a packing that is not there.
     """
     said = find_format(name)
-    # Tabs are found in a file of any name; in one that is called TSV nothing else is looked for.
-    if said not in (None, format) and (said, format) != ("csv", "tsv"):
+    # Tabs are found in a file of any name; in one that is called TSV nothing else is looked for, so it gets tabs.
+    fits = {said, format} <= {"csv", "tsv"} and (said == "csv" or delimiter in (None, "\t", "\\t"))
+    if said not in (None, format) and not fits:
         raise ConfigurationError(
             f"{name}: the rejects are written in the source's format, {format}; its name says {said}."
         )
@@ -78,7 +81,7 @@ def write_rejects(
     :raises ConfigurationError: The name does not fit the format, or the source cannot be read again.
     :raises InvalidInput: The source cannot be read any more.
     """
-    check_rejects_name(name, source.format)
+    check_rejects_name(name, source.format, source.delimiter if isinstance(source, DelimitedSource) else None)
     if not source.restartable:
         raise ConfigurationError(
             f"{source.name}: these rows cannot be read again; keep those that did not arrive."
@@ -87,7 +90,7 @@ def write_rejects(
         return _write_parquet(source, rejects, out)
     with _packed(out, name) as stream:
         if isinstance(source, DelimitedSource):
-            return _write_table(source, rejects(), stream)
+            return _write_table(source, rejects(), stream, tabs=find_format(name) == "tsv")
         if isinstance(source, JsonLinesSource):
             return _write_lines(source, rejects(), stream)
         if isinstance(source, RowSource):
@@ -95,6 +98,13 @@ def write_rejects(
             matched = _matched(enumerate(source.rows, start=1), rejects())
             return _write_rows(matched, stream, lambda name: columns.get(name, name) == data_key)
     raise TypeError(f"{type(source).__name__} is no source whose rejects can be written")
+
+
+def read_line_rejects(name: str, raw: BinaryIO, encoding: str | None) -> Iterator[Reject]:
+    """Return the rejects in a file of JSON lines that was written here, whatever else is in them."""
+    for text in TextLines(name, raw, encoding):
+        line, kind, reason = itemgetter(*REJECTED)(json.loads(text))
+        yield int(line), kind, reason
 
 
 def _matched(rows: Iterable[tuple[int, T]], rejects: Iterable[Reject]) -> Iterator[tuple[int, T, str, str]]:
@@ -110,7 +120,9 @@ def _matched(rows: Iterable[tuple[int, T]], rejects: Iterable[Reject]) -> Iterat
             yield line, row, *rejected[1:]
 
 
-def _write_table(source: DelimitedSource, rejects: Iterable[Reject], out: BinaryIO) -> int:
+def _write_table(
+    source: DelimitedSource, rejects: Iterable[Reject], out: BinaryIO, *, tabs: bool = False
+) -> int:
     written = 0
     with source.open_file() as raw:
         table = Table(source, raw, keep_text=True)
@@ -119,19 +131,16 @@ def _write_table(source: DelimitedSource, rejects: Iterable[Reject], out: Binary
         kept = [name not in dropped for name in table.header]
         # All is quoted, so that reading finds the same delimiter again whatever the reasons hold.
         quoting = csv.QUOTE_ALL if source.quotechar else csv.QUOTE_NONE
-        writer = csv.writer(
-            _Encoded(out, table.encoding),
-            **{**table.dialect, "lineterminator": table.line_end, "quoting": quoting},
-        )
+        delimiter = "\t" if tabs else table.delimiter
+        dialect = {"delimiter": delimiter, "lineterminator": table.line_end, "quoting": quoting}
+        writer = csv.writer(_Encoded(out, table.encoding), **{**table.dialect, **dialect})
         writer.writerow([*REJECTED, *_select(table.header, kept)])
         records = ((line, cells) for line, cells, _ in table.records())
         for line, cells, kind, reason in _matched(records, rejects):
             said, rest = _one_line(reason), _select(cells, kept)
             if not source.quotechar:
                 # Nothing protects a cell, so none may look like two.
-                said, *rest = (
-                    re.sub(f"[{re.escape(table.delimiter)}\r\n]", " ", cell) for cell in (said, *rest)
-                )
+                said, *rest = (re.sub(f"[{re.escape(delimiter)}\r\n]", " ", cell) for cell in (said, *rest))
             writer.writerow([line, kind, said, *rest])
             written += 1
     return written
@@ -153,8 +162,12 @@ def _write_lines(source: JsonLinesSource, rejects: Iterable[Reject], out: Binary
         stream = _Encoded(out, lines.encoding)
         for line, text, kind, reason in _matched(enumerate(lines, start=1), rejects):
             members = _read_members(text)
-            if {name for name, _ in members}.issuperset(REJECTED):
+            names = {name for name, _ in members}
+            if names.issuperset(REJECTED):
                 members = [member for member in members if member[0] not in REJECTED]
+            elif not names.isdisjoint(REJECTED):
+                # Names of the source's own, which must not stand twice.
+                members = [(REJECTED_TEXT, _make_member(REJECTED_TEXT, text.strip()))]
             stream.write(_make_line(line, kind, reason, members))
             written += 1
     return written
@@ -203,6 +216,8 @@ def _write_rows(
         if isinstance(row, Mapping):
             try:
                 ours = REJECTED if all(name in row for name in REJECTED) else ()
+                if not ours and any(name in row for name in REJECTED):
+                    raise TypeError("names of the source's own, which must not stand twice")
                 for name, value in row.items():
                     # A number or a date is no key; as text it would be one.
                     if is_key(name) and not isinstance(value, str | int | None):

@@ -196,6 +196,10 @@ def test_login_whose_answer_is_not_understood_shows_no_token(
     with pytest.raises(exc.UnreadableAnswer, match="key, user") as caught:
         hook.upload(bottles(1))
     assert "eyJ" not in f"{caught.value} {caught.value.as_dict()}"
+    sandbox.fault(path="/api/v2/auth/login/", status=200, body={f"name-{n}": 1 for n in range(10_000)})
+    with pytest.raises(exc.UnreadableAnswer) as caught:
+        hook.upload(bottles(1))
+    assert len(str(caught.value)) < 1_000
 
 
 def test_time_at_the_gate_is_part_of_the_budget(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

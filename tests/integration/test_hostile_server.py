@@ -297,3 +297,32 @@ def test_large_request_may_take_as_long_as_any() -> None:
         settings = replace(read_settings(host=url, password="t", extra=extra), connect_timeout=SECONDS)
         assert 1 == by_requests(upload, settings, []).codes_affected
         thread.join(5)
+
+
+def test_request_and_answer_together_have_the_time_of_one() -> None:
+    upload = endpoints.upload_scm_data([{"extended_id": "A", "market": "x" * 8_000_000}], "extended_id")
+
+    def serve(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            # Takes most of the time to read, and then says nothing.
+            time.sleep(1.0)
+            connection.settimeout(1.0)
+            try:
+                while connection.recv(1_000_000):
+                    pass
+            except OSError:
+                over.wait(5)
+
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,), daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        extra = {"request_timeout": 1.5, "retry_attempts": 1}
+        started = time.monotonic()
+        with pytest.raises(ConnectionFailed):
+            by_requests(upload, read_settings(host=url, password="t", extra=extra), [])
+        assert time.monotonic() - started < 2.2
+        over.set()
+        thread.join(5)

@@ -294,6 +294,18 @@ def test_job_of_a_call_that_is_made_again_is_told() -> None:
     assert 0 == told_after(lambda progress: progress.call_done(1, Report("sync", 2, 0.0, unmatched=1)))
 
 
+def test_job_of_a_call_that_is_made_again_is_told_as_what_it_is() -> None:
+    store = Store()
+    context: Any = {"ti": TaskInstance(), "task_state_store": store}
+    options: Any = {"jobs": 0, "max_in_flight": 4, "log": logging.getLogger()}
+    counted = Report("sync", 2, 0.0, requests=3, unmatched=1)
+    counted.add_job(Job({"lot": "L"}, {}, 1, "L"), "t-1", 1)
+    progress = Progress(context, "f", **options)
+    with progress.kept():
+        progress.call_done(1, counted)
+    assert ("", "1") == (store[KEY]["submitting"], store[KEY]["left"])
+
+
 def test_job_that_was_refused_is_not_told() -> None:
     def submit(progress: Progress) -> None:
         progress.before_call(Piece(0, job=Job({"lot": "L"}, {}, 2, "L")), 0)

@@ -519,6 +519,7 @@ def test_paths_may_be_path_objects(sandbox: Sandbox, tmp_path: Path) -> None:
     [
         ("s3://aws_default@box/x.csv", "s3://box/x.csv", True),
         ("s3://box/x.csv", "s3://other/x.csv", False),
+        ("s3://one@box/x.csv", "s3://two@box/x.csv", False),
         ("s3://box/x.csv", "gs://box/x.csv", False),
         ("abfss://a@account.dfs.core.windows.net/x", "abfss://b@account.dfs.core.windows.net/x", False),
     ],

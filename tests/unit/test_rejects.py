@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_scantrust.exceptions import ConfigurationError
-from airflow_provider_scantrust.uploads.rejects import check_rejects_name, write_rejects
+from airflow_provider_scantrust.uploads.rejects import check_rejects_name, read_line_rejects, write_rejects
 from airflow_provider_scantrust.uploads.sources import RowSource, Source, UnreadableRow, open_source
 
 pa: Any = pytest.importorskip("pyarrow")
@@ -166,7 +166,7 @@ def test_name_that_does_not_fit_is_found_early(name: str, format: str, said: str
 
 @pytest.mark.parametrize(
     ("name", "format"),
-    [("r.csv", "tsv"), ("r.tsv.gz", "tsv"), ("r.txt", "csv"), ("r.pq", "parquet"), ("r", "jsonl")],
+    [("r.csv", "tsv"), ("r.tsv.gz", "csv"), ("r.txt", "csv"), ("r.pq", "parquet"), ("r", "jsonl")],
 )
 def test_name_that_fits_passes(name: str, format: str) -> None:
     check_rejects_name(name, format)
@@ -333,7 +333,10 @@ def test_key_column_of_another_name_is_known() -> None:
 def test_names_like_our_own_are_kept_where_they_are_the_sources(form: str) -> None:
     row = {"extended_id": "A", "rejected_reason": "cork"}
     of = RowSource([row]) if form == "rows" else source(json.dumps(row).encode() + b"\n", "rows.jsonl")
-    assert b'"rejected_reason": "cork"' in rejects(of, refused(1))
+    written = rejects(of, refused(1))
+    # Under one name, since it must not stand there twice.
+    assert "cork" in json.loads(written)["rejected_text"]
+    assert [(1, "refused", "Invalid value.")] == list(read_line_rejects("r.jsonl", io.BytesIO(written), None))
 
 
 def test_mended_rejects_need_not_have_every_column_that_is_named() -> None:
@@ -349,3 +352,13 @@ def test_short_row_of_a_mended_rejects_file_keeps_its_cells(row: str, cells: lis
     data = f"{','.join(ADDED)},extended_id,market\n{row}\n".encode()
     written = rejects(source(data, "rejects.csv"), {2: ("unreadable", "it is short")})
     assert cells == list(csv.reader(written.decode().splitlines()))[1][3:]
+
+
+def test_file_that_is_called_tsv_gets_tabs() -> None:
+    of = source(b'id,note\nA,"1,5"\n', "rows.csv")
+    written = rejects(of, refused(2), name="rejects.tsv")
+    (pair,) = source(written, "rejects.tsv")
+    assert (2, {"id": "A", "note": "1,5"}) == pair
+    check_rejects_name("rejects.tsv", "csv", "\t")
+    with pytest.raises(ConfigurationError, match="its name says tsv"):
+        check_rejects_name("rejects.tsv", "csv", ";")
