@@ -64,9 +64,13 @@ def source_name(source: str) -> tuple[str, str]:
 def _inputs(operator: Any, rows: int | None) -> list[InputDataset]:
     from airflow.providers.common.compat.openlineage.facet import InputDataset
 
-    if not isinstance(operator.source, str | os.PathLike):
+    if isinstance(operator.source, str):
+        source = operator.source
+    elif isinstance(operator.source, os.PathLike) or hasattr(operator.source, "protocol"):
+        source = str(operator.source)
+    else:
         return []
-    namespace, name = source_name(os.fspath(operator.source))
+    namespace, name = source_name(source)
     facets: dict[str, Any] = {}
     if rows is not None:
         from openlineage.client.generated.input_statistics_input_dataset import (

@@ -12,6 +12,7 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
+from os import PathLike
 from typing import Any
 
 from airflow_provider_scantrust.exceptions import InvalidInput
@@ -72,6 +73,16 @@ def positive_seconds(name: str, value: timedelta | float) -> float:
     if not seconds > 0:
         raise ValueError(f"`{name}` must be above 0 seconds, not {value!r}.")
     return seconds
+
+
+def as_path(value: Any) -> str | None:
+    """Return a path or URL as text, which templates need it to be; None for what is none, such as rows."""
+    if isinstance(value, str):
+        return value
+    # An ObjectStoragePath is no PathLike on every Airflow. As text it has its connection, which os.fspath leaves out.
+    if isinstance(value, PathLike) or (hasattr(value, "protocol") and hasattr(value, "open")):
+        return str(value)
+    return None
 
 
 def from_template(value: Any, name: str) -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from airflow_provider_scantrust.exceptions import ConfigurationError, TooManyRejected
 from airflow_provider_scantrust.hooks.logs import ProgressLog
+from airflow_provider_scantrust.operators.arguments import as_path
 from airflow_provider_scantrust.operators.resume import Progress, fingerprint
 from airflow_provider_scantrust.uploads.calls import cut
 from airflow_provider_scantrust.uploads.plan import Call, Limits, Plan, make_plan
@@ -46,7 +47,7 @@ class SourceUpload:
         self.log: Log = operator.log
         self.report = report
         path = operator.rejects_path
-        self._rejects_path = None if path is None else os.fspath(path)
+        self._rejects_path = as_path(path)
 
     def run(self, source: Any, context: Context) -> Plan:
         """
@@ -59,7 +60,7 @@ class SourceUpload:
         rows = self._open(source)
         if self._rejects_path is not None:
             check_rejects_name(self._rejects_path, rows.format, self.operator.delimiter)
-            if isinstance(source, str | os.PathLike) and is_same_place(os.fspath(source), self._rejects_path):
+            if (name := as_path(source)) is not None and is_same_place(name, self._rejects_path):
                 raise ConfigurationError("rejects_path is the source itself, which would be overwritten.")
         with Spool(self.operator.data_key, on_duplicate=self.operator.on_duplicate) as spool:
             spool.fill(rows, warn=self._warn)
@@ -226,14 +227,14 @@ class SourceUpload:
 
     def _open(self, source: Any) -> Source | RowSource:
         operator = self.operator
-        if not isinstance(source, str | os.PathLike):
+        name = as_path(source)
+        if name is None:
             rows = RowSource(source, columns=operator.columns, constants=operator.constants)
             if self._rejects_path and not rows.restartable:
                 raise ConfigurationError(
                     "rejects_path needs a source that can be read twice: a path, or a list instead of an iterator."
                 )
             return rows
-        name = os.fspath(source)
         return open_source(
             name,
             lambda: open_path(name, "rb"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -100,6 +100,9 @@ class ScantrustTaskSensor(BaseSensorOperator):
             )
         now = time.time()
         self._deadline = now + self.timeout
+        if isinstance(self.scantrust_task_id, Iterator):
+            # Read here and again for the trigger.
+            self.scantrust_task_id = list(self.scantrust_task_id)
         if not self.deferrable:
             if self.reschedule:
                 self._deadline = self._started_at(context, now) + self.timeout

@@ -177,7 +177,8 @@ async def read_connection(conn_id: str) -> Settings:
     :raises ConfigurationError: It is not there, or cannot work.
     """
     from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
-    from airflow.providers.common.compat.sdk import AirflowNotFoundException
+    from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+    from asgiref.sync import sync_to_async
 
     from airflow_provider_scantrust.hooks.scantrust import settings_of
 
@@ -187,9 +188,14 @@ async def read_connection(conn_id: str) -> Settings:
             connection = await get_async_connection(conn_id)
             break
         except AirflowNotFoundException as error:
-            if pause is None:
+            if pause is not None:
+                await asyncio.sleep(pause)
+                continue
+            try:
+                # In `dag.test()` of Airflow 3.3 only this way leads to Airflow's database.
+                connection = await sync_to_async(BaseHook.get_connection, thread_sensitive=False)(conn_id)
+            except Exception:
                 raise ConfigurationError(
                     f"The triggerer does not find the connection {conn_id!r}."
                 ) from error
-            await asyncio.sleep(pause)
     return settings_of(connection, await get_async_extra_dejson(connection), log)

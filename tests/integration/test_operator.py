@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+from airflow.providers.common.compat.assets import Asset
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowTaskTimeout,
+    TaskDeferred,
+)
 
 from airflow_provider_scantrust import exceptions as exc
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sandbox import Sandbox
 from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
-from tasks import TaskInstance, bottles, run
+from tasks import TaskInstance, bottles, fire, run
 
 UPLOAD, SUBMIT = "/api/v2/scm/upload/", "/api/v2/scm/upload/async/"
 
@@ -291,3 +300,56 @@ def test_context_made_by_hand_is_enough_to_defer(sandbox: Sandbox, context: Any)
     ):
         with pytest.raises(TaskDeferred):
             task.execute(context)
+
+
+def test_upload_goes_on_where_airflow_forgets_what_it_deferred_with(sandbox: Sandbox) -> None:
+    # As `dag.test()` does, which hands on the event alone.
+    sandbox.jobs(polls=3)
+    task = ScantrustUploadOperator(task_id="upload", items=bottles(1, 2), mode="async", poll_interval=0.05)
+    ti = TaskInstance()
+    context: Any = {"ti": ti}
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute(context)
+    event = asyncio.run(fire(deferred.value.trigger, ti))
+    report = task.resume_execution("execute_complete", {"event": event.payload}, context)
+    assert 2 == report["codes_affected"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({}, AirflowSensorTimeout),
+        ({"execution_timeout": timedelta(minutes=1)}, AirflowTaskTimeout),
+        ({"execution_timeout": timedelta(days=9)}, AirflowSensorTimeout),
+    ],
+)
+def test_silent_triggerer_is_told_by_what_has_passed(options: dict[str, Any], error: type[Exception]) -> None:
+    task = ScantrustUploadOperator(task_id="upload", items=bottles(1), **options)
+    context: Any = {"ti": TaskInstance()}
+    with pytest.raises(error):
+        task.resume_execution("__fail__", {"error": "Trigger timeout"}, context)
+
+
+def test_dry_run_wakes_nobody_who_waits_for_codes(sandbox: Sandbox) -> None:
+    ours, theirs = Asset("scantrust://api.scantrust.com/codes"), Asset("s3://bucket/done")
+    task = ScantrustUploadOperator(task_id="upload", source=bottles(1), dry_run=True, outlets=[ours, theirs])
+    context: Any = {"ti": TaskInstance()}
+    task.execute(context)
+    assert [theirs] == task.outlets
+
+
+def test_paths_are_text_so_that_templates_are_rendered() -> None:
+    class ObjectStoragePath:
+        protocol = "s3"
+
+        def open(self) -> None:
+            """Be a path."""
+
+        def __str__(self) -> str:
+            return "s3://conn@bucket/{{ ds }}.csv"
+
+    for given in (Path("/data/{{ ds }}.csv"), ObjectStoragePath()):
+        task = ScantrustUploadOperator(task_id="upload", source=given, rejects_path=given)  # type: ignore[arg-type]
+        assert [str(given)] * 2 == [task.source, task.rejects_path]
+    rows = [{"extended_id": "A", "market": "FR"}]
+    assert rows is ScantrustUploadOperator(task_id="rows", source=rows).source

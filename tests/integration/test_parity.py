@@ -293,6 +293,15 @@ def test_soft_fail_and_never_fail_skip_alike(
         wait(way, **options, **{option: True})
 
 
+@pytest.mark.parametrize("way", [way for way in SENSORS if "without" not in way and "started" not in way])
+def test_iterator_of_ids_is_waited_for(sandbox: Sandbox, way: str) -> None:
+    sandbox.jobs(polls=4, times=None)
+    ids = [*submit(), *submit()]
+    make, fixed = WAYS[way]
+    result, *_ = run(make(iter(ids), **fixed))
+    assert set(ids) == result["tasks"].keys()
+
+
 @pytest.mark.usefixtures("sandbox", "quick")
 @pytest.mark.parametrize("way", SENSORS)
 def test_never_fail_skips_also_without_a_connection(way: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, ObjectStoragePath
 from pyarrow import parquet
 
 from airflow_provider_scantrust.decorators.scantrust import ScantrustUploadDecoratedOperator
@@ -526,3 +526,13 @@ def test_paths_may_be_path_objects(sandbox: Sandbox, tmp_path: Path) -> None:
 )
 def test_place_is_the_same_whatever_connection_leads_to_it(one: str, other: str, same: bool) -> None:
     assert same == is_same_place(one, other)
+
+
+def test_path_of_airflows_object_storage_is_a_path(sandbox: Sandbox, tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "bottles.csv", [bottle(1), ["UNKNOWN", "FR", "2026-11-01"]])
+    rejects = tmp_path / "rejects.csv"
+    report = upload(
+        source=ObjectStoragePath(f"file://{source}"), rejects_path=ObjectStoragePath(f"file://{rejects}")
+    )
+    assert (1, 1) == (report["codes_affected"], report["unmatched"]["count"])
+    assert 2 == len(rejects.read_text().splitlines())
