@@ -64,13 +64,10 @@ def source_name(source: str) -> tuple[str, str]:
 def _inputs(operator: Any, rows: int | None) -> list[InputDataset]:
     from airflow.providers.common.compat.openlineage.facet import InputDataset
 
-    if isinstance(operator.source, str):
-        source = operator.source
-    elif isinstance(operator.source, os.PathLike) or hasattr(operator.source, "protocol"):
-        source = str(operator.source)
-    else:
+    # Of a path of another kind the operator has made text.
+    if not isinstance(operator.source, str):
         return []
-    namespace, name = source_name(source)
+    namespace, name = source_name(operator.source)
     facets: dict[str, Any] = {}
     if rows is not None:
         from openlineage.client.generated.input_statistics_input_dataset import (

@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
-from os import PathLike
+from os import PathLike, fspath
 from typing import Any
 
 from airflow_provider_scantrust.exceptions import InvalidInput
@@ -80,9 +80,10 @@ def as_path(value: Any) -> str | None:
     if isinstance(value, str):
         return value
     # An ObjectStoragePath is no PathLike on every Airflow. As text it has its connection, which os.fspath leaves out.
-    if isinstance(value, PathLike) or (hasattr(value, "protocol") and hasattr(value, "open")):
+    if hasattr(value, "protocol") and hasattr(value, "open"):
         return str(value)
-    return None
+    path = fspath(value) if isinstance(value, PathLike) else None
+    return path if isinstance(path, str) else None
 
 
 def from_template(value: Any, name: str) -> Any:

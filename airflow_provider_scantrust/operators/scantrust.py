@@ -248,7 +248,7 @@ class ScantrustUploadOperator(BaseOperator):
         return self._finish(context, loaded)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Give Airflow's own defer timeout the class of what has passed, as the trigger does."""
+        """Give Airflow's own defer timeout the class of the shorter limit; which one has passed, Airflow does not tell."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except Exception as error:
@@ -292,6 +292,7 @@ class ScantrustUploadOperator(BaseOperator):
                     "function, returned nothing?"
                 )
             if self.source is not None:
+                self.source = as_path(self.source) or self.source
                 return self._upload_source(context, report)
             if self.constraints is not None:
                 report.rows = 1

@@ -48,6 +48,8 @@ class SourceUpload:
         self.report = report
         path = operator.rejects_path
         self._rejects_path = as_path(path)
+        if path is not None and self._rejects_path is None:
+            raise ConfigurationError(f"rejects_path must be a path or URL, not {type(path).__name__}.")
 
     def run(self, source: Any, context: Context) -> Plan:
         """

@@ -70,7 +70,7 @@ def write_rejects(
     """
     Read the source once more and write the rows that did not arrive; return how many.
 
-    Format, delimiter, encoding, columns, their names and values are the source's; before them stand
+    Format, delimiter (but tabs in a file that is called TSV), encoding, columns, their names and values are the source's; before them stand
     ``rejected_line``, ``rejected_kind`` and ``rejected_reason``. Fewer than there are rejects means that the source has
     changed in between. No more than one reject is in memory at a time; of Parquet, the numbers of all lines are.
 
@@ -90,7 +90,9 @@ def write_rejects(
         return _write_parquet(source, rejects, out)
     with _packed(out, name) as stream:
         if isinstance(source, DelimitedSource):
-            return _write_table(source, rejects(), stream, tabs=find_format(name) == "tsv")
+            # Whoever gave a delimiter reads the rejects with it, too.
+            tabs = source.delimiter is None and find_format(name) == "tsv"
+            return _write_table(source, rejects(), stream, tabs=tabs)
         if isinstance(source, JsonLinesSource):
             return _write_lines(source, rejects(), stream)
         if isinstance(source, RowSource):
@@ -103,8 +105,9 @@ def write_rejects(
 def read_line_rejects(name: str, raw: BinaryIO, encoding: str | None) -> Iterator[Reject]:
     """Return the rejects in a file of JSON lines that was written here, whatever else is in them."""
     for text in TextLines(name, raw, encoding):
-        line, kind, reason = itemgetter(*REJECTED)(json.loads(text))
-        yield int(line), kind, reason
+        if not text.isspace():
+            line, kind, reason = itemgetter(*REJECTED)(_DECODER.decode(text))
+            yield int(line), kind, reason
 
 
 def _matched(rows: Iterable[tuple[int, T]], rejects: Iterable[Reject]) -> Iterator[tuple[int, T, str, str]]:

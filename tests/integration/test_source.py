@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import signal
 import time
 from functools import partial
@@ -536,3 +537,18 @@ def test_path_of_airflows_object_storage_is_a_path(sandbox: Sandbox, tmp_path: P
     )
     assert (1, 1) == (report["codes_affected"], report["unmatched"]["count"])
     assert 2 == len(rejects.read_text().splitlines())
+
+
+def test_rejects_path_that_is_none_is_refused_before_anything_is_sent(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    source = write_csv(tmp_path / "bottles.csv", [bottle(1)])
+    with pytest.raises(AirflowFailException, match="rejects_path must be a path"):
+        upload(source=source, rejects_path=["r.csv"])
+    assert [] == sandbox.transcript()
+
+
+def test_entry_of_a_folder_is_a_path(tmp_path: Path) -> None:
+    (tmp_path / "bottles.csv").touch()
+    (entry,) = os.scandir(tmp_path)
+    assert str(tmp_path / "bottles.csv") == ScantrustUploadOperator(task_id="upload", source=entry).source

@@ -362,3 +362,16 @@ def test_file_that_is_called_tsv_gets_tabs() -> None:
     check_rejects_name("rejects.tsv", "csv", "\t")
     with pytest.raises(ConfigurationError, match="its name says tsv"):
         check_rejects_name("rejects.tsv", "csv", ";")
+
+
+def test_tsv_with_a_delimiter_of_its_own_keeps_it() -> None:
+    of = source(b"id;note\nA;1\n", "rows.tsv", delimiter=";")
+    written = rejects(of, refused(2), name="rejects.tsv")
+    assert [(2, {"id": "A", "note": "1"})] == list(source(written, "rejects.tsv", delimiter=";"))
+
+
+def test_rejects_in_json_lines_are_read_whatever_else_is_in_them() -> None:
+    written = rejects(source(b'{"id": "A", "n": ' + b"9" * 5_000 + b"}\n", "rows.jsonl"), refused(1))
+    assert [(1, "refused", "Invalid value.")] == list(
+        read_line_rejects("r.jsonl", io.BytesIO(b"\n" + written), None)
+    )
