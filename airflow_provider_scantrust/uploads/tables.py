@@ -52,9 +52,8 @@ class Columns(NamedTuple):
         """Return them one by one."""
         if not self.values:
             yield from ((line, {}) for line in self.lines)
-        for line, values in zip(
-            self.lines, zip(*self.values.values(), strict=True), strict=bool(self.values)
-        ):
+            return
+        for line, values in zip(self.lines, zip(*self.values.values(), strict=True), strict=True):
             yield line, dict(zip(self.values, values, strict=True))
 
 
