@@ -22,7 +22,7 @@ from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sandbox import Sandbox
 from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
-from tasks import TaskInstance, bottles, fire, run
+from tasks import AIRFLOW_2, TaskInstance, bottles, fire, run
 
 UPLOAD, SUBMIT = "/api/v2/scm/upload/", "/api/v2/scm/upload/async/"
 
@@ -315,6 +315,7 @@ def test_upload_goes_on_where_airflow_forgets_what_it_deferred_with(sandbox: San
     assert 2 == report["codes_affected"]
 
 
+@pytest.mark.skipif(AIRFLOW_2, reason="Airflow 2 has one error for whatever went wrong in a deferral")
 @pytest.mark.parametrize(
     ("options", "error"),
     [
