@@ -210,7 +210,8 @@ def history(session: Any, tasks: dict[str, tuple[str, str | None, dict[str, Any]
         session.execute(
             insert(TaskInstance.__table__).values(
                 **of_task,
-                id=uuid4(),
+                # A UUID, or the text of one before Airflow 3.3.
+                id=TaskInstance.__table__.c.id.type.python_type(str(uuid4())),
                 operator=operator,
                 state=state,
                 try_number=1,
