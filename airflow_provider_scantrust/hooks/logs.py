@@ -43,12 +43,14 @@ class RareLog:
         # What differs between calls of one kind are numbers and ids.
         kind = "".join(letter for letter in text[:60] if not letter.isdigit())
         with self._lock:
-            since, seen = self._told.get(kind, (self._clock(), 0))
+            now = self._clock()
+            told_at, seen = self._told.get(kind, (now, 0))
             more = 0
-            if self._clock() - since >= _SAME_SECONDS:
-                more, since, seen = max(0, seen - self._free), self._clock(), self._free - 1
-            self._told[kind] = (since, seen + 1)
-            if seen >= self._free:
+            if seen >= self._free and now - told_at >= _SAME_SECONDS:
+                more, seen = seen - self._free, self._free - 1
+            is_told = seen < self._free
+            self._told[kind] = (now if is_told else told_at, seen + 1)
+            if not is_told:
                 return
         self._log.warning("%s%s", text, f" ({more} more like it before.)" if more else "")
 

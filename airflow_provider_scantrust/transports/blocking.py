@@ -180,7 +180,6 @@ class BlockingTransport:
                 prepared.url, {}, stream=True, verify=self.session.verify, cert=None
             )
             check_proxy(requests.utils.select_proxy(prepared.url or "", settings["proxies"]))
-            self._adapter.seconds = request.timeout[1]
             with self._adapter.send(prepared, timeout=request.timeout, **settings) as response:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 body = unpack(self._read(response), headers.get("content-encoding", ""))
@@ -313,6 +312,18 @@ class _Adapter(requests.adapters.HTTPAdapter):
     """
 
     seconds = REQUEST_TIMEOUT
+
+    def send(
+        self,
+        request: Any,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: Any = True,
+        cert: Any = None,
+        proxies: Any = None,
+    ) -> requests.Response:
+        self.seconds = timeout[1]
+        return super().send(request, stream, timeout, verify, cert, proxies)
 
     def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **options)

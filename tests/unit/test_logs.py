@@ -33,7 +33,18 @@ def test_trouble_that_comes_again_and_again_is_told_once_a_minute() -> None:
         log.now = second / 5
         rare.warning("Scantrust answered the synchronous upload of %s items with 503.", 100 + second)
     assert 5 + 1 == len(log.lines)
-    assert "(295 more like it before.)" in log.lines[5]
+    assert "(299 more like it before.)" in log.lines[5]
+
+
+def test_minute_begins_with_the_last_line_that_was_told() -> None:
+    log = Log()
+    rare = RareLog(log, clock=log.clock)
+    told = []
+    for second in (0, 1, 55, 56, 57, 60, 116, 117, 176, 177):
+        log.now = float(second)
+        rare.warning("trouble")
+        told.append(len(log.lines))
+    assert [1, 2, 3, 4, 5, 5, 5, 6, 6, 7] == told
 
 
 def test_different_trouble_is_told_each() -> None:
