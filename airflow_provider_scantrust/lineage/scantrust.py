@@ -48,17 +48,25 @@ def source_name(source: str) -> tuple[str, str]:
 
     :param source: A path, or a URL of Airflow's object storage; the connection in it is no part of the name.
     """
-    # The names of objects may hold what has a meaning in other URLs: a number sign, a question mark.
-    scheme, separator, rest = source.partition("://")
-    scheme = scheme.lower()
-    netloc, _, path = rest.partition("/")
-    if not separator or scheme in ("file", "local"):
-        return "file", os.path.abspath(f"/{path}" if separator else source)
-    container, _, host = netloc.rpartition("@")
-    # abfss://container@account.dfs.core.windows.net is a place; s3://connection@bucket is not.
-    place = netloc if container and host.endswith(".core.windows.net") else host
+    if "://" not in source:
+        return "file", os.path.abspath(source)
+    scheme, _, place, path = split_url(source)
+    if scheme in ("file", "local"):
+        return "file", os.path.abspath(f"/{path}")
     scheme = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}.get(scheme, scheme)
     return f"{scheme}://{place}", path.strip("/") or "/"
+
+
+def split_url(url: str) -> tuple[str, str, str, str]:
+    """Return scheme, connection, bucket or host, and path of a URL of Airflow's object storage."""
+    # Not urlsplit: the names of objects may hold what has a meaning in other URLs, a number sign or a question mark.
+    scheme, _, rest = url.partition("://")
+    place, _, path = rest.partition("/")
+    connection = ""
+    # abfss://container@account.dfs.core.windows.net is a place; s3://connection@bucket is not.
+    if not place.endswith(".core.windows.net"):
+        connection, _, place = place.rpartition("@")
+    return scheme.lower(), connection, place, path
 
 
 def _inputs(operator: Any, rows: int | None) -> list[InputDataset]:

@@ -87,15 +87,15 @@ class Progress:
     def call_done(self, number: int, counted: Report) -> None:
         """Take note of a call that has ended."""
         self._announced.discard(number)
-        if counted.jobs and (counted.unmatched or counted.rejected):
-            # A retry makes the whole call again, so that this job, too, comes a second time.
-            self._left.add(number)
         if not counted.unmatched and not counted.rejected:
             self.done.add(number)
             if counted.requests > 1:
                 self._cut.add(number)
             self.report.add(counted)
             self._unsaved += 1
+        elif counted.jobs:
+            # A retry makes the whole call again, so that this job, too, comes a second time.
+            self._left.add(number)
 
     @contextmanager
     def kept(self) -> Iterator[None]:

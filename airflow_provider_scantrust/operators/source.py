@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from airflow_provider_scantrust.exceptions import ConfigurationError, TooManyRejected
 from airflow_provider_scantrust.hooks.logs import ProgressLog
+from airflow_provider_scantrust.lineage.scantrust import split_url
 from airflow_provider_scantrust.operators.arguments import as_path
 from airflow_provider_scantrust.operators.resume import Progress, fingerprint
 from airflow_provider_scantrust.uploads.calls import cut
@@ -349,21 +350,10 @@ def find_path(path: str) -> Any:
 def is_same_place(one: str, other: str) -> bool:
     """Whether two paths or URLs lead to one file, however each of them is written."""
     local = [path.removeprefix("file://").removeprefix("local://") for path in (one, other)]
-    if any("://" in path for path in local):
-        (place, connection), (other_place, other_connection) = _place(one), _place(other)
-        # Two connections may lead to two services; one that is not named may be either.
-        return place == other_place and (
-            connection == other_connection or not (connection and other_connection)
-        )
-    return os.path.realpath(local[0]) == os.path.realpath(local[1])
-
-
-def _place(url: str) -> tuple[tuple[str, str, str], str]:
-    """Return scheme, host and path of a URL, and the connection in it."""
-    scheme, _, rest = url.partition("://")
-    host, _, path = rest.partition("/")
-    connection = ""
-    # abfss://container@account.dfs.core.windows.net names a container there.
-    if not host.endswith(".core.windows.net"):
-        connection, _, host = host.rpartition("@")
-    return (scheme.lower(), host, path), connection
+    if not any("://" in path for path in local):
+        return os.path.realpath(local[0]) == os.path.realpath(local[1])
+    scheme, connection, *place = split_url(one)
+    other_scheme, other_connection, *other_place = split_url(other)
+    # Two connections may lead to two services; one that is not named may be either.
+    may_be_one = connection == other_connection or not (connection and other_connection)
+    return (scheme, place) == (other_scheme, other_place) and may_be_one
