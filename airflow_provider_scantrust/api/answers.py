@@ -65,8 +65,7 @@ def read_answer(answer: Answer, endpoint: Endpoint[T]) -> T:
             excerpt=excerpt,
             retry_after=read_retry_after(answer),
         )
-    # 408 comes from gateways that have waited for the request for too long, and have not passed it on.
-    if answer.status >= 500 or answer.status == 408:
+    if answer.is_failure:
         raise exc.ServiceUnavailable(
             f"Scantrust answered {endpoint.what} with {answer.status}{said}.",
             status=answer.status,

@@ -57,6 +57,11 @@ class Answer:
     elapsed: float = 0.0
     received_at: float = 0.0
 
+    @property
+    def is_failure(self) -> bool:
+        """The service has failed: 5xx; or a gateway before it, which has not passed the request on: 408."""
+        return self.status >= 500 or self.status == 408
+
 
 class FaultKind(StrEnum):
     """Why there is no answer."""

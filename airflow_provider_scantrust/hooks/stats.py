@@ -22,7 +22,7 @@ class WorkerStats:
     def replied(self, reply: Answer | Fault) -> None:
         """Count a request, by what came back."""
         self.count("calls")
-        if isinstance(reply, Fault) or reply.status >= 500 or reply.status == 408:
+        if isinstance(reply, Fault) or reply.is_failure:
             self.count("calls_failed")
         elif reply.status == 429:
             self.count("calls_throttled")
