@@ -33,8 +33,8 @@ FLOOR, MOST_MEGABYTES = 100_000, 60.0
 
 def with_spool(path: str, prepare: Callable[[Any], object] = lambda spool: None) -> Iterator[Any]:
     """Plan with the package's own spool; ``prepare`` changes it first."""
+    from airflow_provider_scantrust.sources.opening import open_source
     from airflow_provider_scantrust.uploads.plan import make_plan
-    from airflow_provider_scantrust.uploads.sources import open_source
     from airflow_provider_scantrust.uploads.spool import Spool
 
     with Spool("extended_id") as spool:
@@ -52,9 +52,9 @@ def with_index_from_the_start(path: str) -> Iterator[Any]:
 
 def with_dict(path: str) -> Iterator[Any]:
     """Keep all rows in a dict, as ``items=`` does."""
+    from airflow_provider_scantrust.sources.opening import open_source
     from airflow_provider_scantrust.uploads.calls import cut
-    from airflow_provider_scantrust.uploads.rows import check_rows
-    from airflow_provider_scantrust.uploads.sources import open_source
+    from airflow_provider_scantrust.uploads.check import check_rows
 
     source = open_source(path, partial(io.FileIO, path))
     rows, _ = check_rows((row for _, row in source), "extended_id", warn=print)

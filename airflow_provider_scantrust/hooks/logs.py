@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from airflow_provider_scantrust.api.pacing import Pacer
 from airflow_provider_scantrust.transports.common import Log
+from airflow_provider_scantrust.waits.pacing import Pacer
 
 PROGRESS_SECONDS = 10.0
 _SAME_SECONDS = 60.0

@@ -13,12 +13,12 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 
 from airflow_provider_scantrust.api import endpoints
 from airflow_provider_scantrust.api.flow import converse
-from airflow_provider_scantrust.api.pacing import Pacer
 from airflow_provider_scantrust.api.settings import Settings, read_settings
-from airflow_provider_scantrust.api.waiting import ERROR_BUDGET, Watch
 from airflow_provider_scantrust.exceptions import ScantrustError
 from airflow_provider_scantrust.get_provider_info import CONNECTION_TYPE, get_provider_info
 from airflow_provider_scantrust.hooks.stats import WorkerStats
+from airflow_provider_scantrust.waits.jobs import ERROR_BUDGET, Watch
+from airflow_provider_scantrust.waits.pacing import Pacer
 
 if TYPE_CHECKING:
     import requests

@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-    from airflow_provider_scantrust.api.outcome import Outcome
     from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
     from airflow_provider_scantrust.uploads.calls import Job
     from airflow_provider_scantrust.uploads.plan import Plan
     from airflow_provider_scantrust.uploads.report import Report
+    from airflow_provider_scantrust.waits.outcome import Outcome
 
 Reaction = Literal["warn", "fail", "ignore"]
 
@@ -262,7 +262,7 @@ class ScantrustUploadOperator(BaseOperator):
 
     def on_kill(self) -> None:
         """Say that jobs which were submitted go on at Scantrust."""
-        from airflow_provider_scantrust.api.waiting import jobs_go_on
+        from airflow_provider_scantrust.waits.jobs import jobs_go_on
 
         if self._task_ids:
             self.log.warning("The upload was ended by hand. %s", jobs_go_on(self._task_ids))
@@ -316,8 +316,8 @@ class ScantrustUploadOperator(BaseOperator):
 
     def _upload_items(self, context: Context, report: Report) -> None:
         from airflow_provider_scantrust.uploads.calls import cut, make_jobs
+        from airflow_provider_scantrust.uploads.check import check_rows
         from airflow_provider_scantrust.uploads.mode import Choice, choose_mode
-        from airflow_provider_scantrust.uploads.rows import check_rows
 
         rows, report.rows = check_rows(
             from_template(self.items, "items"), self.data_key, warn=self.log.warning
@@ -382,7 +382,7 @@ class ScantrustUploadOperator(BaseOperator):
 
     def _constrained_jobs(self) -> Any:
         from airflow_provider_scantrust.uploads.calls import make_constrained_jobs
-        from airflow_provider_scantrust.uploads.rows import check_values
+        from airflow_provider_scantrust.uploads.check import check_values
 
         scm_data = check_values(from_template(self.scm_data, "scm_data"), "scm_data", warn=self.log.warning)
         constraints = from_template(self.constraints, "constraints")
@@ -403,7 +403,7 @@ class ScantrustUploadOperator(BaseOperator):
         self._task_ids += task_ids
 
     def _wait(self, context: Context, report: Report, started: float) -> dict[str, Any]:
-        from airflow_provider_scantrust.api.outcome import Outcome
+        from airflow_provider_scantrust.waits.outcome import Outcome
 
         now = time.time()
         watch = self.hook.watch(report.jobs, deadline=now + self.timeout, error_budget=self.error_budget)

@@ -15,21 +15,21 @@ from airflow_provider_scantrust.hooks.logs import ProgressLog
 from airflow_provider_scantrust.lineage.scantrust import split_url
 from airflow_provider_scantrust.operators.arguments import as_path
 from airflow_provider_scantrust.operators.resume import Progress, fingerprint
+from airflow_provider_scantrust.sources.opening import RowSource, Source, open_source
+from airflow_provider_scantrust.sources.tables import REJECTED
 from airflow_provider_scantrust.uploads.calls import cut
 from airflow_provider_scantrust.uploads.plan import Call, Limits, Plan, make_plan
 from airflow_provider_scantrust.uploads.rejects import check_rejects_name, read_line_rejects, write_rejects
 from airflow_provider_scantrust.uploads.report import Report, make_example
 from airflow_provider_scantrust.uploads.run import UNMATCHED, Piece, Runner
-from airflow_provider_scantrust.uploads.sources import RowSource, Source, open_source
 from airflow_provider_scantrust.uploads.spool import Spool
-from airflow_provider_scantrust.uploads.tables import REJECTED
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_scantrust.api.outcome import Outcome
     from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
     from airflow_provider_scantrust.transports.common import Log
+    from airflow_provider_scantrust.waits.outcome import Outcome
 
 _HOPELESS_AFTER = 100
 

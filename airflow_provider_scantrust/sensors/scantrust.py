@@ -17,16 +17,16 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
-from airflow_provider_scantrust.api.outcome import Outcome
 from airflow_provider_scantrust.api.task_ids import read_task_ids
 from airflow_provider_scantrust.exceptions import ScantrustError
 from airflow_provider_scantrust.links.scantrust import ScantrustPortalLink
+from airflow_provider_scantrust.waits.outcome import Outcome
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
-    from airflow_provider_scantrust.api.waiting import Watch
     from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
+    from airflow_provider_scantrust.waits.jobs import Watch
 
 # With silent_fail, errors that may pass never end the wait; the deadline does.
 _NO_BUDGET = 1e9
@@ -161,7 +161,7 @@ class ScantrustTaskSensor(BaseSensorOperator):
 
     def on_kill(self) -> None:
         """Say that the jobs go on at Scantrust."""
-        from airflow_provider_scantrust.api.waiting import jobs_go_on
+        from airflow_provider_scantrust.waits.jobs import jobs_go_on
 
         if self._watch is not None:
             self.log.warning("The wait was ended by hand. %s", jobs_go_on(self._watch.open))

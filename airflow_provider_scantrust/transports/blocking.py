@@ -30,7 +30,6 @@ from airflow_provider_scantrust.api.messages import (
     Pause,
     Request,
 )
-from airflow_provider_scantrust.api.pacing import Pacer
 from airflow_provider_scantrust.api.settings import REQUEST_TIMEOUT, RETRY_SECONDS, Settings
 from airflow_provider_scantrust.transports.common import (
     MOST_BYTES,
@@ -46,6 +45,7 @@ from airflow_provider_scantrust.transports.common import (
     say,
     unpack,
 )
+from airflow_provider_scantrust.waits.pacing import Pacer
 
 T = TypeVar("T")
 

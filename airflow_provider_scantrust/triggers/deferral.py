@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-from airflow_provider_scantrust.api.outcome import Outcome
 from airflow_provider_scantrust.exceptions import WaitTimedOut
 from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger, read_event
+from airflow_provider_scantrust.waits.outcome import Outcome
 
 # Airflow's own defer timeout ends a task without a word from the trigger; it is only a backstop.
 BACKSTOP = 300.0

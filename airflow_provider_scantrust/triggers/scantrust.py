@@ -17,15 +17,15 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from airflow_provider_scantrust.api.outcome import Outcome
 from airflow_provider_scantrust.api.task_ids import read_task_ids
-from airflow_provider_scantrust.api.waiting import ERROR_BUDGET, Jobs, jobs_go_on
 from airflow_provider_scantrust.exceptions import (
     ConfigurationError,
     ScantrustError,
     TransientError,
     from_dict,
 )
+from airflow_provider_scantrust.waits.jobs import ERROR_BUDGET, Jobs, jobs_go_on
+from airflow_provider_scantrust.waits.outcome import Outcome
 
 _CLASS_PATH = "airflow_provider_scantrust.triggers.scantrust.ScantrustTaskTrigger"
 _LOOKUP_PAUSES = (1.0, 2.0, 4.0)

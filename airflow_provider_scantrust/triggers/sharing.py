@@ -18,10 +18,10 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from airflow_provider_scantrust.api.settings import Settings
-from airflow_provider_scantrust.api.waiting import Jobs
 from airflow_provider_scantrust.exceptions import ConfigurationError
 from airflow_provider_scantrust.transports.common import Log
 from airflow_provider_scantrust.triggers.watcher import SharedWait, Watcher
+from airflow_provider_scantrust.waits.jobs import Jobs
 
 # Seconds for which a lookup is good.
 _GOOD_FOR = 300.0

@@ -1,7 +1,7 @@
 """
 The watcher: asks for all waits of a triggerer that talk to Scantrust with the same credentials.
 
-Rule 1: what is asked and when is decided in ``api.polling``, what an answer means in ``api.waiting``; this is the clock,
+Rule 1: what is asked and when is decided in ``waits.queue``, what an answer means in ``waits.jobs``; this is the clock,
         the session and the tasks.
 Rule 2: a wait ends only by its own jobs, by a permanent error, by its deadline or by its error budget; never by an
         error in here, which costs one question its turn, or all of them a pause.
@@ -22,9 +22,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_scantrust.api.endpoints import get_scm_task
 from airflow_provider_scantrust.api.flow import converse
-from airflow_provider_scantrust.api.polling import MOST_AT_ONCE, Job, Queue, Wait, make_pacer
 from airflow_provider_scantrust.api.settings import Budget, Settings
-from airflow_provider_scantrust.api.waiting import Jobs
 from airflow_provider_scantrust.exceptions import (
     AuthenticationFailed,
     ConfigurationError,
@@ -35,6 +33,8 @@ from airflow_provider_scantrust.exceptions import (
 from airflow_provider_scantrust.hooks.logs import RareLog
 from airflow_provider_scantrust.transports.common import Log, say
 from airflow_provider_scantrust.triggers.counters import Counters
+from airflow_provider_scantrust.waits.jobs import Jobs
+from airflow_provider_scantrust.waits.queue import MOST_AT_ONCE, Job, Queue, Wait, make_pacer
 
 if TYPE_CHECKING:
     from airflow_provider_scantrust.api.models import Task

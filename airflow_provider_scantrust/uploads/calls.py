@@ -9,8 +9,8 @@ from typing import Any
 
 from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import InvalidInput
+from airflow_provider_scantrust.uploads.check import Row, copy_mapping, read_key, read_name
 from airflow_provider_scantrust.uploads.mode import DANGER_ZONE
-from airflow_provider_scantrust.uploads.rows import Row, copy_mapping, read_key, read_name
 
 # How many extended_ids one asynchronous call may carry is not documented; Scantrust's own danger zone is the bound.
 IDS_PER_JOB = DANGER_ZONE

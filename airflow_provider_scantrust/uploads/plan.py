@@ -24,8 +24,8 @@ from typing import Any, Literal
 
 from airflow_provider_scantrust.exceptions import ConfigurationError
 from airflow_provider_scantrust.uploads.calls import Job
+from airflow_provider_scantrust.uploads.check import Row
 from airflow_provider_scantrust.uploads.mode import DANGER_ZONE, FEW_CODES, choose_mode
-from airflow_provider_scantrust.uploads.rows import Row
 from airflow_provider_scantrust.uploads.spool import Spool
 
 Mode = Literal["auto", "sync", "async"]

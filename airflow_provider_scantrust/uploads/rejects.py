@@ -21,12 +21,12 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import ConfigurationError
-from airflow_provider_scantrust.uploads.delimited import DelimitedSource, Table
-from airflow_provider_scantrust.uploads.jsonlines import JsonLinesSource, RowSource
-from airflow_provider_scantrust.uploads.parquet import ParquetSource
-from airflow_provider_scantrust.uploads.sources import find_format
-from airflow_provider_scantrust.uploads.tables import REJECTED, REJECTED_TEXT, Source, UnreadableRow, need
-from airflow_provider_scantrust.uploads.text import TextLines
+from airflow_provider_scantrust.sources.delimited import DelimitedSource, Table
+from airflow_provider_scantrust.sources.jsonlines import JsonLinesSource, RowSource
+from airflow_provider_scantrust.sources.opening import find_format
+from airflow_provider_scantrust.sources.parquet import ParquetSource
+from airflow_provider_scantrust.sources.tables import REJECTED, REJECTED_TEXT, Source, UnreadableRow, need
+from airflow_provider_scantrust.sources.text import TextLines
 
 _LONGEST_REPR = 100_000
 

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from airflow_provider_scantrust.api.models import UploadResult
-from airflow_provider_scantrust.api.outcome import Outcome
 from airflow_provider_scantrust.api.texts import one_line
 from airflow_provider_scantrust.uploads.calls import Job
-from airflow_provider_scantrust.uploads.rows import Row
+from airflow_provider_scantrust.uploads.check import Row
+from airflow_provider_scantrust.waits.outcome import Outcome
 
 EXAMPLES = 10
 _LONGEST_EXAMPLE = 80

@@ -23,9 +23,9 @@ from airflow_provider_scantrust.exceptions import (
     UploadTimedOut,
 )
 from airflow_provider_scantrust.uploads.calls import Job, make_jobs
+from airflow_provider_scantrust.uploads.check import Row
 from airflow_provider_scantrust.uploads.mode import FEW_CODES
 from airflow_provider_scantrust.uploads.report import Report
-from airflow_provider_scantrust.uploads.rows import Row
 
 Upload = Callable[[Sequence[Row], str], UploadResult]
 Submit = Callable[[Mapping[str, Any], Mapping[str, Any]], str]

@@ -23,8 +23,8 @@ from typing import Any, Literal
 
 from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import InvalidInput
-from airflow_provider_scantrust.uploads.rows import BETWEEN, Row, RowCheck
-from airflow_provider_scantrust.uploads.tables import Columns, UnreadableRow, batches_of
+from airflow_provider_scantrust.sources.tables import Columns, UnreadableRow, batches_of
+from airflow_provider_scantrust.uploads.check import BETWEEN, Row, RowCheck
 
 _BATCH = 500
 # Below so many rows, looking at them one by one is as fast as at once.

@@ -13,10 +13,10 @@ import pytest
 
 from airflow_provider_scantrust import exceptions as exc
 from airflow_provider_scantrust.api import settings
-from airflow_provider_scantrust.api.waiting import ERROR_BUDGET
 from airflow_provider_scantrust.get_provider_info import get_provider_info
 from airflow_provider_scantrust.sandbox import Sandbox
 from airflow_provider_scantrust.uploads.plan import make_plan
+from airflow_provider_scantrust.waits.jobs import ERROR_BUDGET
 from doc_blocks import PAGES, ROOT, Block, fences, indented_blocks, looks_like_python, python_blocks
 
 # Dags and tasks run on a real Airflow, in tests/system/test_documented.py.

@@ -18,10 +18,10 @@ import requests
 from airflow_provider_scantrust import exceptions as exc
 from airflow_provider_scantrust.api.endpoints import upload_scm_data
 from airflow_provider_scantrust.api.flow import converse
-from airflow_provider_scantrust.api.pacing import Pacer
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 from airflow_provider_scantrust.sandbox import Sandbox
 from airflow_provider_scantrust.transports.blocking import BlockingTransport, Gate, make_session
+from airflow_provider_scantrust.waits.pacing import Pacer
 from tasks import bottles
 
 CONNECTION = "AIRFLOW_CONN_SCANTRUST_DEFAULT"

@@ -22,8 +22,8 @@ from airflow_provider_scantrust.decorators.scantrust import ScantrustUploadDecor
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.operators.source import is_same_place
 from airflow_provider_scantrust.sandbox import Sandbox
-from airflow_provider_scantrust.uploads.sources import open_source
-from airflow_provider_scantrust.uploads.tables import REJECTED
+from airflow_provider_scantrust.sources.opening import open_source
+from airflow_provider_scantrust.sources.tables import REJECTED
 from tasks import TaskInstance, run
 
 HEADER = ["extended_id", "market", "bottling_date"]

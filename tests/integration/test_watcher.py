@@ -14,12 +14,12 @@ from airflow.triggers.base import TriggerEvent
 from structlog.contextvars import bind_contextvars, get_contextvars
 
 from airflow_provider_scantrust import exceptions as exc
-from airflow_provider_scantrust.api.polling import Queue
 from airflow_provider_scantrust.api.settings import Settings
 from airflow_provider_scantrust.sandbox import Sandbox
 from airflow_provider_scantrust.transports.aio import AioTransport
 from airflow_provider_scantrust.triggers import counters, sharing, watcher
 from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger, read_event
+from airflow_provider_scantrust.waits.queue import Queue
 from tasks import bottles, fire
 
 pytestmark = pytest.mark.usefixtures("quick")

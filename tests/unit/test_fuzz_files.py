@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput, ScantrustError
-from airflow_provider_scantrust.uploads import delimited
-from airflow_provider_scantrust.uploads import text as text_module
+from airflow_provider_scantrust.sources import delimited
+from airflow_provider_scantrust.sources import text as text_module
+from airflow_provider_scantrust.sources.opening import FORMATS, open_source
 from airflow_provider_scantrust.uploads.rejects import write_rejects
-from airflow_provider_scantrust.uploads.sources import FORMATS, open_source
 from airflow_provider_scantrust.uploads.spool import Spool
 
 pa: Any = pytest.importorskip("pyarrow")

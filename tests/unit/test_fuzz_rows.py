@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from airflow_provider_scantrust.api import endpoints
 from airflow_provider_scantrust.api.flow import make_request
 from airflow_provider_scantrust.exceptions import InvalidInput
+from airflow_provider_scantrust.sources.opening import RowSource
 from airflow_provider_scantrust.uploads.calls import make_constrained_jobs, make_jobs
+from airflow_provider_scantrust.uploads.check import LONGEST_TEXT, SPECIAL_FIELDS, check_rows, check_values
 from airflow_provider_scantrust.uploads.rejects import write_rejects
-from airflow_provider_scantrust.uploads.rows import LONGEST_TEXT, SPECIAL_FIELDS, check_rows, check_values
-from airflow_provider_scantrust.uploads.sources import RowSource
 from airflow_provider_scantrust.uploads.spool import Spool
 from steps import settings
 

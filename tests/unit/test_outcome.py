@@ -7,8 +7,8 @@ import uuid
 
 import pytest
 
-from airflow_provider_scantrust.api.outcome import KEPT, NAMED, Outcome
 from airflow_provider_scantrust.triggers.scantrust import read_event
+from airflow_provider_scantrust.waits.outcome import KEPT, NAMED, Outcome
 
 
 def test_few_jobs_are_all_named() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_scantrust.api.pacing import Pacer
+from airflow_provider_scantrust.waits.pacing import Pacer
 
 
 class Service:

@@ -79,7 +79,7 @@ def test_form_for_airflow_before_3_2_is_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["api.waiting", "api.flow", "api.endpoints", "exceptions", "uploads.run", "uploads.rows"]
+    "module", ["waits.jobs", "api.flow", "api.endpoints", "exceptions", "uploads.run", "uploads.check"]
 )
 def test_protocol_needs_neither_airflow_nor_an_http_library(module: str) -> None:
     run_python(

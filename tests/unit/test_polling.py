@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_scantrust.api.pacing import Pacer
-from airflow_provider_scantrust.api.polling import POLLS_PER_MINUTE, Job, Queue, Wait, make_pacer
-from airflow_provider_scantrust.api.waiting import Jobs
+from airflow_provider_scantrust.waits.jobs import Jobs
+from airflow_provider_scantrust.waits.pacing import Pacer
+from airflow_provider_scantrust.waits.queue import POLLS_PER_MINUTE, Job, Queue, Wait, make_pacer
 
 RATE = 40
 # What becomes of a question: "answered", "failed", or seconds to wait.

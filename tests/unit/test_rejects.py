@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_scantrust.exceptions import ConfigurationError
+from airflow_provider_scantrust.sources.opening import RowSource, Source, UnreadableRow, open_source
 from airflow_provider_scantrust.uploads.rejects import check_rejects_name, read_line_rejects, write_rejects
-from airflow_provider_scantrust.uploads.sources import RowSource, Source, UnreadableRow, open_source
 
 pa: Any = pytest.importorskip("pyarrow")
 pq: Any = pytest.importorskip("pyarrow.parquet")

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_scantrust.exceptions import InvalidInput
-from airflow_provider_scantrust.uploads.rows import RowCheck, check_rows, check_values
+from airflow_provider_scantrust.uploads.check import RowCheck, check_rows, check_values
 
 KEY = "extended_id"
 

@@ -19,11 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput
-from airflow_provider_scantrust.uploads import text as text_module
-from airflow_provider_scantrust.uploads.delimited import DelimitedSource, Table
-from airflow_provider_scantrust.uploads.sources import RowSource, Source, UnreadableRow, open_source
+from airflow_provider_scantrust.sources import text as text_module
+from airflow_provider_scantrust.sources.delimited import DelimitedSource, Table
+from airflow_provider_scantrust.sources.opening import RowSource, Source, UnreadableRow, open_source
+from airflow_provider_scantrust.sources.tables import Columns, Fields
 from airflow_provider_scantrust.uploads.spool import Spool
-from airflow_provider_scantrust.uploads.tables import Columns, Fields
 
 pa: Any = pytest.importorskip("pyarrow")
 pq: Any = pytest.importorskip("pyarrow.parquet")

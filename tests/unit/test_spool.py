@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_scantrust.exceptions import InvalidInput
+from airflow_provider_scantrust.sources.tables import UnreadableRow
 from airflow_provider_scantrust.uploads.spool import Spool
-from airflow_provider_scantrust.uploads.tables import UnreadableRow
 
 KEY = "extended_id"
 # A file on a busy machine keeps no deadline.

@@ -11,13 +11,13 @@ import pytest
 from airflow.sdk import DAG, task, task_group
 from airflow.triggers.base import TaskSuccessEvent
 
-from airflow_provider_scantrust.api.waiting import Jobs
 from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput, TransientError
 from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
 from airflow_provider_scantrust.triggers import scantrust as triggers
 from airflow_provider_scantrust.triggers import sharing, start
 from airflow_provider_scantrust.triggers.deferral import ROW_BYTES, make_deferral
 from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger, read_event
+from airflow_provider_scantrust.waits.jobs import Jobs
 from tasks import TaskInstance, fire
 
 

@@ -16,11 +16,11 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, AirflowTaskTimeout
 
 from airflow_provider_scantrust import exceptions as exc
-from airflow_provider_scantrust.api.outcome import Outcome
 from airflow_provider_scantrust.operators.resume import STORE_KEY, Progress, forget_jobs
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
 from airflow_provider_scantrust.uploads.report import Report
+from airflow_provider_scantrust.waits.outcome import Outcome
 from steps import CONTRACT
 from tasks import TaskInstance
 

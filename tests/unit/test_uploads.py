@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_scantrust.api.models import UploadResult
-from airflow_provider_scantrust.api.outcome import KEPT, Outcome
 from airflow_provider_scantrust.exceptions import (
     InvalidInput,
     PermissionDenied,
@@ -24,6 +23,7 @@ from airflow_provider_scantrust.exceptions import (
 from airflow_provider_scantrust.uploads.calls import Job, cut, make_constrained_jobs, make_jobs
 from airflow_provider_scantrust.uploads.report import EXAMPLES, Report
 from airflow_provider_scantrust.uploads.run import Piece, Runner
+from airflow_provider_scantrust.waits.outcome import KEPT, Outcome
 
 KEY = "extended_id"
 

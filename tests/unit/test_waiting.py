@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_scantrust import exceptions as exc
 from airflow_provider_scantrust.api.messages import Answer, Fault, FaultKind
-from airflow_provider_scantrust.api.waiting import Watch, jobs_go_on
+from airflow_provider_scantrust.waits.jobs import Watch, jobs_go_on
 from steps import Talk, answer, settings
 
 

@@ -21,9 +21,9 @@ from heapq import heapify, heappop, heappush
 from math import inf
 
 from airflow_provider_scantrust.api.flow import FIRST_BACKOFF, LONGEST_BACKOFF, Random
-from airflow_provider_scantrust.api.pacing import Pacer
 from airflow_provider_scantrust.api.settings import RETRY_SECONDS
-from airflow_provider_scantrust.api.waiting import Jobs
+from airflow_provider_scantrust.waits.jobs import Jobs
+from airflow_provider_scantrust.waits.pacing import Pacer
 
 # Scantrust: rate limits, authenticated.
 POLLS_PER_MINUTE = 3000

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput
-from airflow_provider_scantrust.uploads.tables import (
+from airflow_provider_scantrust.sources.tables import (
     REJECTED,
     REJECTED_TEXT,
     Fields,
@@ -16,7 +16,7 @@ from airflow_provider_scantrust.uploads.tables import (
     Source,
     UnreadableRow,
 )
-from airflow_provider_scantrust.uploads.text import TextLines, check_encoding
+from airflow_provider_scantrust.sources.text import TextLines, check_encoding
 
 
 class JsonLinesSource(Source):
@@ -77,7 +77,7 @@ class RowSource(Source):
     Values are handed on as they are.
 
     :param rows: Iterated once for each reading; an iterator can be read only once, and ``restartable`` says so.
-    :param columns: As for :func:`~airflow_provider_scantrust.uploads.sources.open_source`, and ``constants`` too.
+    :param columns: As for :func:`~airflow_provider_scantrust.sources.opening.open_source`, and ``constants`` too.
     """
 
     format = "jsonl"

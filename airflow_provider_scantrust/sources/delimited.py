@@ -9,8 +9,8 @@ from itertools import chain, islice, repeat
 from typing import Any, BinaryIO
 
 from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput
-from airflow_provider_scantrust.uploads.tables import Batch, Columns, Fields, Row, Source, UnreadableRow
-from airflow_provider_scantrust.uploads.text import (
+from airflow_provider_scantrust.sources.tables import Batch, Columns, Fields, Row, Source, UnreadableRow
+from airflow_provider_scantrust.sources.text import (
     LONGEST_LINE,
     TextLines,
     check_encoding,

@@ -15,9 +15,9 @@ from airflow_provider_scantrust.api.endpoints import check_task_id, get_scm_task
 from airflow_provider_scantrust.api.flow import Random, converse, given_up
 from airflow_provider_scantrust.api.messages import Conversation, Notice, Pause
 from airflow_provider_scantrust.api.models import Task, TaskState
-from airflow_provider_scantrust.api.outcome import NAMED
 from airflow_provider_scantrust.api.settings import Budget, Settings
 from airflow_provider_scantrust.exceptions import TaskFailed, TransientError, WaitTimedOut
+from airflow_provider_scantrust.waits.outcome import NAMED
 
 # Seconds without any readable answer about a job after which a wait ends.
 ERROR_BUDGET = 600.0

@@ -11,8 +11,8 @@ from itertools import repeat
 from typing import Any, BinaryIO
 
 from airflow_provider_scantrust.exceptions import InvalidInput
-from airflow_provider_scantrust.uploads.tables import Fields, Row, Source, UnreadableRow, need
-from airflow_provider_scantrust.uploads.text import Unpacked
+from airflow_provider_scantrust.sources.tables import Fields, Row, Source, UnreadableRow, need
+from airflow_provider_scantrust.sources.text import Unpacked
 
 _ROWS_AT_ONCE = 10_000
 _BYTES_AT_ONCE = 64 * 1024 * 1024

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 from airflow_provider_scantrust.exceptions import ConfigurationError
-from airflow_provider_scantrust.uploads.delimited import DelimitedSource
-from airflow_provider_scantrust.uploads.jsonlines import JsonLinesSource, RowSource
-from airflow_provider_scantrust.uploads.parquet import ParquetSource
-from airflow_provider_scantrust.uploads.tables import Fields, Row, Source, UnreadableRow
+from airflow_provider_scantrust.sources.delimited import DelimitedSource
+from airflow_provider_scantrust.sources.jsonlines import JsonLinesSource, RowSource
+from airflow_provider_scantrust.sources.parquet import ParquetSource
+from airflow_provider_scantrust.sources.tables import Fields, Row, Source, UnreadableRow
 
 __all__ = ["FORMATS", "Row", "RowSource", "Source", "UnreadableRow", "find_format", "open_source"]
 

@@ -15,7 +15,7 @@ from itertools import chain
 from typing import Any, BinaryIO
 
 from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput
-from airflow_provider_scantrust.uploads.tables import need
+from airflow_provider_scantrust.sources.tables import need
 
 # Sixteen of the longest values. Some hundred lines are held in memory at once.
 LONGEST_LINE = 1024 * 1024
