@@ -28,6 +28,10 @@ _REFUSED: dict[int, tuple[type[exc.ScantrustError], str]] = {
     404: (exc.NotFound, "there is no such thing in this company, or the host is not the API's"),
     406: (exc.Conflict, "a known API error; see its message"),
     409: (exc.Conflict, "a known API error; see its message"),
+    413: (
+        exc.RequestTooLarge,
+        "the call is too large and nothing of it was processed; send fewer rows in one call",
+    ),
 }
 
 

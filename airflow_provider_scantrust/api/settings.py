@@ -6,7 +6,9 @@ Rule: the token leaves this module only inside an :class:`~airflow_provider_scan
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -53,6 +55,8 @@ _PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*/?")
 _LONGEST_PATH = 4_096
 _USUAL_PORTS = {"https": 443, "http": 80}
 _HIGHEST_PORT = 65_535
+# About 50 ms: slow enough for whoever guesses passwords, and computed once for each upload.
+_DIGEST_ROUNDS = 100_000
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,19 @@ class Settings:
             secret=self.secret,
             verify=self.verify,
         )
+
+    @cached_property
+    def account_digest(self) -> str:
+        """
+        Identify service and account in what is stored, such as an upload's progress.
+
+        It changes with the base URL, the scheme, the token, and (with ``auth_scheme`` ``login``) the user name or password; not
+        with the JWT that a login gives. Slow and salted, since a password may be guessable.
+        """
+        who = self.login if self.auth_scheme == "login" else None
+        salt = json.dumps(["airflow-provider-scantrust", self.base_url, self.auth_scheme, who])
+        digest = hashlib.pbkdf2_hmac("sha256", self.secret.encode(), salt.encode(), _DIGEST_ROUNDS, dklen=16)
+        return digest.hex()
 
     def make_auth(self) -> Auth:
         """Return a fresh signer: it holds the token, or logs in with the password when first asked."""
