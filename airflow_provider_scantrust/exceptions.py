@@ -11,6 +11,7 @@ Every way a conversation with Scantrust can fail, split by what the reader shoul
     ├── AuthenticationFailed     401: the token is wrong or has expired: make a new one in the portal
     ├── PermissionDenied         403: a company admin must give the token more permissions
     ├── NotFound                 404: no such thing, or not of this company
+    ├── RequestTooLarge          413: one call carries more than Scantrust or a gateway accepts: send fewer rows in a call
     ├── Conflict                 406, 409: Scantrust knows why; read the message
     ├── UnexpectedRedirect       the host in the connection is not the API's own address
     ├── UploadTimedOut           504 of a synchronous upload: nothing was updated; send less, or asynchronously
@@ -100,6 +101,10 @@ class PermissionDenied(ScantrustError):
 
 class NotFound(ScantrustError):
     """There is no such thing at Scantrust (404)."""
+
+
+class RequestTooLarge(ScantrustError):
+    """One call is larger than Scantrust or a gateway accepts (413); nothing of it was processed."""
 
 
 class Conflict(ScantrustError):

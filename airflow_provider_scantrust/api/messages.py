@@ -15,7 +15,8 @@ class Request:
     """
     One HTTP request, to be sent once and without following redirects.
 
-    :param timeout: Seconds to connect, and seconds from there to the last byte of the answer.
+    :param timeout: Seconds to connect, and seconds for the whole exchange.
+    :param signed: Whether it carries the token. A login does not; it has a rate limit of its own.
     """
 
     method: str
@@ -23,6 +24,7 @@ class Request:
     headers: Mapping[str, str] = field(repr=False)
     body: bytes | None = field(repr=False)
     timeout: tuple[float, float]
+    signed: bool = True
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class FaultKind(StrEnum):
     CONNECT = "could not connect"
     TIMEOUT = "no answer in time"
     CUT = "the connection was cut"
+    NEEDS_TLS = "the server speaks TLS, and the host in the connection begins with http://"
+    SPEAKS_NO_TLS = "the server does not speak TLS, and the host in the connection means https://"
     CERTIFICATE = "the TLS certificate was not accepted"
     UNUSABLE = "the request could not be made"
     TOO_LONG = "the answer is longer than any of the API's can be"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pendulum
 
+from airflow_provider_scantrust.api.dialect import SCANTRUST, Dialect, spell_state
 from airflow_provider_scantrust.api.texts import one_line, show
 
 
@@ -41,9 +42,14 @@ _WORDS = {
 }
 
 
-def read_state(word: str) -> TaskState:
+def read_state(word: str, dialect: Dialect = SCANTRUST) -> TaskState:
     """Return the state for a word in any case, with space, ``-`` or ``_``; UNKNOWN for any other word."""
-    return _WORDS.get(word.strip().lower().replace(" ", "_").replace("-", "_"), TaskState.UNKNOWN)
+    word = spell_state(word)
+    if word in dialect.failed_states:
+        return TaskState.FAILED
+    if word in dialect.done_states:
+        return TaskState.COMPLETE
+    return _WORDS.get(word, TaskState.UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -114,9 +120,9 @@ class UploadResult:
     items: Mapping[str, list[str]]
 
 
-def read_task(task_id: str, data: Any) -> Task:
+def read_task(task_id: str, data: Any, dialect: Dialect = SCANTRUST) -> Task:
     """
-    Read the answer to a status question.
+    Read the answer to a status poll.
 
     :raises ValueError: It is no object, or has no state.
     """
@@ -127,7 +133,7 @@ def read_task(task_id: str, data: Any) -> Task:
         raise ValueError("there is no 'state' in it")
     return Task(
         id=task_id,
-        state=read_state(word),
+        state=read_state(word, dialect),
         state_word=word,
         reference=_text(_get(fields, "reference")),
         codes_affected=_count(fields, "codes_affected"),

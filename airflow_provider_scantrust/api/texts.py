@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import html
+import re
+
 EXCERPT = 300
 # Stands where a text was cut.
 CUT = "…"
 _SHOWN = 80
+_PAGE = re.compile(r"\s*<(!doctype|html|head|body|title|h1|center)\b", re.IGNORECASE)
+# Not what a browser does not show either. Each part is bounded: the text may be hostile.
+_TAG = re.compile(r"<(script|style)\b.{0,4000}?</\1>|<[^<>]{0,1000}>", re.IGNORECASE | re.DOTALL)
 
 
 def one_line(text: str, most: int = EXCERPT) -> str:
@@ -28,3 +34,11 @@ def show(value: object, most: int = _SHOWN) -> str:
     except Exception:  # anybody's object, anybody's exception
         return f"<{type(value).__name__}>"
     return text if len(text) <= most else text[:most] + CUT
+
+
+def read_page(text: str) -> str:
+    """Return the words of an HTML page, as in ``502 Bad Gateway nginx``; any other text as it is."""
+    if not _PAGE.match(text):
+        return text
+    words = " ".join(html.unescape(_TAG.sub(" ", text)).split())
+    return f"an HTML page: {words}" if words else "an HTML page without words"

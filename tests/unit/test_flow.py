@@ -71,7 +71,7 @@ def test_every_path_ends_in_a_slash(endpoint: Endpoint[Any]) -> None:
         (406, exc.Conflict),
         (409, exc.Conflict),
         (405, exc.RequestRejected),
-        (413, exc.RequestRejected),
+        (413, exc.RequestTooLarge),
     ],
 )
 def test_refusals_are_typed_and_never_sent_again(status: int, error: type[exc.ScantrustError]) -> None:

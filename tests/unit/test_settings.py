@@ -159,3 +159,42 @@ def test_secret_is_hidden_in_every_form_in_which_answers_show_it(secret: str) ->
         assert "4711" not in auth.hide(f"said {text} to all")
     for length in range(5, len(secret)):
         assert f"said ***{CUT}" == auth.hide(f"said {secret[:length]}{CUT}")
+
+
+LOGIN = {"auth_scheme": "login", "login_endpoint": "/login/"}
+
+
+def test_digest_of_an_account_is_stable_across_versions() -> None:
+    digest = read_settings(password="token").account_digest
+    assert "b5309f8aef60c663a59abe63b22c0614" == digest
+    again = read_settings(
+        password=" token\n", host="https://API.scantrust.com/", login="unused", extra={"x": 1}
+    )
+    assert digest == again.account_digest
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"host": "https://api.staging.scantrust.io"},
+        {"host": "https://api.scantrust.com/prefix"},
+        {"password": "tokeN"},
+        {"extra": {"auth_scheme": "JWT"}},
+        {"login": "jane", "extra": LOGIN},
+    ],
+)
+def test_digest_changes_with_service_scheme_and_credential(other: dict[str, Any]) -> None:
+    fields = {"password": "token", **other}
+    assert read_settings(password="token").account_digest != read_settings(**fields).account_digest
+
+
+def test_digest_of_a_login_changes_with_user_and_password_and_not_with_its_token() -> None:
+    digests = {
+        read_settings(login=login, password=password, extra=LOGIN).account_digest
+        for login, password in (("jane", "secret-1"), ("jane", "secret-2"), ("john", "secret-1"))
+    }
+    assert 3 == len(digests)
+    settings = read_settings(login="jane", password="secret-1", extra=LOGIN)
+    settings.make_auth().renew("some-jwt")
+    assert settings.account_digest in digests
+    assert "secret" not in settings.account_digest
