@@ -1,4 +1,4 @@
-"""What a conversation says and hears: requests and pauses out, answers and faults in."""
+"""The values of a conversation: it yields requests and pauses, and receives answers and faults."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Pause:
-    """Say nothing for that many seconds."""
+    """Wait that many seconds."""
 
     seconds: float
     reason: str = ""
@@ -37,7 +37,7 @@ class Pause:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something the task's log should say; ``warning`` is for what a human may have to look at."""
+    """A line for the task's log; ``warning`` is for what a person may have to look at."""
 
     text: str
     warning: bool = True
@@ -46,7 +46,7 @@ class Notice:
 @dataclass(frozen=True)
 class Answer:
     """
-    What the server said.
+    The server's answer.
 
     :param headers: Names in lower case.
     :param elapsed: Seconds from the first byte sent to the last byte received, and those in which it waited for its turn.
@@ -61,7 +61,7 @@ class Answer:
 
     @property
     def is_failure(self) -> bool:
-        """The service has failed: 5xx; or a gateway before it, which has not passed the request on: 408."""
+        """The service failed (5xx), or a gateway did not pass the request on (408)."""
         return self.status >= 500 or self.status == 408
 
 
@@ -102,7 +102,7 @@ class Endpoint(Generic[T]):
     :param what: How the call is named in logs and errors ("the synchronous upload of 40 items").
     :param path: Path below the base URL, with its trailing slash.
     :param payload: JSON body, or None for a GET.
-    :param read: Makes the result from the decoded JSON; raises ``ValueError`` with the reason when it cannot.
+    :param read: Returns the result for the decoded JSON; raises ``ValueError`` with the reason.
     :param gateway_timeout_is_final: A 504 means "too much at once", so the same call must not be sent again.
     :param signed: Whether the call carries ``Authorization``.
     """
