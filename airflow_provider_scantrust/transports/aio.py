@@ -76,6 +76,7 @@ class AioTransport:
         self._sleep = sleep
         self._clock = clock
         self._now = now
+        self._was_probed = False
         self._session: aiohttp.ClientSession | None = None
         # Both are worked out once: the one walks the environment, and thousands of questions are alike.
         self._proxies: dict[str, str | None] = {}
@@ -127,7 +128,7 @@ class AioTransport:
         if self._session is None:
             raise RuntimeError("AioTransport is used with `async with`")
         started = self._clock()
-        proxy = None
+        proxy = response = None
         try:
             proxy = self._proxy(request.url)
             async with self._session.request(
@@ -153,7 +154,12 @@ class AioTransport:
             kind = _kind(error)
             if kind is None:
                 raise
-            if kind is FaultKind.CUT and not proxy and await asyncio.to_thread(speaks_tls, request.url):
+            if (
+                kind is FaultKind.CUT
+                and not proxy
+                and response is None
+                and await self._speaks_tls(request.url)
+            ):
                 kind = FaultKind.NEEDS_TLS
             return Fault(kind, describe_fault(kind, error), self._clock() - started)
         return Answer(
@@ -163,6 +169,11 @@ class AioTransport:
             elapsed=self._clock() - started,
             received_at=self._now(),
         )
+
+    async def _speaks_tls(self, url: str) -> bool:
+        # Once is enough: it concerns how the connection is written.
+        was_probed, self._was_probed = self._was_probed, True
+        return not was_probed and await asyncio.to_thread(speaks_tls, url)
 
     def _proxy(self, url: str) -> str | None:
         origin = "/".join(url.split("/", 3)[:3])

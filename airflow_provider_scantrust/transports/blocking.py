@@ -93,6 +93,7 @@ class BlockingTransport:
         self._sleep = sleep
         self._clock = clock
         self._now = now
+        self._was_probed = False
 
     def perform(self, conversation: Conversation[T]) -> T:
         """Drive a conversation to its end and return its result."""
@@ -121,7 +122,7 @@ class BlockingTransport:
     def _send(self, request: Request) -> Answer | Fault:
         started = self._clock()
         watch = _Deadline(started + request.timeout[1], self._clock)
-        proxy = None
+        proxy = response = None
         try:
             # Prepared without the session, which would let ~/.netrc replace the token.
             prepared = requests.Request(
@@ -150,7 +151,7 @@ class BlockingTransport:
             kind = _kind(error)
             if kind is None:
                 raise
-            if kind is FaultKind.CUT and not proxy and speaks_tls(request.url):
+            if kind is FaultKind.CUT and not proxy and response is None and self._speaks_tls(request.url):
                 kind = FaultKind.NEEDS_TLS
             return Fault(kind, describe_fault(kind, error), self._clock() - started)
         return Answer(
@@ -160,6 +161,11 @@ class BlockingTransport:
             elapsed=self._clock() - started,
             received_at=self._now(),
         )
+
+    def _speaks_tls(self, url: str) -> bool:
+        # Once is enough: it concerns how the connection is written.
+        was_probed, self._was_probed = self._was_probed, True
+        return not was_probed and speaks_tls(url)
 
 
 class _Deadline:
