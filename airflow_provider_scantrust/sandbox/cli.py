@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 import signal
-import sqlite3
 import sys
 import threading
 from collections.abc import Sequence
 
+from airflow_provider_scantrust.sandbox.deviations import DEVIATIONS
 from airflow_provider_scantrust.sandbox.server import Sandbox
 from airflow_provider_scantrust.sandbox.settings import DEFAULT_TOKEN
 
@@ -21,19 +22,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ended = threading.Event()
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, lambda *_: ended.set())
-    sandbox = Sandbox(
-        port=options.port,
-        db=options.db,
-        seed=options.seed,
-        seed_csv=options.seed_csv,
-        fields=options.field,
-        token=options.token,
-        time_scale=options.time_scale,
-        rate_limits=not options.no_rate_limits,
-    )
     try:
-        sandbox.start()
-    except (OSError, ValueError, sqlite3.Error) as error:
+        sandbox = Sandbox(
+            port=options.port,
+            seed=options.seed,
+            seed_csv=options.seed_csv,
+            fields=options.field,
+            token=options.token,
+            time_scale=options.time_scale,
+            rate_limits=not options.no_rate_limits,
+            deviations=options.deviation,
+        ).start()
+    except (OSError, ValueError) as error:
         print(f"scantrust-sandbox: cannot start on port {options.port}: {error}", file=sys.stderr)
         return 1
     try:
@@ -48,7 +48,7 @@ def _ready(sandbox: Sandbox) -> str:
     return "\n".join(
         (
             f"Scantrust sandbox ready on {sandbox.url} with {sandbox.count()} codes",
-            f"Control and transcript: {sandbox.url}/_sandbox/ (listed in docs/fidelity.md)",
+            f"Control calls and transcript: {sandbox.url}/_sandbox/ names them",
             "The Airflow connection, as a URI or as JSON:",
             f"export AIRFLOW_CONN_SCANTRUST_DEFAULT='{sandbox.connection_uri}'",
             f"export AIRFLOW_CONN_SCANTRUST_DEFAULT='{sandbox.connection_json}'",
@@ -65,19 +65,26 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--port", type=_port, default=DEFAULT_PORT, help="port to listen on; 0 takes a free one (%(default)s)"
     )
-    add("--db", metavar="PATH", help="file that keeps the state; without it, the state is kept in memory")
-    add("--seed", type=int, default=0, metavar="N", help="begin with N codes, SBX00000001 and on")
+    add("--seed", type=_count, default=0, metavar="N", help="begin with N codes, SBX00000001 and on")
     add("--seed-csv", metavar="FILE", help="begin with the codes of a CSV file")
     add("--field", action="append", default=[], metavar="NAME", help="another SCM field (may be repeated)")
     add("--token", default=DEFAULT_TOKEN, help="the token that has all permissions (%(default)s)")
     add(
         "--time-scale",
-        type=float,
+        type=_seconds,
         default=1.0,
         metavar="F",
         help="real seconds per service second for costs, jobs and the 60 s gateway timeout (%(default)s)",
     )
     add("--no-rate-limits", action="store_true", help="never answer 429")
+    add(
+        "--deviation",
+        action="append",
+        default=[],
+        choices=DEVIATIONS,
+        metavar="NAME",
+        help="reverse an assumption about the service (may be repeated; /_sandbox/deviations/ lists them)",
+    )
     return parser
 
 
@@ -86,3 +93,17 @@ def _port(text: str) -> int:
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError("a port is 0 to 65535")
     return port
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 0:
+        raise argparse.ArgumentTypeError("a number of codes is 0 or more")
+    return count
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise argparse.ArgumentTypeError("must be a number that is 0 or more")
+    return seconds

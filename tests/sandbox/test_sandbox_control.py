@@ -210,15 +210,6 @@ def test_codes_are_looked_up_by_filter_and_page(caller: Caller) -> None:
     assert (seen, page["results"][-1]["extended_id"]) == (1000, "SBX00002000")
 
 
-def test_csv_is_taken_over_http(sandbox: Sandbox, caller: Caller) -> None:
-    text = "extended_id,market\nNEW00000001,CH\nNEW00000002,FR\n"
-    response = caller.control("POST", "/codes/", data=text)
-    assert response.status_code == 400
-    response = caller.call("POST", "/_sandbox/codes/", data=text, headers={"Content-Type": "text/csv"})
-    assert (response.status_code, response.json()["result"]) == (200, 2)
-    assert sandbox.count(market="CH") == 1
-
-
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [

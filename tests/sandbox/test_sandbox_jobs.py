@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
 from airflow_provider_scantrust.sandbox import Sandbox
 from system import wait_until
@@ -142,14 +140,3 @@ def test_status_is_answered_while_the_database_is_busy(sandbox: Sandbox, caller:
     with sandbox._service.store.transaction():
         assert caller.task(task_id)["state"] == "pending"
         assert caller.me().status_code == 200
-
-
-def test_job_cut_short_by_a_stop_is_done_after_the_restart(tmp_path: Path) -> None:
-    with Sandbox(db=tmp_path / "sandbox.db", seed=10) as sandbox, requests.Session() as session:
-        sandbox.jobs(hang=True)
-        task_id = Caller(sandbox, session).submit(LOT, {"market": "CH"}).json()["task_id"]
-        Caller(sandbox, session).run(sandbox, LOT, {"vintage": "2020"})
-    with Sandbox(db=tmp_path / "sandbox.db", time_scale=0) as sandbox, requests.Session() as session:
-        caller = Caller(sandbox, session)
-        wait_until(lambda: caller.task(task_id)["state"] == "complete")
-        assert sandbox.count(market="CH", vintage="2020") == 10

@@ -110,10 +110,13 @@ def test_what_makes_a_code_itself_is_discarded(sandbox: Sandbox, caller: Caller,
     assert sandbox.code(ONE) == before
 
 
-@pytest.mark.parametrize("product", ["prod_2", "2"])
-def test_product_is_found_by_sku_or_id(sandbox: Sandbox, caller: Caller, product: str) -> None:
+@pytest.mark.parametrize("product", ["prod_2", "2", 2])
+def test_product_is_found_by_sku_or_id_and_shown_by_sku(
+    sandbox: Sandbox, caller: Caller, product: str | int
+) -> None:
     assert caller.upload([{"extended_id": ONE, "product": product}]).status_code == 200
-    assert product == (sandbox.code(ONE) or {})["product"]
+    assert "prod_2" == (sandbox.code(ONE) or {})["product"]
+    assert [1, 1] == [sandbox.count(product=each) for each in ("2", "prod_2")]
 
 
 def test_product_of_another_campaign_moves_the_code_there(sandbox: Sandbox, caller: Caller) -> None:
