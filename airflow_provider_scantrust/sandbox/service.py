@@ -213,7 +213,7 @@ class Service:
         return answer
 
     async def _me(self, body: Any, token: Token, argument: str) -> Any:
-        email = f"user-{token.user}@example.com"
+        email = "sandbox@example.com" if token.user == 1 else f"user-{token.user}@example.com"
         return {"id": token.user, "email": email, "company": {"id": 1, "name": "Sandbox winery"}}
 
     async def _log_in(self, body: Any, token: Token, argument: str) -> Any:
