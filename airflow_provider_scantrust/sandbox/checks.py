@@ -49,11 +49,16 @@ def text(field: str, value: Any) -> str:
     return value
 
 
-def texts(field: str, value: Any) -> list[str]:
-    """Check a list of texts; a single text is refused, because it is a list of letters by accident."""
+def several(field: str, value: Any) -> Iterable[Any]:
+    """Check a list, or anything to loop over; a text is refused, because it is a list of letters by accident."""
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        raise _wrong(field, "a list of texts", value)
-    return [text(field, each) for each in value]
+        raise _wrong(field, "a list", value)
+    return value
+
+
+def texts(field: str, value: Any) -> list[str]:
+    """Check a list of texts."""
+    return [text(field, each) for each in several(field, value)]
 
 
 def choice(field: str, value: Any, choices: Iterable[Any]) -> Any:

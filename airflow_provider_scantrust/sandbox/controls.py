@@ -7,7 +7,7 @@ from datetime import datetime
 from os import PathLike
 from typing import Any, Literal
 
-from airflow_provider_scantrust.sandbox.checks import WrongValue, truth, whole
+from airflow_provider_scantrust.sandbox.checks import WrongValue, mapping, truth, whole
 from airflow_provider_scantrust.sandbox.deviations import DEVIATIONS
 from airflow_provider_scantrust.sandbox.faults import Fault
 from airflow_provider_scantrust.sandbox.jobs import Steering
@@ -146,7 +146,7 @@ class Controls:
                 probability=probability,
                 random_seed=random_seed,
                 status=status,
-                headers={} if headers is None else dict(headers),
+                headers={} if headers is None else mapping("headers", headers),
                 body=body,
                 delay=delay,
                 cut=cut,

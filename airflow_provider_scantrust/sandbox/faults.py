@@ -12,7 +12,6 @@ from airflow_provider_scantrust.sandbox.checks import (
     UNSTORABLE,
     WrongValue,
     choice,
-    mapping,
     number,
     text,
     truth,
@@ -53,7 +52,7 @@ class Fault(Order):
         whole("random_seed", self.random_seed, low=-(10**9))
         if self.status is not None:
             whole("status", self.status, low=200, high=599)
-        for name, value in mapping("headers", self.headers).items():
+        for name, value in self.headers.items():
             if not _TOKEN.fullmatch(name) or name.lower() in _FRAMING or not _is_header(value):
                 raise WrongValue("headers", f"{name!r} cannot be sent with {value!r}")
         self._check_body()

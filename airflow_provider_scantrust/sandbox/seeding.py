@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from typing import Any
 
-from airflow_provider_scantrust.sandbox.checks import WrongValue, mapping, whole
+from airflow_provider_scantrust.sandbox.checks import WrongValue, mapping, several, whole
 from airflow_provider_scantrust.sandbox.registry import Registry
 from airflow_provider_scantrust.sandbox.settings import DEFAULT_CAMPAIGN
 from airflow_provider_scantrust.sandbox.store import IDENTITY, SPECIAL, Store
@@ -52,11 +52,9 @@ def seed_csv(store: Store, registry: Registry, path: str | PathLike[str]) -> int
 
 def add_codes(store: Store, registry: Registry, codes: Iterable[Mapping[str, Any]]) -> int:
     """Add codes given as mappings, all or none; see `Controls.add_codes`."""
-    if isinstance(codes, str | Mapping):
-        raise WrongValue("codes", "must be a list of objects")
     added = 0
     with store.transaction():
-        for added, code in enumerate(codes, start=1):
+        for added, code in enumerate(several("codes", codes), start=1):
             store.put(_read_code(mapping("codes", code), f"code {added}: ", store, registry))
     return added
 

@@ -79,6 +79,16 @@ def test_expired_jwt_is_401(sandbox: Sandbox, caller: Caller) -> None:
     assert (response.status_code, response.json()) == (401, {"detail": "Signature has expired."})
 
 
+@pytest.mark.parametrize(("deviations", "status"), [([], 200), (["login_ends_others"], 401)])
+def test_earlier_jwt_works_on_unless_a_login_ends_it(
+    sandbox: Sandbox, caller: Caller, deviations: list[str], status: int
+) -> None:
+    sandbox.configure(deviations=deviations)
+    first, second = (caller.call("POST", LOGIN, json=CREDENTIALS).json()["token"] for _ in range(2))
+    assert [status, 200] == [caller.me(f"JWT {jwt}").status_code for jwt in (first, second)]
+    assert caller.me().status_code == 200
+
+
 def test_wrong_password_is_400(sandbox: Sandbox, caller: Caller) -> None:
     sandbox.add_user("anna", "right")
     assert caller.call("POST", LOGIN, json={"username": "anna", "password": "right"}).status_code == 200

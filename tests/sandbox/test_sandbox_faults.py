@@ -104,6 +104,28 @@ def test_fault_that_has_not_acted_says_so(sandbox: Sandbox) -> None:
     assert (0, 0) == tuple(sandbox.faults()[0][name] for name in ("matched", "acted"))
 
 
+def test_path_is_compared_exactly_unless_it_ends_in_a_star(sandbox: Sandbox, caller: Caller) -> None:
+    sandbox.fault(path="/api/v2/scm/upload/", times=None, status=503)
+    assert [caller.upload(ITEMS).status_code, caller.submit(ITEMS[0], {"market": "CH"}).status_code] == [
+        503,
+        200,
+    ]
+    sandbox.fault(path="/api/v2/scm/upload/*", times=None, status=502)
+    assert [caller.upload(ITEMS).status_code, caller.submit(ITEMS[0], {"market": "CH"}).status_code] == [
+        502,
+        502,
+    ]
+
+
+def test_later_fault_acts_though_an_earlier_one_acts_always(sandbox: Sandbox, caller: Caller) -> None:
+    sandbox.fault(status=503, times=None)
+    sandbox.fault(status=502)
+    sandbox.fault(status=500)
+    assert [caller.me().status_code for _ in range(3)] == [502, 500, 503]
+    sandbox.fault(status=504, times=None)
+    assert [caller.me().status_code for _ in range(2)] == [504, 504]
+
+
 def test_faults_act_in_turn_and_can_let_requests_pass_first(sandbox: Sandbox, caller: Caller) -> None:
     sandbox.fault(skip=1, status=500)
     sandbox.fault(status=502)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from airflow_provider_scantrust.sandbox import Sandbox
+from airflow_provider_scantrust.sandbox import Sandbox, cli
 from system import wait_until
 
 from .conftest import Caller
@@ -141,6 +141,26 @@ def test_command_fails_with_one_line(options: list[str], message: str) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--seed", "-5"],
+        ["--time-scale", "nan"],
+        ["--time-scale", "1e999"],
+        ["--time-scale", "-1"],
+        ["--deviation", "no_such"],
+        ["--db", "x"],
+    ],
+)
+def test_command_refuses_options_that_cannot_be(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["--port", "0", *options])
+    assert 2 == stopped.value.code
+    assert options[0] in capsys.readouterr().err
 
 
 def test_command_says_that_the_port_is_taken(sandbox: Sandbox) -> None:

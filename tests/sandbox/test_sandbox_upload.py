@@ -166,6 +166,31 @@ def test_bad_item_is_refused_by_field_and_nothing_is_processed(
     assert sandbox.count(market="CH") == 0
 
 
+@pytest.mark.parametrize("value", [None, True, ["red"], {"a": 1}])
+def test_value_in_a_field_that_is_discarded_anyway_does_not_refuse_the_call(
+    sandbox: Sandbox, caller: Caller, value: Any
+) -> None:
+    answer = caller.upload([{"extended_id": ONE, "market": "CH", "colour": value}])
+    assert (200, {ONE: ["market"]}) == (answer.status_code, answer.json()["items"])
+    assert (
+        1000
+        == caller.run(sandbox, {"lot_number": "L-000001"}, {"market": "CH", "colour": value})[
+            "codes_affected"
+        ]
+    )
+
+
+def test_body_over_the_limit_is_413_and_does_nothing(sandbox: Sandbox, caller: Caller) -> None:
+    sandbox.configure(body_limit=200)
+    items = [{"extended_id": ONE, "market": "C" * 200}]
+    response = caller.upload(items)
+    assert (413, "text/html") == (response.status_code, response.headers["Content-Type"])
+    assert sandbox.count(market="C" * 200) == 0
+    assert caller.upload([{"extended_id": ONE, "market": "CH"}]).status_code == 200
+    sandbox.configure(body_limit=None)
+    assert caller.upload(items).status_code == 200
+
+
 @pytest.mark.parametrize("body", [[], {}, {"items": {}}, {"items": []}, {"items": None}, "text", 1])
 def test_bad_body_is_refused(caller: Caller, body: Any) -> None:
     assert caller.call("POST", "/api/v2/scm/upload/", json=body).status_code == 400
