@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import signal
 import sys
 import threading
@@ -22,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ended = threading.Event()
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, lambda *_: ended.set())
+    sandbox = None
     try:
         sandbox = Sandbox(
             port=options.port,
@@ -32,9 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             time_scale=options.time_scale,
             rate_limits=not options.no_rate_limits,
             deviations=options.deviation,
-        ).start()
+        )
+        sandbox.start()
     except (OSError, ValueError) as error:
-        print(f"scantrust-sandbox: cannot start on port {options.port}: {error}", file=sys.stderr)
+        # The port, when the arguments were right.
+        where = "" if sandbox is None else f" on port {options.port}"
+        print(f"scantrust-sandbox: cannot start{where}: {error}", file=sys.stderr)
         return 1
     try:
         print(_ready(sandbox), flush=True)
@@ -62,16 +65,14 @@ def _parser() -> argparse.ArgumentParser:
         description="A local imitation of Scantrust's SCM uploads. Listens on 127.0.0.1 only.",
     )
     add = parser.add_argument
-    add(
-        "--port", type=_port, default=DEFAULT_PORT, help="port to listen on; 0 takes a free one (%(default)s)"
-    )
-    add("--seed", type=_count, default=0, metavar="N", help="begin with N codes, SBX00000001 and on")
+    add("--port", type=int, default=DEFAULT_PORT, help="port to listen on; 0 takes a free one (%(default)s)")
+    add("--seed", type=int, default=0, metavar="N", help="begin with N codes, SBX00000001 and on")
     add("--seed-csv", metavar="FILE", help="begin with the codes of a CSV file")
     add("--field", action="append", default=[], metavar="NAME", help="another SCM field (may be repeated)")
     add("--token", default=DEFAULT_TOKEN, help="the token that has all permissions (%(default)s)")
     add(
         "--time-scale",
-        type=_seconds,
+        type=float,
         default=1.0,
         metavar="F",
         help="real seconds per service second for costs, jobs and the 60 s gateway timeout (%(default)s)",
@@ -86,24 +87,3 @@ def _parser() -> argparse.ArgumentParser:
         help="reverse an assumption about the service (may be repeated; /_sandbox/deviations/ lists them)",
     )
     return parser
-
-
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError("a port is 0 to 65535")
-    return port
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 0:
-        raise argparse.ArgumentTypeError("a number of codes is 0 or more")
-    return count
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not (math.isfinite(seconds) and seconds >= 0):
-        raise argparse.ArgumentTypeError("must be a number that is 0 or more")
-    return seconds

@@ -52,10 +52,13 @@ def seed_csv(store: Store, registry: Registry, path: str | PathLike[str]) -> int
 
 def add_codes(store: Store, registry: Registry, codes: Iterable[Mapping[str, Any]]) -> int:
     """Add codes given as mappings, all or none; see `Controls.add_codes`."""
-    added = 0
+    added, checked = 0, None
     with store.transaction():
         for added, code in enumerate(several("codes", codes), start=1):
-            store.put(_read_code(mapping("codes", code), f"code {added}: ", store, registry))
+            if (names := list(mapping("codes", code))) != checked:
+                _check_names(names, registry)
+                checked = names
+            store.put(_read_code(code, f"code {added}: ", store, registry))
     return added
 
 
@@ -77,8 +80,7 @@ def _check_names(names: Iterable[str], registry: Registry) -> None:
         raise WrongValue("codes", f"no campaign has these fields: {', '.join(unknown)}")
 
 
-def _read_code(code: dict[str, Any], where: str, store: Store, registry: Registry) -> dict[str, Any]:
-    _check_names(code, registry)
+def _read_code(code: Mapping[str, Any], where: str, store: Store, registry: Registry) -> dict[str, Any]:
     errors = Errors()
     values = {
         field: read_value(field, value, where, errors) for field, value in code.items() if field != "campaign"
