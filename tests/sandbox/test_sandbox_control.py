@@ -204,8 +204,9 @@ def test_what_code_shows_is_what_codes_and_count_find(sandbox: Sandbox, caller: 
     caller.upload([{"extended_id": "SBX00000002", "product": "rosé"}])
     for code in sandbox.codes(extended_id=["SBX00000001", "SBX00000002", "SBX00000003"]):
         for name, value in code.items():
-            assert code in sandbox.codes(**{name: value}), name
-            assert code in sandbox.codes(**{name: [value]}), name
+            filters: dict[str, Any] = {name: value}
+            assert code in sandbox.codes(**filters), name
+            assert code in sandbox.codes(**{**filters, name: [value]}), name
     assert (2998, 1, 1) == (
         sandbox.count(market=""),
         sandbox.count(colour=""),
