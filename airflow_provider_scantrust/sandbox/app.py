@@ -19,7 +19,8 @@ from airflow_provider_scantrust.sandbox.control_app import control_routes
 from airflow_provider_scantrust.sandbox.controls import Controls
 from airflow_provider_scantrust.sandbox.errors import Stopped, gateway
 from airflow_provider_scantrust.sandbox.faults import Fault
-from airflow_provider_scantrust.sandbox.service import Call, Service
+from airflow_provider_scantrust.sandbox.service import Service
+from airflow_provider_scantrust.sandbox.transcript import Call
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +36,15 @@ def build_app(controls: Controls, current: Callable[[], Service]) -> ASGIApp:
                 await control(scope, receive, send)
             else:
                 request = Request(scope, receive)
-                body = await request.body()
-                await _Exchange(current(), request, body).run(scope, receive, send)
+                call = Call(
+                    request.method,
+                    scope["path"],
+                    dict(request.headers),
+                    request.client.host if request.client else "",
+                    await request.body(),
+                    request.url.query,
+                )
+                await _Exchange(current(), call).run(scope, receive, send)
 
     return app
 
@@ -50,20 +58,13 @@ class _Answer:
 class _Exchange:
     """One request to one service, from the transcript to the socket."""
 
-    def __init__(self, service: Service, request: Request, body: bytes) -> None:
+    def __init__(self, service: Service, call: Call) -> None:
         self._service = service
-        self._call = Call(
-            method=request.method,
-            path=request.scope["path"],
-            headers=request.headers,
-            address=request.client.host if request.client else "",
-            body=body,
-            query=request.url.query,
-        )
+        self._call = call
 
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         call, service = self._call, self._service
-        exchange = service.transcript.open(call.method, call.path, call.query, dict(call.headers), call.body)
+        exchange = service.transcript.open(call)
         fault = service.faults.take(lambda fault: fault.acts_on(call.method, call.path))
         try:
             answer = await self._answer(fault)

@@ -122,13 +122,19 @@ class Sandbox(Controls):
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
+        """
+        The port it listens on.
+
+        :raises RuntimeError: It takes a free one when it starts.
+        """
+        if not self._port:
+            raise RuntimeError("the sandbox has no port before its start")
         return self._port
 
     @property
     def url(self) -> str:
         """The base URL, for example http://127.0.0.1:8017."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def connection_uri(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cache
 from os import PathLike
@@ -31,7 +31,7 @@ from airflow_provider_scantrust.sandbox.settings import (
     Settings,
 )
 from airflow_provider_scantrust.sandbox.store import SPECIAL, Store
-from airflow_provider_scantrust.sandbox.transcript import Transcript
+from airflow_provider_scantrust.sandbox.transcript import Call, Transcript
 from airflow_provider_scantrust.sandbox.updates import apply_upload, check_products, upload_cost
 from airflow_provider_scantrust.sandbox.validation import Upload, read_submission, read_upload
 
@@ -45,18 +45,6 @@ class Start:
     fields: tuple[str, ...] = ()
     seed: int = 0
     seed_csv: str | PathLike[str] | None = None
-
-
-@dataclass
-class Call:
-    """A request that reached the API."""
-
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    address: str
-    body: bytes
-    query: str = ""
 
 
 @dataclass

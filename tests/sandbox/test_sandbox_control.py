@@ -243,6 +243,8 @@ def test_seed_goes_on_after_the_last_code_of_its_kind(sandbox: Sandbox) -> None:
 def test_sandbox_can_be_prepared_before_the_start_and_looked_at_after_the_end() -> None:
     sandbox = Sandbox(seed=2, time_scale=0.001)
     assert sandbox.code("no-such-code") is None
+    with pytest.raises(RuntimeError, match="before its start"):
+        _ = sandbox.connection_uri
     sandbox.configure(rate_limits=False)
     sandbox.jobs(polls=1)
     with sandbox, requests.Session() as session:
