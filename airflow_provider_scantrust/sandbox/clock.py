@@ -52,7 +52,7 @@ class Clock:
             pass
 
     async def _sleep(self, seconds: float) -> bool:
-        """Sleep; tell whether something woke it up before the end."""
+        """Sleep; return whether something woke it before the end."""
         self._loop, woken = asyncio.get_running_loop(), self._woken
         if self.stopped:
             raise Stopped

@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Stopped(Exception):
-    """The sandbox stops or is reset; what was under way is dropped."""
+    """The sandbox stops or is reset; what was in progress is dropped."""
 
 
 class Refused(Exception):

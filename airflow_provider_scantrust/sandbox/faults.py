@@ -22,6 +22,7 @@ from airflow_provider_scantrust.sandbox.errors import Refused, plausible
 from airflow_provider_scantrust.sandbox.orders import Order
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_SEED = 2**63
 _FRAMING = ("content-length", "transfer-encoding")
 
 
@@ -49,7 +50,7 @@ class Fault(Order):
         self._check_path()
         whole("skip", self.skip)
         number("probability", self.probability, high=1.0)
-        whole("random_seed", self.random_seed, low=-(10**9))
+        whole("random_seed", self.random_seed, low=-_SEED, high=_SEED)
         if self.status is not None:
             whole("status", self.status, low=200, high=599)
         for name, value in self.headers.items():
@@ -81,7 +82,7 @@ class Fault(Order):
         return Refused(answer.status, answer.body, {**kept, **self.headers})
 
     def acts_on(self, method: str, path: str) -> bool:
-        """Tell whether it acts on this request, and count that it matches."""
+        """Return whether it acts on this request, and count that it matches."""
         if self.method is not None and self.method.upper() != method:
             return False
         if path != self.path and not (self.path.endswith("*") and path.startswith(self.path[:-1])):

@@ -178,7 +178,7 @@ class Jobs:
         codes = 0
         try:
             error = (
-                "Told to fail." if fail else product_error(job.scm_data.get("product", ""), self._registry)
+                "Ordered to fail." if fail else product_error(job.scm_data.get("product", ""), self._registry)
             )
             if error is None:
                 submission = Submission(job.constraints, job.scm_data)

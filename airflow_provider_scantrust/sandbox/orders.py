@@ -54,7 +54,7 @@ class Orders(Generic[_Kind]):
         """
         Give the order whose turn it is.
 
-        :param acts: Tells whether an order acts on what is at hand; called for those before it, too.
+        :param acts: Whether an order acts now; also called for the orders before the one that does.
         """
         with self._lock:
             counted = [order for order in self._orders if order.times is not None and not order.used_up]

@@ -56,7 +56,7 @@ class Token:
 
 @dataclass
 class User:
-    """Somebody who can log in."""
+    """A user who can log in."""
 
     id: int
     password: str
@@ -116,7 +116,7 @@ class Registry:
         return list(self.campaigns[campaign].fields)
 
     def is_field(self, name: str) -> bool:
-        """Tell whether any campaign has this SCM field."""
+        """Return whether any campaign has this SCM field."""
         return bool(self.campaigns_with(name))
 
     def campaigns_with(self, name: str) -> list[int]:

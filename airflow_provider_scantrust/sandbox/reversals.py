@@ -17,7 +17,7 @@ class Turn:
     One request and its answer.
 
     :param call: The name of the call in `deviations.PATHS`; empty for an unknown path.
-    :param is_field: Tells whether some campaign has a field, or it is a special one.
+    :param is_field: Whether some campaign has a field, or it is a special one.
     :param uploaded: What sync uploads wrote so far, by key and field.
     """
 

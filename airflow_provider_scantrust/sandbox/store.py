@@ -69,7 +69,7 @@ class Store:
             self._sql.execute("COMMIT")
 
     def has_column(self, name: str) -> bool:
-        """Tell whether codes can have this field."""
+        """Return whether codes can have this field."""
         return name in (IDENTITY, "campaign", *SPECIAL) or name in self._fields
 
     def add_field(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""What was asked and answered, with the secrets masked."""
+"""Requests and their answers, with the secrets masked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 MASK = "***"
 _SECRET_HEADERS = {"authorization", "proxy-authorization", "cookie", "set-cookie"}
 _SECRET_KEYS = {"password", "token", "access", "refresh"}
-# Enough for 100,000 questions or thousands of uploads, and little enough for a laptop.
+# Enough for 100,000 polls or thousands of uploads, and little enough for a laptop.
 _KEPT_BYTES = 100_000_000
 
 

@@ -38,7 +38,7 @@ class Caller:
         return answer
 
     def run(self, sandbox: Sandbox, constraints: Any, scm_data: Any) -> dict[str, Any]:
-        """Submit a job that ends when it is asked for, and ask."""
+        """Submit a job that ends at its first poll, and poll it."""
         sandbox.jobs(polls=1)
         return self.task(self.submit(constraints, scm_data).json()["task_id"])
 
