@@ -10,6 +10,8 @@ import requests
 
 from airflow_provider_scantrust.sandbox import Sandbox
 
+SETTINGS: dict[str, Any] = {"time_scale": 0.001, "rate_limits": False, "seed": 3000}
+
 
 class Caller:
     """Calls a sandbox as a client would, knowing no more of it than paths."""
@@ -52,7 +54,7 @@ class Caller:
 
 @pytest.fixture(scope="session")
 def _running() -> Iterator[Sandbox]:
-    with Sandbox(time_scale=0.001, rate_limits=False, seed=3000) as sandbox:
+    with Sandbox(**SETTINGS) as sandbox:
         yield sandbox
 
 
