@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_scantrust.sandbox.errors import Refused, gateway
+from airflow_provider_scantrust.sandbox.errors import Refused
+
+_PAGE = "<!doctype html>\n<html><body></body></html>\n"
 
 
 @dataclass
@@ -282,7 +284,7 @@ def html(code: int) -> Change:
     """Answer with a page."""
 
     def after(turn: Turn) -> None:
-        turn.status, turn.answer = code, gateway(500).body
+        turn.status, turn.answer = code, _PAGE
         turn.headers["Content-Type"] = "text/html"
 
     return after
