@@ -92,7 +92,7 @@ def wait(way: str, **options: Any) -> Any:
 def faults(*many: dict[str, Any]) -> Callable[[Sandbox], None]:
     def script(sandbox: Sandbox) -> None:
         for fault in many:
-            sandbox.fault(method="GET", path=STATUS_PATH, **fault)
+            sandbox.fault(method="GET", path=f"{STATUS_PATH}*", **fault)
 
     return script
 
@@ -142,7 +142,7 @@ def after_the_first_question(**fault: Any) -> Callable[[Sandbox], None]:
 
     def script(sandbox: Sandbox) -> None:
         sandbox.jobs(hang=True)
-        sandbox.fault(method="GET", path=STATUS_PATH, times=None, skip=1, **fault)
+        sandbox.fault(method="GET", path=f"{STATUS_PATH}*", times=None, skip=1, **fault)
 
     return script
 
