@@ -4,10 +4,10 @@ Every way a conversation with Scantrust can fail, split by what the reader shoul
 ::
 
     ScantrustError
-    ├── ConfigurationError       mend the connection or the operator's arguments
-    │   └── CertificateRejected  mend `verify`, or the server's certificate
-    ├── InvalidInput             mend the rows: found before anything was sent
-    ├── RequestRejected          400: mend the rows: Scantrust processed nothing of this call
+    ├── ConfigurationError       fix the connection or the operator's arguments
+    │   └── CertificateRejected  fix `verify`, or the server's certificate
+    ├── InvalidInput             fix the rows: found before anything was sent
+    ├── RequestRejected          400: fix the rows: Scantrust processed nothing of this call
     ├── AuthenticationFailed     401: the token is wrong or has expired: make a new one in the portal
     ├── PermissionDenied         403: a company admin must give the token more permissions
     ├── NotFound                 404: no such thing, or not of this company
@@ -15,8 +15,8 @@ Every way a conversation with Scantrust can fail, split by what the reader shoul
     ├── Conflict                 406, 409: Scantrust knows why; read the message
     ├── UnexpectedRedirect       the host in the connection is not the API's own address
     ├── UploadTimedOut           504 of a synchronous upload: nothing was updated; send less, or asynchronously
-    ├── UnmatchedKeys            some keys are on no code (only with on_unmatched="fail")
-    ├── TooManyRejected          Scantrust refused more rows than max_rejected: mend the file
+    ├── UnmatchedKeys            no code has some of the keys (only with on_unmatched="fail")
+    ├── TooManyRejected          Scantrust refused more rows than max_rejected: fix the file
     ├── DiscardedFields          the campaign lacks a field (only with on_discarded="fail")
     ├── TaskFailed               an asynchronous job ended as failed at Scantrust
     ├── WaitTimedOut             a job did not end within the time that the user gave it
@@ -120,15 +120,15 @@ class UploadTimedOut(ScantrustError):
 
 
 class UnmatchedKeys(ScantrustError):
-    """Some keys matched no code and the operator was told to fail then."""
+    """Some keys matched no code, and on_unmatched is "fail"."""
 
 
 class TooManyRejected(ScantrustError):
-    """Scantrust refused more rows than the operator was told to put up with."""
+    """Scantrust refused more rows than max_rejected allows."""
 
 
 class DiscardedFields(ScantrustError):
-    """Some fields were discarded by the campaign and the operator was told to fail then."""
+    """Some fields were discarded by the campaign, and on_discarded is "fail"."""
 
 
 class TaskFailed(ScantrustError):

@@ -14,7 +14,6 @@ import pytest
 from airflow_provider_scantrust import exceptions as exc
 from airflow_provider_scantrust.api import settings
 from airflow_provider_scantrust.api.extras import EXTRAS
-from airflow_provider_scantrust.get_provider_info import get_provider_info
 from airflow_provider_scantrust.sandbox import Sandbox
 from airflow_provider_scantrust.uploads.plan import make_plan
 from airflow_provider_scantrust.waits.jobs import ERROR_BUDGET
