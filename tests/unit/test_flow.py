@@ -525,3 +525,10 @@ def test_page_of_a_gateway_is_one_line_of_its_words() -> None:
         exc.ServiceUnavailable, match=r"an HTML page: 502 Bad Gateway 502 Bad Gateway nginx 1\.25"
     ):
         conversation.run()
+
+
+def test_refusal_that_quotes_words_about_plain_http_is_about_the_rows() -> None:
+    using = read_settings(host="http://127.0.0.1:8443", password=TOKEN)
+    conversation = talk(UPLOAD, answer(400, {"url": ["plain HTTP is not allowed"]}), using=using)
+    with pytest.raises(exc.RequestRejected):
+        conversation.run()
