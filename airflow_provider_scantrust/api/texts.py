@@ -28,3 +28,8 @@ def show(value: object, most: int = _SHOWN) -> str:
     except Exception:  # anybody's object, anybody's exception
         return f"<{type(value).__name__}>"
     return text if len(text) <= most else text[:most] + CUT
+
+
+def plural(number: int, what: str) -> str:
+    """Return a number of things: ``1 row``, ``2,500 rows``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
