@@ -104,6 +104,18 @@ def refuse_iterator(name: str, rows: Any) -> None:
         )
 
 
+def refuse_set(rows: Any) -> None:
+    """
+    Check that rows have an order.
+
+    :raises InvalidInput: They are a set, whose order is another in each process.
+    """
+    if isinstance(rows, Set):
+        raise InvalidInput(
+            "Rows in a set have no order, so a retry could not continue the upload. Use a list."
+        )
+
+
 def flatten_rows(items: Any) -> Any:
     """
     Return rows that may come from many upstream tasks, as lists of lists, as one sequence.

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from airflow_provider_scantrust.exceptions import ConfigurationError
+from airflow_provider_scantrust.operators.arguments import refuse_set
 from airflow_provider_scantrust.operators.files import is_same_place, open_path
 from airflow_provider_scantrust.sources.opening import RowSource, open_source
 from airflow_provider_scantrust.uploads.options import Rows
@@ -30,7 +31,12 @@ def rows_of_file(path: str, options: Mapping[str, Any], rejects_path: str | None
 
 
 def rows_of_program(rows: Any, name: str, rejects_path: str | None = None, **options: Any) -> Rows:
-    """Return rows that a program hands over."""
+    """
+    Return rows that a program hands over.
+
+    :raises InvalidInput: They are a set, whose order is another in each process.
+    """
+    refuse_set(rows)
     source = RowSource(rows, name=name, **options)
     if rejects_path is not None:
         check_rejects_name(rejects_path, source.format)

@@ -404,7 +404,7 @@ class ScantrustUploadOperator(BaseOperator):
         if again and not isinstance(self.source, Sequence):
             return None
         options = {name: getattr(self, name) for name in ("columns", "constants")}
-        return rows_of_program(flatten_rows(self.source), "source", as_path(self.rejects_path), **options)
+        return rows_of_program(self.source, "source", as_path(self.rejects_path), **options)
 
     def _send(self, context: Context, upload: Upload) -> dict[str, Any] | None:
         """Upload, and return the plan."""

@@ -229,6 +229,8 @@ class Report:
         :param task_ids: Of its jobs, in their order; where there are none, the jobs have only numbers.
         """
         known = {name: value for name, value in data.items() if name in cls.__dataclass_fields__}
+        # The last release wrote only what was discarded.
+        known.setdefault("fields_told", bool(known.get("discarded")))
         if isinstance(known.get("jobs"), list):
             runs = [
                 (keys, first + step * place)
