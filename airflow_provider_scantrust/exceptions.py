@@ -1,26 +1,26 @@
 """
-Every way a conversation with Scantrust can fail, split by what the reader should do next.
+All errors of this package, grouped by what the reader should do next.
 
 ::
 
     ScantrustError
-    ├── ConfigurationError       mend the connection or the operator's arguments
-    │   └── CertificateRejected  mend `verify`, or the server's certificate
-    ├── InvalidInput             mend the rows: found before anything was sent
-    ├── RequestRejected          400: mend the rows: Scantrust processed nothing of this call
-    ├── AuthenticationFailed     401: the token is wrong or has expired: make a new one in the portal
-    ├── PermissionDenied         403: a company admin must give the token more permissions
-    ├── NotFound                 404: no such thing, or not of this company
+    ├── ConfigurationError       fix the connection or the operator's arguments
+    │   └── CertificateRejected  fix `verify`, or the server's certificate
+    ├── InvalidInput             fix the rows; nothing was sent
+    ├── RequestRejected          400: fix the rows; Scantrust processed nothing of this call
+    ├── AuthenticationFailed     401: the token is wrong or has expired; create a new one in the portal
+    ├── PermissionDenied         403: ask a company admin to give the token more permissions
+    ├── NotFound                 404: it does not exist, or belongs to another company
     ├── RequestTooLarge          413: one call carries more than Scantrust or a gateway accepts: send fewer rows in a call
-    ├── Conflict                 406, 409: Scantrust knows why; read the message
+    ├── Conflict                 406, 409: read Scantrust's message
     ├── UnexpectedRedirect       the host in the connection is not the API's own address
     ├── UploadTimedOut           504 of a synchronous upload: nothing was updated; send less, or asynchronously
-    ├── UnmatchedKeys            some keys are on no code (only with on_unmatched="fail")
-    ├── TooManyRejected          Scantrust refused more rows than max_rejected: mend the file
-    ├── DiscardedFields          the campaign lacks a field (only with on_discarded="fail")
+    ├── UnmatchedKeys            no code has some of the keys (only with on_unmatched="fail")
+    ├── TooManyRejected          more rows were rejected than max_rejected allows; fix the file
+    ├── DiscardedFields          the campaign does not have a field (only with on_discarded="fail")
     ├── TaskFailed               an asynchronous job ended as failed at Scantrust
-    ├── WaitTimedOut             a job did not end within the time that the user gave it
-    └── TransientError           may pass: trying again later is right
+    ├── WaitTimedOut             a job did not end before the timeout
+    └── TransientError           temporary: try again later
         ├── SourceNotFound       the source is not there (yet)
         ├── UploadInterrupted    the task was stopped; the next try continues
         ├── Throttled            429 for longer than the retry budget
@@ -28,7 +28,7 @@ Every way a conversation with Scantrust can fail, split by what the reader shoul
         ├── ConnectionFailed     no answer: refused, cut, or timed out, for longer than the retry budget
         └── UnreadableAnswer     an answer that is not what the API documents
 
-Rule: these classes know no Airflow. The edge in ``hooks`` turns ``permanent`` ones into ``AirflowFailException``.
+Rule: these classes do not import Airflow. ``hooks/outcome.py`` turns ``permanent`` ones into ``AirflowFailException``.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from typing import Any, ClassVar
 
 class ScantrustError(Exception):
     """
-    Base of all errors of this package.
+    Base class of all errors of this package.
 
     :param message: What happened and what to do about it, in one or two sentences.
     :param status: HTTP status of the answer, where there was one.
     :param fields: Scantrust's messages by field, as in a 400 answer.
     :param excerpt: The beginning of the answer's body, secrets masked.
-    :param retry_after: Seconds after which Scantrust said that trying again makes sense.
+    :param retry_after: Seconds that Scantrust asked to wait before the next try.
     """
 
     permanent: ClassVar[bool] = True
@@ -66,7 +66,7 @@ class ScantrustError(Exception):
         self.retry_after = retry_after
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what :func:`from_dict` needs to make the same error again, as plain JSON."""
+        """Return the error as plain JSON, for :func:`from_dict`."""
         return {
             "type": type(self).__name__,
             "message": str(self),
@@ -78,11 +78,11 @@ class ScantrustError(Exception):
 
 
 class ConfigurationError(ScantrustError):
-    """The connection or an operator's argument cannot work as it is."""
+    """The connection or an operator's argument cannot work."""
 
 
 class CertificateRejected(ConfigurationError):
-    """The server's TLS certificate is not trusted, or is another host's."""
+    """The server's TLS certificate is not trusted, or belongs to another host."""
 
 
 class InvalidInput(ScantrustError):
@@ -102,7 +102,7 @@ class PermissionDenied(ScantrustError):
 
 
 class NotFound(ScantrustError):
-    """There is no such thing at Scantrust (404)."""
+    """Scantrust does not know it (404)."""
 
 
 class RequestTooLarge(ScantrustError):
@@ -110,7 +110,7 @@ class RequestTooLarge(ScantrustError):
 
 
 class Conflict(ScantrustError):
-    """A known API error: Scantrust documents 406 for it, and 409 is read alike."""
+    """A known API error: Scantrust documents 406 for it; 409 is treated the same way."""
 
 
 class UnexpectedRedirect(ScantrustError):
@@ -122,23 +122,22 @@ class UploadTimedOut(ScantrustError):
 
 
 class UnmatchedKeys(ScantrustError):
-    """Some keys matched no code and the operator was told to fail then."""
+    """No code has some of the keys, and `on_unmatched` is "fail"."""
 
 
 class TooManyRejected(ScantrustError):
-    """Scantrust refused more rows than the operator was told to put up with."""
+    """More rows were rejected than `max_rejected` allows."""
 
 
 class DiscardedFields(ScantrustError):
-    """Some fields were discarded by the campaign and the operator was told to fail then."""
+    """The campaign discarded some fields, and `on_discarded` is "fail"."""
 
 
 class TaskFailed(ScantrustError):
     """
     An asynchronous job ended as failed at Scantrust.
 
-    :param failed_jobs: How many ``jobs`` have ended, how many of them ``failed``, and the ``task_ids`` of those, as far as
-        they are kept.
+    :param failed_jobs: The number of ``jobs``, how many ``failed``, and up to 100 ``task_ids`` of failed jobs.
     """
 
     def __init__(self, message: str, *, failed_jobs: Mapping[str, Any] | None = None, **about: Any) -> None:
@@ -151,11 +150,11 @@ class TaskFailed(ScantrustError):
 
 
 class WaitTimedOut(ScantrustError):
-    """An asynchronous job did not end within the time given; it goes on at Scantrust."""
+    """An asynchronous job did not end before the timeout; it goes on at Scantrust."""
 
 
 class TransientError(ScantrustError):
-    """Something that may pass; the retry budget for it is used up."""
+    """A temporary error; its retry budget is used up."""
 
     permanent = False
 
@@ -177,7 +176,7 @@ class ServiceUnavailable(TransientError):
 
 
 class ConnectionFailed(TransientError):
-    """No answer came for longer than the retry budget."""
+    """There was no answer for longer than the retry budget."""
 
 
 class UnreadableAnswer(TransientError):
@@ -186,10 +185,10 @@ class UnreadableAnswer(TransientError):
 
 def from_dict(data: Mapping[str, Any]) -> ScantrustError:
     """
-    Make the error again that :meth:`ScantrustError.as_dict` wrote down.
+    Return the error that :meth:`ScantrustError.as_dict` wrote.
 
     An unknown name (written by another version of this package) becomes a plain :class:`ScantrustError`,
-    which is permanent: failing closed is the safe reading.
+    which is permanent: an unknown error must not pass for success.
     """
     known = globals().get(str(data.get("type")))
     cls = known if isinstance(known, type) and issubclass(known, ScantrustError) else ScantrustError

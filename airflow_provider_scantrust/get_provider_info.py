@@ -1,8 +1,10 @@
-"""What Airflow reads about this provider; it imports nothing, since every Airflow component calls it."""
+"""What Airflow reads about this provider; it imports next to nothing, since every Airflow component calls it."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from airflow_provider_scantrust.api.extras import EXTRAS
 
 CONNECTION_TYPE = "scantrust"
 
@@ -12,6 +14,44 @@ _ASSET_URIS = {
     "handler": "airflow_provider_scantrust.assets.scantrust.sanitize_uri",
     "factory": "airflow_provider_scantrust.assets.scantrust.create_asset",
     "to_openlineage_converter": "airflow_provider_scantrust.assets.scantrust.convert_asset_to_openlineage",
+}
+
+# Label and description of the extras that the form shows; the others are for a service that differs from what is known.
+_FIELDS = {
+    "auth_scheme": (
+        "Auth scheme",
+        "UAT: a token made in the portal. JWT: a token you already have. "
+        "login: user name and password, with the login endpoint below.",
+    ),
+    "login_endpoint": (
+        "Login endpoint",
+        "Path of Scantrust's login call. Only with the auth scheme login; there is no default.",
+    ),
+    "verify": ("Verify TLS", "true, false, or the path of a CA bundle on the workers and the triggerer."),
+    "portal_url": ("Portal URL", "Where links in the Airflow UI lead. Known for production."),
+    "allow_plain_http": (
+        "Allow plain http",
+        "Send the token unencrypted to a host that is not this machine.",
+    ),
+    "request_timeout": (
+        "Request timeout (s)",
+        "Seconds for one request and its answer. Scantrust's gateway gives up after 60.",
+    ),
+    "retry_seconds": (
+        "Retry budget (s)",
+        "Seconds for which a call is repeated after 429, 5xx or no answer.",
+    ),
+    "max_polls_per_second": (
+        "Status polls per second",
+        "How many status polls one triggerer sends, at most. Scantrust allows 50 for a token: "
+        "with two triggerers, 20 to 25 each.",
+    ),
+    "connect_timeout": ("Connect timeout (s)", "Seconds to reach the host."),
+    "retry_attempts": (
+        "Tries",
+        "Most tries of a call that got a 5xx or no answer. No limit but the retry budget when empty.",
+    ),
+    "items_per_call": ("Rows per call", "Most rows that one synchronous call carries."),
 }
 
 
@@ -82,76 +122,35 @@ def get_provider_info() -> dict[str, Any]:
                         "password": "API token",
                     },
                     "placeholders": {
-                        "host": "https://api.scantrust.com (when empty)",
-                        "port": "the one of the API base URL (when empty)",
+                        "host": "https://api.scantrust.com",
+                        "port": "443 (the Test button of Airflow 3.3 needs it; tasks do not)",
                         "login": "only with the auth scheme login",
                         "password": "User Authorization Token from the Scantrust portal",
+                        **{name: _spell(EXTRAS[name].default) for name in _FIELDS},
                     },
                 },
-                "conn-fields": {
-                    "auth_scheme": {
-                        "label": "Auth scheme",
-                        "description": "UAT: a token made in the portal. JWT: a token you already have. "
-                        "login: user name and password, with the login endpoint below.",
-                        "schema": {
-                            "type": ["string", "null"],
-                            "enum": ["UAT", "JWT", "login"],
-                            "default": "UAT",
-                        },
-                    },
-                    "login_endpoint": {
-                        "label": "Login endpoint",
-                        "description": "Path of Scantrust's login call. Only with the auth scheme login; "
-                        "there is no default.",
-                        "schema": {"type": ["string", "null"]},
-                    },
-                    "request_timeout": {
-                        "label": "Request timeout (s)",
-                        "description": "Seconds for one request and its answer. Scantrust's gateway gives up after 60.",
-                        "schema": {"type": ["number", "null"], "default": 75, "minimum": 1, "maximum": 86400},
-                    },
-                    "connect_timeout": {
-                        "label": "Connect timeout (s)",
-                        "description": "Seconds to reach the host.",
-                        "schema": {"type": ["number", "null"], "default": 10, "minimum": 1, "maximum": 86400},
-                    },
-                    "retry_attempts": {
-                        "label": "Tries",
-                        "description": "Tries in all for a call that got a 5xx or no answer.",
-                        "schema": {"type": ["integer", "null"], "default": 5, "minimum": 1, "maximum": 1000},
-                    },
-                    "retry_seconds": {
-                        "label": "Retry budget (s)",
-                        "description": "Seconds after which a call is given up, waits for the rate limit included.",
-                        "schema": {
-                            "type": ["number", "null"],
-                            "default": 300,
-                            "minimum": 1,
-                            "maximum": 86400,
-                        },
-                    },
-                    "max_polls_per_second": {
-                        "label": "Status questions per second",
-                        "description": "How often one triggerer asks for the state of jobs, at most. Scantrust allows "
-                        "50 for a token: with two triggerers, 20 to 25 each.",
-                        "schema": {"type": ["integer", "null"], "default": 40, "minimum": 1, "maximum": 1000},
-                    },
-                    "verify": {
-                        "label": "Verify TLS",
-                        "description": "true, false, or the path of a CA bundle on the workers and the triggerer.",
-                        "schema": {"type": ["string", "null"], "default": "true"},
-                    },
-                    "portal_url": {
-                        "label": "Portal URL",
-                        "description": "Where links in the Airflow UI lead. Known for production.",
-                        "schema": {"type": ["string", "null"], "format": "url"},
-                    },
-                    "allow_plain_http": {
-                        "label": "Allow plain http",
-                        "description": "Send the token unencrypted to a host that is not this machine.",
-                        "schema": {"type": ["boolean", "null"], "default": False},
-                    },
-                },
+                "conn-fields": {name: _field(name) for name in EXTRAS if name in _FIELDS},
             }
         ],
     }
+
+
+def _field(name: str) -> dict[str, Any]:
+    """
+    Return one field of the connection form.
+
+    The default stands in its description and not in its schema: Airflow 3 would store it in each connection, and a later
+    default would not reach those.
+    """
+    extra, (label, description) = EXTRAS[name], _FIELDS[name]
+    default = f" {_spell(extra.default)} when empty." if extra.default is not None else ""
+    schema: dict[str, Any] = {"type": [extra.type, "null"]}
+    if extra.choices:
+        schema["enum"] = [*extra.choices, None]
+    return {"label": label, "description": f"{description}{default}", "schema": schema}
+
+
+def _spell(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

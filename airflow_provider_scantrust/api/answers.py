@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from airflow_provider_scantrust import exceptions as exc
 from airflow_provider_scantrust.api.messages import Answer, Endpoint, Replay
-from airflow_provider_scantrust.api.texts import EXCERPT, one_line
+from airflow_provider_scantrust.api.texts import EXCERPT, one_line, read_page
 
 T = TypeVar("T")
 
@@ -133,7 +133,7 @@ def field_messages(data: Any) -> dict[str, list[str]]:
 
 def make_excerpt(body: bytes) -> str:
     """Return the beginning of a body on one line, whatever its bytes."""
-    return one_line(body[: EXCERPT * 16].decode("utf-8", errors="replace"))
+    return one_line(read_page(body[: EXCERPT * 16].decode("utf-8", errors="replace")))
 
 
 def _read_success(answer: Answer, endpoint: Endpoint[T]) -> T:

@@ -7,15 +7,24 @@ Rule: a secret is shown by nothing here; ``hide`` takes it out of any text that 
 from __future__ import annotations
 
 import json
+from collections import deque
+from collections.abc import Callable
+from threading import Lock
 from typing import Any, Protocol
 
 from airflow_provider_scantrust.api.messages import Endpoint
 from airflow_provider_scantrust.api.texts import CUT
+from airflow_provider_scantrust.exceptions import ScantrustError, from_dict
 
 # Assumed: Scantrust's login call is not in the public documentation. A user with an account who sees other
 # names in it corrects them here.
 LOGIN_FIELDS = ("username", "password")
 TOKEN_FIELDS = ("token", "jwt", "access_token", "access")
+
+# Seconds until a login is repeated: after a refusal, which may lock the user out; and after trouble that may pass.
+# Scantrust: rate limits, login actions: 10 a minute.
+PAUSE_AFTER_REFUSAL = 60.0
+PAUSE_AFTER_TROUBLE = 6.0
 
 # As in Airflow's own masker: hiding a letter or two would only garble every message.
 _SHORTEST_SECRET = 5
@@ -27,11 +36,8 @@ class Auth(Protocol):
     def header(self) -> str | None:
         """Return the value of ``Authorization``, or None when a login has to come first."""
 
-    def renewal(self) -> Endpoint[str] | None:
-        """Return the call that gives a new token, or None when no call can."""
-
-    def renew(self, token: str | None) -> None:
-        """Take a new token, or forget the one that was refused."""
+    def login(self) -> Login | None:
+        """Return the login that gives a new token, or None when no call can."""
 
     def hide(self, text: str) -> str:
         """Return the text without any secret that this signer knows."""
@@ -51,46 +57,136 @@ class TokenAuth:
     def header(self) -> str | None:
         return f"{self.scheme} {self._token}"
 
-    def renewal(self) -> Endpoint[str] | None:
+    def login(self) -> Login | None:
         return None
-
-    def renew(self, token: str | None) -> None:
-        raise NotImplementedError("A token that a user made cannot be renewed by a call.")
 
     def hide(self, text: str) -> str:
         return _mask(text, [self._token])
 
 
 class LoginAuth:
-    """Sign with the JWT that a login gives; one that is refused costs one new login."""
+    """
+    Sign with the JWT that a login gives.
 
-    def __init__(self, user: str, password: str, login_endpoint: str) -> None:
-        self._user = user
+    :param clock: Monotonic seconds.
+    :param register: Called with each token, so that logs can mask it.
+    """
+
+    def __init__(
+        self,
+        user: str,
+        password: str,
+        login_endpoint: str,
+        *,
+        clock: Callable[[], float],
+        register: Callable[[str], object],
+    ) -> None:
         self._password = password
-        self._path = login_endpoint
-        self._token: str | None = None
-        self._seen: list[str] = [password]
-
-    def header(self) -> str | None:
-        return f"JWT {self._token}" if self._token else None
-
-    def renewal(self) -> Endpoint[str] | None:
-        return Endpoint(
+        call = Endpoint(
             what="the login",
             method="POST",
-            path=self._path,
-            payload=dict(zip(LOGIN_FIELDS, (self._user, self._password), strict=True)),
+            path=login_endpoint,
+            payload=dict(zip(LOGIN_FIELDS, (user, password), strict=True)),
             read=read_token,
             signed=False,
         )
+        self._login = Login(call, clock, register)
 
-    def renew(self, token: str | None) -> None:
-        self._token = token
-        if token:
-            self._seen = [self._password, token]
+    def header(self) -> str | None:
+        return f"JWT {self._login.token}" if self._login.token else None
+
+    def login(self) -> Login | None:
+        return self._login
 
     def hide(self, text: str) -> str:
-        return _mask(text, self._seen)
+        return _mask(text, [self._password, *self._login.given])
+
+
+class Login:
+    """
+    One login for all conversations that need it at the same time; they share its token, or its failure.
+
+    Threads and tasks of one process share it. Processes cannot: each of them logs in once.
+
+    :param call: The call that gives a token.
+    :param clock: Monotonic seconds.
+    :param register: Called with each token.
+    """
+
+    def __init__(
+        self, call: Endpoint[str], clock: Callable[[], float], register: Callable[[str], object]
+    ) -> None:
+        self.call = call
+        self.token: str | None = None
+        # The last tokens: answers to calls that are under way may still show the one before.
+        self.given: deque[str] = deque(maxlen=3)
+        self._clock = clock
+        self._register = register
+        self._turn, self._state = Lock(), Lock()
+        self._given_at = self._failed_at = 0.0
+        self._has_worked = False
+        self._failure: ScantrustError | None = None
+
+    def begin(self) -> bool:
+        """
+        Return whether the caller is to log in; if not, another conversation is doing so.
+
+        Each ``begin`` that returned True needs an :meth:`end`.
+
+        :raises ScantrustError: The last login failed a moment ago. Each caller gets an error of its own.
+        """
+        if not self._turn.acquire(blocking=False):
+            return False
+        failure = self._failure
+        if failure is not None and self._clock() < self._failed_at + _pause_after(failure):
+            self._turn.release()
+            raise from_dict(failure.as_dict())
+        return True
+
+    def succeed(self, token: str) -> None:
+        """Take the token that the login gave."""
+        self._register(token)
+        self.given.append(token)
+        with self._state:
+            self._given_at, self._has_worked, self._failure = self._clock(), False, None
+            self.token = token
+
+    def fail(self, error: ScantrustError) -> None:
+        """Take the error of the login, without secrets in it."""
+        self._failure, self._failed_at = error, self._clock()
+
+    def end(self) -> None:
+        """Let others log in again."""
+        self._turn.release()
+
+    def accepted(self, seen: int) -> None:
+        """
+        Take note that the service has accepted a token.
+
+        :param seen: Hash of the token; the token itself would be among the locals of a traceback.
+        """
+        self._has_worked = self._has_worked or seen == hash(self.token)
+
+    def refused(self, seen: int) -> bool:
+        """
+        Take note that the service has refused a token; return whether to try with another one.
+
+        A token that has never worked is not replaced at once: the next one would not work either.
+
+        :param seen: Hash of the token.
+        """
+        with self._state:
+            if seen == hash(self.token):
+                if not self._has_worked and self._clock() <= self._given_at + PAUSE_AFTER_REFUSAL:
+                    return False
+                self.token = None
+            return True
+
+
+def _pause_after(failure: ScantrustError) -> float:
+    if failure.permanent:
+        return PAUSE_AFTER_REFUSAL
+    return max(PAUSE_AFTER_TROUBLE, failure.retry_after or 0.0)
 
 
 def read_token(data: Any) -> str:

@@ -1,8 +1,7 @@
 """
 The calls of Scantrust's REST API that this package makes.
 
-Rule: every path is written here and nowhere else, and ends in ``/``: Scantrust redirects the others, and a
-redirect turns a POST into a GET in most clients.
+Rule: what may differ at Scantrust (paths, words for states) comes from the connection's dialect.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from airflow_provider_scantrust.api.dialect import SCANTRUST, Dialect
 from airflow_provider_scantrust.api.messages import Endpoint, Replay
 from airflow_provider_scantrust.api.models import (
     Task,
@@ -27,7 +27,9 @@ from airflow_provider_scantrust.exceptions import InvalidInput
 _TASK_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._:~=-]{0,199}")
 
 
-def upload_scm_data(items: Sequence[Mapping[str, Any]], data_key: str) -> Endpoint[UploadResult]:
+def upload_scm_data(
+    items: Sequence[Mapping[str, Any]], data_key: str, dialect: Dialect = SCANTRUST
+) -> Endpoint[UploadResult]:
     """
     Return the synchronous upload of items, each with its own values. Scantrust: Upload SCM data (sync).
 
@@ -35,16 +37,18 @@ def upload_scm_data(items: Sequence[Mapping[str, Any]], data_key: str) -> Endpoi
     again. Setting the same values twice does no harm, so a replay is safe.
     """
     return Endpoint(
-        what=f"the synchronous upload of {len(items)} items",
+        what=f"the synchronous upload of {len(items)} {'item' if len(items) == 1 else 'items'}",
         method="POST",
-        path="/api/v2/scm/upload/",
+        path=dialect.upload_path,
         payload={"data_key": data_key, "items": items},
         read=read_upload,
         gateway_timeout_is_final=True,
     )
 
 
-def upload_scm_data_async(constraints: Mapping[str, Any], scm_data: Mapping[str, Any]) -> Endpoint[str]:
+def upload_scm_data_async(
+    constraints: Mapping[str, Any], scm_data: Mapping[str, Any], dialect: Dialect = SCANTRUST
+) -> Endpoint[str]:
     """
     Return the submit of one job that sets ``scm_data`` on every code which meets all constraints.
 
@@ -57,16 +61,16 @@ def upload_scm_data_async(constraints: Mapping[str, Any], scm_data: Mapping[str,
     return Endpoint(
         what="the submit of an asynchronous upload",
         method="POST",
-        path="/api/v2/scm/upload/async/",
+        path=dialect.upload_async_path,
         payload={"constraints": constraints, "scm_data": scm_data},
         read=_read_submitted,
         replay=Replay.MAY_LEAVE_TWO_JOBS,
     )
 
 
-def get_scm_task(task_id: str) -> Endpoint[Task]:
+def get_scm_task(task_id: str, dialect: Dialect = SCANTRUST) -> Endpoint[Task]:
     """
-    Return the question how an asynchronous job is doing.
+    Return the status poll of an asynchronous job.
 
     :raises InvalidInput: The id is none; it could lead to another path.
     """
@@ -74,14 +78,14 @@ def get_scm_task(task_id: str) -> Endpoint[Task]:
     return Endpoint(
         what=f"the status of task {task_id}",
         method="GET",
-        path=f"/api/v2/scm/tasks/{task_id}/",
-        read=lambda data: read_task(task_id, data),
+        path=dialect.task_path.replace("{task_id}", task_id),
+        read=lambda data: read_task(task_id, data, dialect),
     )
 
 
-def get_me() -> Endpoint[str]:
-    """Return the question whether access works, and for whom."""
-    return Endpoint(what="the test of the connection", method="GET", path="/api/v2/me/", read=read_account)
+def get_me(dialect: Dialect = SCANTRUST) -> Endpoint[str]:
+    """Return the call that tells whether access works, and for whom."""
+    return Endpoint(what="the test of the connection", method="GET", path=dialect.me_path, read=read_account)
 
 
 def check_task_id(task_id: Any) -> str:

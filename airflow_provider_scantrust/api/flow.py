@@ -11,13 +11,14 @@ Rule 4: no error leaves here with a secret in it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from airflow_provider_scantrust.api.answers import read_answer
-from airflow_provider_scantrust.api.auth import Auth
+from airflow_provider_scantrust.api.auth import Auth, Login
 from airflow_provider_scantrust.api.messages import (
     Answer,
     Conversation,
@@ -51,6 +52,12 @@ LONGEST_BACKOFF = 30.0
 # A throttled client that the server tells to come back in 0 seconds must not spin.
 SHORTEST_THROTTLE_PAUSE = 0.5
 MOST_REDIRECTS = 5
+# Tokens that one call may lose: each login of another process may end the token of this one.
+MOST_RENEWALS = 3
+# Seconds between two looks at a login that another conversation is making.
+LOGIN_LOOK = 0.1
+# What usual servers answer to plain HTTP on a port for TLS.
+_WANTS_TLS = re.compile(rb"plain HTTP|HTTP request (was sent )?to an (HTTPS|SSL)", re.IGNORECASE)
 
 
 @dataclass
@@ -98,8 +105,8 @@ def converse(
 
 
 def backoff(attempt: int, random: Random) -> float:
-    """Return the seconds to wait after the n-th failed try: exponential, with full jitter."""
-    return random() * min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(attempt - 1, 30))
+    """Return the seconds to wait after the n-th failed try: exponential, half of it jitter."""
+    return (1.0 + random()) / 2.0 * min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(attempt - 1, 30))
 
 
 def make_request(endpoint: Endpoint[Any], settings: Settings, auth: Auth) -> Request:
@@ -117,34 +124,29 @@ def make_request(endpoint: Endpoint[Any], settings: Settings, auth: Auth) -> Req
         headers=headers,
         body=body,
         timeout=(settings.connect_timeout, settings.request_timeout),
+        signed=endpoint.signed,
     )
 
 
 def _converse(
     endpoint: Endpoint[T], settings: Settings, auth: Auth, random: Random, ledger: _Ledger
 ) -> Conversation[T]:
-    renewed = False
+    login = auth.login() if endpoint.signed else None
+    renewals = 0
     first_trouble: str | None = None
     troubles = 0
     while True:
-        if endpoint.signed and auth.header() is None and (login := auth.renewal()) is not None:
-            auth.renew((yield from _converse(login, settings, auth, random, ledger)))
-            renewed = True
+        if login is not None and login.token is None:
+            yield from _log_in(login, settings, auth, random, ledger, again=renewals > 0)
         # Only its hash: there are those who log tracebacks with all locals.
-        signed_with = hash(auth.header())
+        signed_with = hash(login.token) if login is not None else 0
         try:
             answer = yield from _send(make_request(endpoint, settings, auth), endpoint, settings, ledger)
             result = read_answer(answer, endpoint)
         except AuthenticationFailed:
-            if renewed or not endpoint.signed or auth.renewal() is None:
+            if login is None or renewals == MOST_RENEWALS or not login.refused(signed_with):
                 raise
-            if hash(auth.header()) == signed_with:
-                auth.renew(None)
-                yield Notice(
-                    "Scantrust no longer accepts the login's token; logging in again.", warning=False
-                )
-            # Otherwise another thread has a new token already.
-            renewed = auth.header() is not None
+            renewals += 1
             continue
         except TransientError as error:
             if isinstance(error, UnreadableAnswer) and not ledger.budget.retry_unreadable:
@@ -165,7 +167,33 @@ def _converse(
                 f"reached Scantrust after all has left a job of unknown id besides {auth.hide(str(result))}, at most "
                 f"{troubles}; they set the same values on the same codes, which does no harm."
             )
+        if login is not None:
+            login.accepted(signed_with)
         return result
+
+
+def _log_in(
+    login: Login, settings: Settings, auth: Auth, random: Random, ledger: _Ledger, *, again: bool
+) -> Conversation[None]:
+    """Get a token, or wait for the one that another conversation is getting."""
+    while login.token is None:
+        if not login.begin():
+            ledger.seconds += LOGIN_LOOK
+            yield Pause(LOGIN_LOOK)
+            continue
+        try:
+            if login.token is None:
+                if again:
+                    yield Notice(
+                        "Scantrust no longer accepts the login's token; logging in again.", warning=False
+                    )
+                login.succeed((yield from _converse(login.call, settings, auth, random, ledger)))
+        except ScantrustError as error:
+            _hide_secrets(error, auth)
+            login.fail(error)
+            raise
+        finally:
+            login.end()
 
 
 def _send(
@@ -181,6 +209,12 @@ def _send(
         if not isinstance(reply, Answer):
             raise TypeError("a driver must reply to a Request with an Answer or a Fault")
         ledger.seconds += reply.elapsed
+        if (
+            reply.status == 400
+            and request.url.startswith("http://")
+            and _WANTS_TLS.search(reply.body[:4_096])
+        ):
+            raise _fault_error(Fault(FaultKind.NEEDS_TLS, "it says so"), endpoint, settings)
         target = _redirect_target(request, reply)
         if target is None or hops == MOST_REDIRECTS:
             return reply
@@ -223,6 +257,15 @@ def _fault_error(fault: Fault, endpoint: Endpoint[Any], settings: Settings) -> S
         return CertificateRejected(
             f"The TLS certificate of {settings.host} was not accepted ({fault.detail}). If it is signed by an "
             "authority of your own, put the path of its CA bundle into verify in the connection's extra."
+        )
+    if fault.kind is FaultKind.NEEDS_TLS:
+        return ConfigurationError(
+            f"No answer to {where}: {fault.kind.value}. Write https://{settings.host} there."
+        )
+    if fault.kind is FaultKind.SPEAKS_NO_TLS:
+        return ConfigurationError(
+            f"No answer to {where}: {fault.kind.value} ({fault.detail}). If it is to be reached unencrypted, write "
+            f"http://{settings.host} there; another machine than this one also needs allow_plain_http in the extra."
         )
     if fault.kind is FaultKind.UNUSABLE:
         return ConfigurationError(f"The request for {where} could not be made: {fault.detail}.")

@@ -1,4 +1,4 @@
-"""What a conversation says and hears: requests and pauses out, answers and faults in."""
+"""The values of a conversation: it yields requests and pauses, and receives answers and faults."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ class Request:
     """
     One HTTP request, to be sent once and without following redirects.
 
-    :param timeout: Seconds to connect, and seconds from there to the last byte of the answer.
+    :param timeout: Seconds to connect, and seconds for the whole exchange.
+    :param signed: Whether it carries the token. A login does not; it has a rate limit of its own.
     """
 
     method: str
@@ -23,11 +24,12 @@ class Request:
     headers: Mapping[str, str] = field(repr=False)
     body: bytes | None = field(repr=False)
     timeout: tuple[float, float]
+    signed: bool = True
 
 
 @dataclass(frozen=True)
 class Pause:
-    """Say nothing for that many seconds."""
+    """Wait that many seconds."""
 
     seconds: float
     reason: str = ""
@@ -35,7 +37,7 @@ class Pause:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something the task's log should say; ``warning`` is for what a human may have to look at."""
+    """A line for the task's log; ``warning`` is for what a person may have to look at."""
 
     text: str
     warning: bool = True
@@ -44,7 +46,7 @@ class Notice:
 @dataclass(frozen=True)
 class Answer:
     """
-    What the server said.
+    The server's answer.
 
     :param headers: Names in lower case.
     :param elapsed: Seconds from the first byte sent to the last byte received, and those in which it waited for its turn.
@@ -59,7 +61,7 @@ class Answer:
 
     @property
     def is_failure(self) -> bool:
-        """The service has failed: 5xx; or a gateway before it, which has not passed the request on: 408."""
+        """The service failed (5xx), or a gateway did not pass the request on (408)."""
         return self.status >= 500 or self.status == 408
 
 
@@ -69,6 +71,8 @@ class FaultKind(StrEnum):
     CONNECT = "could not connect"
     TIMEOUT = "no answer in time"
     CUT = "the connection was cut"
+    NEEDS_TLS = "the server speaks TLS, and the host in the connection begins with http://"
+    SPEAKS_NO_TLS = "the server does not speak TLS, and the host in the connection means https://"
     CERTIFICATE = "the TLS certificate was not accepted"
     UNUSABLE = "the request could not be made"
     TOO_LONG = "the answer is longer than any of the API's can be"
@@ -98,7 +102,7 @@ class Endpoint(Generic[T]):
     :param what: How the call is named in logs and errors ("the synchronous upload of 40 items").
     :param path: Path below the base URL, with its trailing slash.
     :param payload: JSON body, or None for a GET.
-    :param read: Makes the result from the decoded JSON; raises ``ValueError`` with the reason when it cannot.
+    :param read: Returns the result for the decoded JSON; raises ``ValueError`` with the reason.
     :param gateway_timeout_is_final: A 504 means "too much at once", so the same call must not be sent again.
     :param signed: Whether the call carries ``Authorization``.
     """

@@ -1,4 +1,4 @@
-"""What Scantrust answers, as values; reading is tolerant in spelling and strict in meaning."""
+"""Scantrust's answers as values: tolerant of spelling, strict about meaning."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import pendulum
 
+from airflow_provider_scantrust.api.dialect import SCANTRUST, Dialect, spell_state
 from airflow_provider_scantrust.api.texts import one_line, show
 
 
@@ -41,9 +42,14 @@ _WORDS = {
 }
 
 
-def read_state(word: str) -> TaskState:
+def read_state(word: str, dialect: Dialect = SCANTRUST) -> TaskState:
     """Return the state for a word in any case, with space, ``-`` or ``_``; UNKNOWN for any other word."""
-    return _WORDS.get(word.strip().lower().replace(" ", "_").replace("-", "_"), TaskState.UNKNOWN)
+    word = spell_state(word)
+    if word in dialect.failed_states:
+        return TaskState.FAILED
+    if word in dialect.done_states:
+        return TaskState.COMPLETE
+    return _WORDS.get(word, TaskState.UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class Task:
 
     :param state_word: The state as Scantrust spelled it.
     :param codes_affected: Codes updated, or None where the answer does not say.
-    :param moments: The timestamps as Scantrust wrote them; they are read when asked for, since most never are.
+    :param moments: The timestamps as Scantrust wrote them; they are parsed on first use, because most are never used.
     """
 
     id: str
@@ -66,7 +72,7 @@ class Task:
 
     @cached_property
     def created_at(self) -> pendulum.DateTime | None:
-        """When it was submitted; None where the answer does not say, as for the others."""
+        """When it was submitted; None where the answer does not say."""
         return _moment(_get(self.moments, "created_at"))
 
     @cached_property
@@ -81,7 +87,7 @@ class Task:
 
     @property
     def is_done(self) -> bool:
-        """The job has ended, well or not."""
+        """The job is complete or failed."""
         return self.state in (TaskState.COMPLETE, TaskState.FAILED)
 
     @property
@@ -90,7 +96,7 @@ class Task:
         return self.state is TaskState.FAILED
 
     def describe(self) -> str:
-        """Return one line with everything that Scantrust's support would ask for, times as Scantrust wrote them."""
+        """Return one line with everything that Scantrust's support needs, times as Scantrust wrote them."""
         facts = [f"task_id {self.id}", f"reference {self.reference or 'none'}", f"state {self.state_word!r}"]
         facts += [
             f"{name} {_text(_get(self.moments, name)) or 'unknown'}"
@@ -114,9 +120,9 @@ class UploadResult:
     items: Mapping[str, list[str]]
 
 
-def read_task(task_id: str, data: Any) -> Task:
+def read_task(task_id: str, data: Any, dialect: Dialect = SCANTRUST) -> Task:
     """
-    Read the answer to a status question.
+    Read the answer to a status poll.
 
     :raises ValueError: It is no object, or has no state.
     """
@@ -127,7 +133,7 @@ def read_task(task_id: str, data: Any) -> Task:
         raise ValueError("there is no 'state' in it")
     return Task(
         id=task_id,
-        state=read_state(word),
+        state=read_state(word, dialect),
         state_word=word,
         reference=_text(_get(fields, "reference")),
         codes_affected=_count(fields, "codes_affected"),
@@ -174,7 +180,7 @@ def read_task_id(data: Any) -> str:
 
 def read_account(data: Any) -> str:
     """
-    Read who the token belongs to; which fields ``me`` has is not known, so the likeliest are tried in turn.
+    Read who the token belongs to; the fields of ``me`` are not documented, so the likely ones are tried in order.
 
     :raises ValueError: It is no object.
     """
@@ -218,7 +224,7 @@ def _text(value: Any) -> str | None:
 
 
 def _moment(value: Any) -> pendulum.DateTime | None:
-    """Return a time, or None for one that cannot be read: a timestamp is never worth a failed task."""
+    """Return a time, or None if it cannot be parsed: a timestamp must not fail a task."""
     if not isinstance(value, str) or len(value) > _LONGEST_MOMENT:
         return None
     try:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import html
+import re
+
 EXCERPT = 300
 # Stands where a text was cut.
 CUT = "…"
 _SHOWN = 80
+_PAGE = re.compile(r"\s*<(!doctype|html|head|body|title|h1|center)\b", re.IGNORECASE)
+# Not what a browser does not show either. Each part is bounded: the text may be hostile.
+_TAG = re.compile(r"<(script|style)\b.{0,4000}?</\1>|<[^<>]{0,1000}>", re.IGNORECASE | re.DOTALL)
 
 
 def one_line(text: str, most: int = EXCERPT) -> str:
@@ -33,3 +39,11 @@ def show(value: object, most: int = _SHOWN) -> str:
 def plural(number: int, what: str) -> str:
     """Return a number of things: ``1 row``, ``2,500 rows``."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def read_page(text: str) -> str:
+    """Return the words of an HTML page, as in ``502 Bad Gateway nginx``; any other text as it is."""
+    if not _PAGE.match(text):
+        return text
+    words = " ".join(html.unescape(_TAG.sub(" ", text)).split())
+    return f"an HTML page: {words}" if words else "an HTML page without words"

@@ -1,7 +1,7 @@
 """
 The asset scheme ``scantrust://<API host>/<what>``, such as ``scantrust://api.scantrust.com/campaigns/126``.
 
-What comes after the host is the user's own choice of name: Scantrust's answers name no campaign. An asset and an
+The user chooses the name after the host, because Scantrust's answers name no campaign. An asset and the
 OpenLineage dataset of the same codes have the same name: namespace ``scantrust://<API host>``, name ``<what>``.
 """
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SCHEME = "scantrust"
 PRODUCTION_HOST = "api.scantrust.com"
-# What a task updates when its outlets do not say it more precisely.
+# The name of the updated codes when the task has no outlet of this scheme.
 CODES = "codes"
 
 
@@ -25,8 +25,8 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
     """
     Return the one spelling of an asset's URI: a host in lower case, a name, and nothing else.
 
-    :raises ValueError: There is no host or no name, or there is a user, a password or a query, which are no part of a
-        name and may hide a token.
+    :raises ValueError: There is no host or no name, or there is a user, a password or a query, which are not part of a
+        name and may contain a token.
     """
     if "@" in uri.netloc:
         raise ValueError("URI format scantrust:// must not contain a user or a token")
@@ -46,7 +46,7 @@ def create_asset(
     """
     Return the asset of some codes.
 
-    :param name: What is updated, in your own words: ``codes``, ``campaigns/126``.
+    :param name: A name of your choice: ``codes``, ``campaigns/126``.
     :param host: Host of the connection, where it is not production.
     """
     from airflow.providers.common.compat.assets import Asset
@@ -74,6 +74,6 @@ def scantrust_outlets(outlets: Iterable[Any]) -> list[Any]:
 
 
 def describe_events(context: Any, outlets: Iterable[Any], report: Mapping[str, Any]) -> None:
-    """Put the report into the events that Airflow makes of a task's Scantrust outlets when it has succeeded."""
+    """Put the report into the events that Airflow creates for a task's Scantrust outlets when the task succeeds."""
     for asset in scantrust_outlets(outlets):
         context["outlet_events"][asset].extra = dict(report)

@@ -1,8 +1,8 @@
 """
 The edge between this package's errors and Airflow's.
 
-Rule: what a retry cannot mend becomes ``AirflowFailException`` (or ``AirflowSensorTimeout``), so that no retries are
-used up; what it can mend is raised as it is, with its own type. Deferred or not, the same function decides.
+Rule: an error that a retry cannot fix becomes ``AirflowFailException`` (or ``AirflowSensorTimeout``), so that no retry is
+used; a temporary error is raised as it is. Deferred or not, the same function decides.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _LONGEST_MESSAGE = 300
 
 
 def raise_for_airflow(error: ScantrustError) -> NoReturn:
-    """Raise what ends a task that met this error."""
+    """Raise the exception that ends the task."""
     raised = as_airflow_error(error)
-    # An exception that is its own cause has no end for those who follow the causes.
+    # An exception that is its own cause would send loggers that follow causes into an endless loop.
     raise raised from error.__cause__ if raised is error else error
 
 
@@ -39,7 +39,7 @@ def as_airflow_error(error: ScantrustError) -> Exception:
 
 
 def push_failed_jobs(context: Context, error: ScantrustError) -> None:
-    """Leave the XCom ``failed_jobs`` to whoever handles jobs that failed: a task that fails returns nothing."""
+    """Push the XCom ``failed_jobs`` for tasks that handle failed jobs: a task that fails returns nothing."""
     # A context made by hand, as in the test of a Dag, may have no task instance to push it with.
     if isinstance(error, TaskFailed) and error.failed_jobs and (ti := context.get("ti")) is not None:
         ti.xcom_push(key="failed_jobs", value=error.failed_jobs)

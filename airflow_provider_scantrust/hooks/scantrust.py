@@ -13,9 +13,11 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 
 from airflow_provider_scantrust.api import endpoints
 from airflow_provider_scantrust.api.flow import converse
-from airflow_provider_scantrust.api.settings import Settings, read_settings
+from airflow_provider_scantrust.api.settings import Budget, Settings
 from airflow_provider_scantrust.exceptions import ScantrustError
 from airflow_provider_scantrust.get_provider_info import CONNECTION_TYPE, get_provider_info
+from airflow_provider_scantrust.hooks.connection import not_found, settings_of
+from airflow_provider_scantrust.hooks.gate import Gate
 from airflow_provider_scantrust.hooks.stats import WorkerStats
 from airflow_provider_scantrust.waits.jobs import ERROR_BUDGET, Watch
 from airflow_provider_scantrust.waits.pacing import Pacer
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from airflow_provider_scantrust.transports.blocking import BlockingTransport
 
 T = TypeVar("T")
+
+_TEST_SECONDS = 10.0
 
 
 class _Stopped(Exception):
@@ -71,7 +75,7 @@ class ScantrustHook(BaseHook):
         :raises RequestRejected: Scantrust refused the data and processed nothing of it.
         :raises UploadTimedOut: Too many codes for one call; nothing was updated.
         """
-        return self._call_paced(endpoints.upload_scm_data(list(items), data_key))
+        return self._call_paced(endpoints.upload_scm_data(list(items), data_key, self.settings.dialect))
 
     def submit(self, constraints: Mapping[str, Any], scm_data: Mapping[str, Any]) -> str:
         """
@@ -83,7 +87,8 @@ class ScantrustHook(BaseHook):
         :raises InvalidInput: There is no constraint, so that all codes would match.
         :raises UnreadableAnswer: The answer holds no task_id, so the job may run under an unknown one.
         """
-        return self._call_paced(endpoints.upload_scm_data_async(dict(constraints), dict(scm_data)))
+        dialect = self.settings.dialect
+        return self._call_paced(endpoints.upload_scm_data_async(dict(constraints), dict(scm_data), dialect))
 
     def stop_uploads(self) -> None:
         """Let uploads in other threads end at their next pause, when the task has no time left for them."""
@@ -95,14 +100,20 @@ class ScantrustHook(BaseHook):
 
         :raises NotFound: No job of this company has that id.
         """
-        return self._call(endpoints.get_scm_task(scantrust_task_id))
+        return self._call(endpoints.get_scm_task(scantrust_task_id, self.settings.dialect))
 
     def test_connection(self) -> tuple[bool, str]:
-        """Return whether the connection works, and as whom against which host, or what is wrong with it."""
+        """
+        Return whether the connection works, and as whom against which host, or what is wrong with it.
+
+        It tries for ten seconds at most: a person is waiting.
+        """
         try:
-            who = self._call(endpoints.get_me())
+            who = self._call(
+                endpoints.get_me(self.settings.dialect), budget=self.settings.budget.at_most(_TEST_SECONDS)
+            )
             return True, f"Connected to Scantrust at {self.settings.host} as {who}."
-        except (ScantrustError, AirflowNotFoundException) as error:
+        except ScantrustError as error:
             return False, str(error)
 
     def get_conn(self) -> requests.Session:
@@ -112,7 +123,7 @@ class ScantrustHook(BaseHook):
         For calls that this hook has no method for; what the methods do about limits and errors is not in it.
         """
         if self._auth.header() is None:
-            self._call(endpoints.get_me())
+            self._call(endpoints.get_me(self.settings.dialect))
         return self._transport.session
 
     @cached_property
@@ -120,12 +131,14 @@ class ScantrustHook(BaseHook):
         """
         The connection, read and checked.
 
-        :raises ConfigurationError: A field of the connection cannot work.
+        :raises ConfigurationError: There is no such connection, or a field of it cannot work.
+        :raises TransientError: It was not found, and a secrets backend that is configured may be down.
         """
-        connection = self.get_connection(self.scantrust_conn_id)
-        if connection.password:
-            mask_secret(connection.password)
-        return settings_of(connection, connection.extra_dejson, self.log)
+        try:
+            connection = self.get_connection(self.scantrust_conn_id)
+        except AirflowNotFoundException as error:
+            raise not_found(self.scantrust_conn_id) from error
+        return settings_of(connection, self.log)
 
     def watch(self, task_ids: Iterable[str], *, deadline: float, error_budget: float = ERROR_BUDGET) -> Watch:
         """
@@ -173,7 +186,7 @@ class ScantrustHook(BaseHook):
 
     @cached_property
     def _auth(self) -> Auth:
-        return self.settings.make_auth()
+        return self.settings.make_auth(time.monotonic, mask_secret)
 
     @cached_property
     def _transport(self) -> BlockingTransport:
@@ -183,61 +196,38 @@ class ScantrustHook(BaseHook):
 
     @cached_property
     def _upload_transport(self) -> BlockingTransport:
-        """The transport of both uploads, which share a rate limit of their own."""
         from airflow_provider_scantrust.hooks.logs import RareLog
-        from airflow_provider_scantrust.transports.blocking import BlockingTransport, Gate
+        from airflow_provider_scantrust.transports.blocking import BlockingTransport
 
-        gate = Gate(self.pacer, sleep=self._sleep)
         return BlockingTransport(
             self._transport.session,
             log=self.log,
             pauses=RareLog(self.log),
-            gate=gate,
             meter=self.stats,
             sleep=self._sleep,
         )
+
+    @cached_property
+    def _gate(self) -> Gate:
+        """Where both uploads wait for their turn: they share a rate limit of their own."""
+        return Gate(self.pacer, self.settings.budget.seconds, sleep=self._sleep)
 
     def _sleep(self, seconds: float) -> None:
         if self._stopped.wait(seconds):
             raise _Stopped
 
-    def _call(self, endpoint: Endpoint[T]) -> T:
-        return self._transport.perform(self._converse(endpoint))
+    def _call(self, endpoint: Endpoint[T], budget: Budget | None = None) -> T:
+        return self._transport.perform(self._converse(endpoint, budget))
 
     def _call_paced(self, endpoint: Endpoint[T]) -> T:
-        # Threads that start together share one connection lookup, one gate and one login: from Python 3.12 on,
+        # Threads that start together share one connection lookup, one session and one gate: from Python 3.12 on,
         # cached_property does not see to that.
         with self._first_call:
-            transport = self._upload_transport
-            if self._auth.header() is None:
-                return transport.perform(self._converse(endpoint))
-        return transport.perform(self._converse(endpoint))
+            transport, gate = self._upload_transport, self._gate
+        return transport.perform(gate.pace(self._converse(endpoint)))
 
-    def _converse(self, endpoint: Endpoint[T]) -> Conversation[T]:
-        return converse(endpoint, self.settings, self._auth, random=random.random)
-
-
-def settings_of(connection: Any, extra: Mapping[str, Any], log: Any) -> Settings:
-    """
-    Read an Airflow connection; safe on an event loop.
-
-    :raises ConfigurationError: A field of the connection cannot work.
-    """
-    settings = read_settings(
-        host=connection.host,
-        schema=connection.schema,
-        port=connection.port,
-        login=connection.login,
-        password=connection.password,
-        extra=extra,
-    )
-    if settings.ignored:
-        log.warning(
-            "The extra of connection %s has fields that mean nothing here: %s.",
-            connection.conn_id,
-            ", ".join(settings.ignored),
-        )
-    return settings
+    def _converse(self, endpoint: Endpoint[T], budget: Budget | None = None) -> Conversation[T]:
+        return converse(endpoint, self.settings, self._auth, random=random.random, budget=budget)
 
 
 def _connection_type() -> dict[str, Any]:

@@ -14,7 +14,7 @@ SCHEMA_URL = "urn:airflow-provider-scantrust:facets:1-0-1:ScantrustUploadRunFace
 @attr.define
 class ScantrustUploadRunFacet(RunFacet):
     """
-    The upload's report, in OpenLineage's spelling; keys of the rows are not in it.
+    The upload's report, in OpenLineage's spelling; it contains no keys of rows.
 
     OpenLineage's client leaves out what is None.
     """
@@ -24,7 +24,7 @@ class ScantrustUploadRunFacet(RunFacet):
     requests: int = 0
     codesAffected: int | None = None
     unmatched: int = 0
-    discardedFields: list[str] = attr.field(factory=list)
+    discardedFields: list[str] | None = None
     rejected: dict[str, int] = attr.field(factory=dict)
     taskIds: list[str] = attr.field(factory=list)
     seconds: float = 0.0

@@ -1,4 +1,4 @@
-"""From an upload that has ended to its OpenLineage metadata, with what the task knows already: no call is made for it."""
+"""The OpenLineage metadata of an upload, from what the task already knows: it makes no call."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def describe_upload(
     Return inputs, outputs and facets of an upload.
 
     :param operator: The ``ScantrustUploadOperator``, which is above this module.
-    :param report: The counts; None when the task has not come so far.
+    :param report: The counts; None when the task ended before it had any.
     :param summary: The report that was returned, when the upload has ended.
     """
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -33,7 +33,7 @@ def describe_upload(
 
     if report is None:
         return OperatorLineage(inputs=_inputs(operator, None))
-    # Without a summary the jobs, if there are any, were not seen to end.
+    # Without a summary the end of the jobs, if there are any, is not known.
     counts = summary or report.summary(now=time.time(), ended=False)
     return OperatorLineage(
         inputs=_inputs(operator, report.rows),
@@ -46,7 +46,7 @@ def source_name(source: str) -> tuple[str, str]:
     """
     Return namespace and name of a file by OpenLineage's naming rules.
 
-    :param source: A path, or a URL of Airflow's object storage; the connection in it is no part of the name.
+    :param source: A path, or a URL of Airflow's object storage; the connection in it is not part of the name.
     """
     if "://" not in source:
         return "file", os.path.abspath(source)
@@ -59,7 +59,7 @@ def source_name(source: str) -> tuple[str, str]:
 
 def split_url(url: str) -> tuple[str, str, str, str]:
     """Return scheme, connection, bucket or host, and path of a URL of Airflow's object storage."""
-    # Not urlsplit: the names of objects may hold what has a meaning in other URLs, a number sign or a question mark.
+    # Not urlsplit: object names may contain # and ?.
     scheme, _, rest = url.partition("://")
     place, _, path = rest.partition("/")
     connection = ""
@@ -72,7 +72,7 @@ def split_url(url: str) -> tuple[str, str, str, str]:
 def _inputs(operator: Any, rows: int | None) -> list[InputDataset]:
     from airflow.providers.common.compat.openlineage.facet import InputDataset
 
-    # Of a path of another kind the operator has made text.
+    # The operator has turned other kinds of paths into text.
     if not isinstance(operator.source, str):
         return []
     namespace, name = source_name(operator.source)

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from types import TracebackType
 from typing import TypeVar
 
@@ -32,7 +33,9 @@ from airflow_provider_scantrust.transports.common import (
     is_plain_and_local,
     load_trust,
     make_user_agent,
+    read_tls_trouble,
     say,
+    speaks_tls,
     unpack,
 )
 
@@ -73,6 +76,7 @@ class AioTransport:
         self._sleep = sleep
         self._clock = clock
         self._now = now
+        self._was_probed = False
         self._session: aiohttp.ClientSession | None = None
         # Both are worked out once: the one walks the environment, and thousands of questions are alike.
         self._proxies: dict[str, str | None] = {}
@@ -93,8 +97,6 @@ class AioTransport:
             max_line_size=_LONGEST_HEADER,
             max_field_size=_LONGEST_HEADER,
         )
-        # There is no public switch: aiohttp would repeat a GET by itself, unseen, without a pause, beside the budget.
-        self._session._retry_connection = False
         return self
 
     async def __aexit__(
@@ -106,9 +108,13 @@ class AioTransport:
     async def perform(self, conversation: Conversation[T]) -> T:
         """Drive a conversation to its end and return its result."""
         reply: Answer | Fault | None = None
-        try:
+        with closing(conversation):
             while True:
-                step = conversation.send(reply)
+                try:
+                    step = conversation.send(reply)
+                except StopIteration as end:
+                    result: T = end.value
+                    return result
                 reply = None
                 if isinstance(step, Request):
                     reply = await self._send(step)
@@ -117,21 +123,20 @@ class AioTransport:
                     await self._sleep(step.seconds)
                 elif isinstance(step, Notice):
                     say(step, self._log)
-        except StopIteration as end:
-            result: T = end.value
-            return result
 
     async def _send(self, request: Request) -> Answer | Fault:
         if self._session is None:
             raise RuntimeError("AioTransport is used with `async with`")
         started = self._clock()
+        proxy = response = None
         try:
+            proxy = self._proxy(request.url)
             async with self._session.request(
                 request.method,
                 request.url,
                 headers={**request.headers, **self._common_headers},
                 data=request.body,
-                proxy=self._proxy(request.url),
+                proxy=proxy,
                 allow_redirects=False,
                 auto_decompress=False,
                 timeout=self._timeout(request.timeout),
@@ -149,6 +154,13 @@ class AioTransport:
             kind = _kind(error)
             if kind is None:
                 raise
+            if (
+                kind is FaultKind.CUT
+                and not proxy
+                and response is None
+                and await self._speaks_tls(request.url)
+            ):
+                kind = FaultKind.NEEDS_TLS
             return Fault(kind, describe_fault(kind, error), self._clock() - started)
         return Answer(
             status=response.status,
@@ -157,6 +169,11 @@ class AioTransport:
             elapsed=self._clock() - started,
             received_at=self._now(),
         )
+
+    async def _speaks_tls(self, url: str) -> bool:
+        # Once is enough: it concerns how the connection is written.
+        was_probed, self._was_probed = self._was_probed, True
+        return not was_probed and await asyncio.to_thread(speaks_tls, url)
 
     def _proxy(self, url: str) -> str | None:
         origin = "/".join(url.split("/", 3)[:3])
@@ -195,7 +212,7 @@ def _kind(error: Exception) -> FaultKind | None:
     if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.CertificateError):
         return FaultKind.CERTIFICATE
     if isinstance(error, aiohttp.ClientSSLError):
-        return FaultKind.CERTIFICATE if "CERTIFICATE" in str(error).upper() else FaultKind.CUT
+        return read_tls_trouble(error)
     if isinstance(error, aiohttp.ConnectionTimeoutError | aiohttp.ClientHttpProxyError):
         return FaultKind.CONNECT
     if isinstance(error, TimeoutError):

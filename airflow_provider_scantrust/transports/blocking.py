@@ -1,26 +1,25 @@
-"""Perform conversations with ``requests``: on workers, where a thread may wait."""
+"""
+Perform conversations with ``requests``: on workers, where a thread may wait.
+
+Rule: it decides nothing, and uses requests and urllib3 through their public interface alone. What they cannot do is left out:
+the timeout of a socket is for each piece, so the deadline of a request is checked between two pieces.
+"""
 
 from __future__ import annotations
 
-import http.client
 import io
-import socket
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import closing
 from typing import Any, Protocol, TypeVar
 
 import requests
 import requests.adapters
 import requests.auth
 import requests.utils
-import urllib3.connection
 import urllib3.exceptions
 
-from airflow_provider_scantrust.api.answers import read_retry_after
 from airflow_provider_scantrust.api.auth import Auth
-from airflow_provider_scantrust.api.flow import FIRST_BACKOFF
 from airflow_provider_scantrust.api.messages import (
     Answer,
     Conversation,
@@ -30,7 +29,7 @@ from airflow_provider_scantrust.api.messages import (
     Pause,
     Request,
 )
-from airflow_provider_scantrust.api.settings import REQUEST_TIMEOUT, RETRY_SECONDS, Settings
+from airflow_provider_scantrust.api.settings import Settings
 from airflow_provider_scantrust.transports.common import (
     MOST_BYTES,
     Log,
@@ -42,49 +41,15 @@ from airflow_provider_scantrust.transports.common import (
     is_plain_and_local,
     load_trust,
     make_user_agent,
+    read_tls_trouble,
     say,
+    speaks_tls,
     unpack,
 )
-from airflow_provider_scantrust.waits.pacing import Pacer
 
 T = TypeVar("T")
 
-
-class Gate:
-    """
-    The turns of all threads that share a rate limit.
-
-    :param pacer: Says how long to wait.
-    """
-
-    def __init__(
-        self,
-        pacer: Pacer,
-        *,
-        sleep: Callable[[float], None] = time.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.pacer = pacer
-        self._sleep = sleep
-        self._clock = clock
-        self._lock = threading.Lock()
-
-    def wait(self) -> None:
-        """Return when it is this thread's turn."""
-        while True:
-            with self._lock:
-                seconds = self.pacer.take_turn(self._clock())
-            if seconds <= 0:
-                return
-            self._sleep(seconds)
-
-    def hear(self, answer: Answer) -> None:
-        """Stop everybody when an answer says so."""
-        if answer.status == 429:
-            seconds = read_retry_after(answer) or FIRST_BACKOFF
-            with self._lock:
-                # What no budget allows for is an end and no pause: each call hears of it and gives up.
-                self.pacer.slow_down(self._clock(), seconds if seconds <= RETRY_SECONDS else 0.0)
+_INTERIM = range(100, 200)
 
 
 class Meter(Protocol):
@@ -101,11 +66,9 @@ class BlockingTransport:
     """
     Send the requests of a conversation over one session.
 
-    :param session: Its proxies, CA bundle and ``verify`` are used; its headers and its auth are not.
-    :param pauses: Where the reasons for pauses are told, where that is not ``log``.
-    :param gate: Where to wait before each request, when many threads share a rate limit.
+    :param session: Its connections, proxies, CA bundle and ``verify`` are used; its headers and its auth are not.
+    :param pauses: Takes the reasons for pauses, where ``log`` is not to.
     :param meter: Counts requests, and those that are sent again.
-    :param connections: Connections that are kept, one for each thread that sends.
     :param sleep: Waits that many seconds.
     :param clock: Monotonic seconds.
     :param now: Wall clock, seconds since the epoch.
@@ -117,76 +80,79 @@ class BlockingTransport:
         *,
         log: Log,
         pauses: Log | None = None,
-        gate: Gate | None = None,
         meter: Meter | None = None,
-        connections: int = 64,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.session = session
-        self._adapter = _Adapter(pool_maxsize=connections)
-        self._gate = gate
         self._meter = meter
-        self._user_agent = make_user_agent("requests")
+        self._headers = common_headers(make_user_agent("requests"))
         self._log = log
         self._pauses = pauses or log
         self._sleep = sleep
         self._clock = clock
         self._now = now
+        self._was_probed = False
 
     def perform(self, conversation: Conversation[T]) -> T:
         """Drive a conversation to its end and return its result."""
         reply: Answer | Fault | None = None
-        try:
+        with closing(conversation):
             while True:
-                step = conversation.send(reply)
+                try:
+                    step = conversation.send(reply)
+                except StopIteration as end:
+                    result: T = end.value
+                    return result
                 reply = None
                 if isinstance(step, Request):
-                    started = self._clock()
-                    if self._gate is not None:
-                        self._gate.wait()
-                    waited = self._clock() - started
                     reply = self._send(step)
-                    # Waiting for its turn is part of what a call may take.
-                    reply = replace(reply, elapsed=reply.elapsed + waited)
-                    if self._gate is not None and isinstance(reply, Answer):
-                        self._gate.hear(reply)
                     if self._meter is not None:
                         self._meter.replied(reply)
                 elif isinstance(step, Pause):
                     say(step, self._pauses)
-                    # A pause without a reason is one between two questions about a job.
+                    # A pause without a reason is no retry.
                     if step.reason and self._meter is not None:
                         self._meter.retried()
                     self._sleep(step.seconds)
                 elif isinstance(step, Notice):
                     say(step, self._log)
-        except StopIteration as end:
-            result: T = end.value
-            return result
 
     def _send(self, request: Request) -> Answer | Fault:
         started = self._clock()
+        watch = _Deadline(started + request.timeout[1], self._clock)
+        proxy = response = None
         try:
             # Prepared without the session, which would let ~/.netrc replace the token.
             prepared = requests.Request(
                 request.method,
                 request.url,
-                headers={**request.headers, **common_headers(self._user_agent)},
-                data=request.body,
+                headers={**request.headers, **self._headers},
+                data=_Body(request.body, watch) if request.body else None,
             ).prepare()
+            url = prepared.url or ""
             settings: Any = self.session.merge_environment_settings(
-                prepared.url, {}, stream=True, verify=self.session.verify, cert=None
+                url, {}, stream=True, verify=self.session.verify, cert=None
             )
-            check_proxy(requests.utils.select_proxy(prepared.url or "", settings["proxies"]))
-            with self._adapter.send(prepared, timeout=request.timeout, **settings) as response:
+            proxy = requests.utils.select_proxy(url, settings["proxies"])
+            check_proxy(proxy)
+            # Past the session, which follows redirects, keeps cookies and reads an answer whole.
+            with self.session.get_adapter(url).send(
+                prepared, timeout=request.timeout, **settings
+            ) as response:
+                if response.status_code in _INTERIM:
+                    # http.client takes it for the answer. The connection is closed unread, so that the real answer does not
+                    # become that of the next call.
+                    raise requests.exceptions.ConnectionError(f"an interim answer ({response.status_code})")
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                body = unpack(self._read(response), headers.get("content-encoding", ""))
+                body = unpack(_read(response, watch), headers.get("content-encoding", ""))
         except Exception as error:
             kind = _kind(error)
             if kind is None:
                 raise
+            if kind is FaultKind.CUT and not proxy and response is None and self._speaks_tls(request.url):
+                kind = FaultKind.NEEDS_TLS
             return Fault(kind, describe_fault(kind, error), self._clock() - started)
         return Answer(
             status=response.status_code,
@@ -196,140 +162,48 @@ class BlockingTransport:
             received_at=self._now(),
         )
 
-    def _read(self, response: requests.Response) -> bytes:
-        body = bytearray()
-        while piece := response.raw.read1(65_536, decode_content=False):
-            body += piece
-            if len(body) > MOST_BYTES:
-                raise TooLong
-        return bytes(body)
+    def _speaks_tls(self, url: str) -> bool:
+        # Once is enough: it concerns how the connection is written.
+        was_probed, self._was_probed = self._was_probed, True
+        return not was_probed and speaks_tls(url)
 
 
-class _Until(io.RawIOBase):
+class _Deadline:
+    """The moment at which a request and its answer must be through."""
+
+    def __init__(self, until: float, clock: Callable[[], float]) -> None:
+        self._until = until
+        self._clock = clock
+
+    def check(self) -> None:
+        if self._clock() > self._until:
+            raise TimeoutError("the time for the request is up")
+
+
+class _Body(io.BytesIO):
     """
-    What a socket receives, up to a moment.
+    A body that is sent in blocks.
 
-    The timeout of a socket is for each piece: a server that sends a byte now and then would hold the task for ever, in
-    the head of its answer, in the body, or in what follows it.
-    """
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._raw = connection.makefile("rb", buffering=0)
-        self._socket = connection
-        self._timeout = connection.gettimeout()
-        self._until = time.monotonic() + (self._timeout or 0.0)
-        self.ended = False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        if self._timeout is not None:
-            left = self._until - time.monotonic()
-            if left <= 0:
-                raise TimeoutError("the answer trickles")
-            self._socket.settimeout(left)
-        try:
-            size = self._raw.readinto(buffer)
-            self.ended = not size
-            return size
-        finally:
-            # The next request over this connection starts afresh.
-            self._socket.settimeout(self._timeout)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _Answer(http.client.HTTPResponse):
-    """An answer whose last byte must come within the timeout."""
-
-    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
-        super().__init__(sock, *args, **options)
-        self.fp.close()
-        self._until = _Until(sock)
-        self.fp = io.BufferedReader(self._until)
-
-    def _read_status(self) -> tuple[str, int, str]:
-        while True:
-            version, status, reason = super()._read_status()  # type: ignore[misc]
-            # http.client passes over 100 alone, and takes any other interim answer for the answer.
-            if not 100 < status < 200 or status == 101:
-                return version, status, reason
-            http.client.parse_headers(self.fp)
-
-    def begin(self) -> None:
-        super().begin()
-        # http.client takes the end of the connection for the end of the head.
-        if self._until.ended:
-            raise http.client.RemoteDisconnected("the head of the answer is cut")
-
-
-class _Sender(urllib3.connection.HTTPConnection):
-    """
-    A connection that has ``seconds`` to send a request and hear the answer.
-
-    To send, urllib3 allows for as many as to connect; and afterwards for all of them once more.
+    To send, urllib3 allows for the seconds to connect: for the whole of some bytes, but for each block of a file.
     """
 
-    response_class = _Answer
+    def __init__(self, body: bytes, watch: _Deadline) -> None:
+        super().__init__(body)
+        self._watch = watch
 
-    def __init__(self, *args: Any, seconds: float, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._seconds = seconds
-        self._until = 0.0
-
-    def connect(self) -> None:
-        super().connect()
-        self._until = time.monotonic() + self._seconds
-        self.sock.settimeout(self._seconds)
-
-    def request(self, *args: Any, **options: Any) -> None:
-        if self.sock is not None:
-            self._until = time.monotonic() + self._seconds
-            self.timeout = self._seconds
-        super().request(*args, **options)
-
-    def getresponse(self) -> Any:
-        self.timeout = max(0.001, self._until - time.monotonic())
-        return super().getresponse()
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._watch.check()
+        return super().read(size)
 
 
-class _Plain(_Sender):
-    pass
-
-
-class _Secure(_Sender, urllib3.connection.HTTPSConnection):
-    pass
-
-
-class _Adapter(requests.adapters.HTTPAdapter):
-    """
-    The connections of the conversations: beside those of the session, whose users may want answers that take longer.
-
-    ``seconds`` are for a request and its answer, the same for all calls of a hook.
-    """
-
-    seconds = REQUEST_TIMEOUT
-
-    def send(
-        self,
-        request: Any,
-        stream: bool = False,
-        timeout: Any = None,
-        verify: Any = True,
-        cert: Any = None,
-        proxies: Any = None,
-    ) -> requests.Response:
-        self.seconds = timeout[1]
-        return super().send(request, stream, timeout, verify, cert, proxies)
-
-    def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
-        pool: Any = super().get_connection_with_tls_context(*args, **options)
-        pool.ConnectionCls = _Secure if pool.scheme == "https" else _Plain
-        pool.conn_kw["seconds"] = self.seconds
-        return pool
+def _read(response: requests.Response, watch: _Deadline) -> bytes:
+    body = bytearray()
+    while piece := response.raw.read1(65_536, decode_content=False):
+        body += piece
+        if len(body) > MOST_BYTES:
+            raise TooLong
+        watch.check()
+    return bytes(body)
 
 
 class _SignForOrigin(requests.auth.AuthBase):
@@ -382,15 +256,20 @@ def make_session(settings: Settings, auth: Auth, connections: int = 64) -> reque
 def _kind(error: Exception) -> FaultKind | None:
     """Return what an exception means, or None for one that is no fault of the network."""
     if isinstance(error, requests.exceptions.SSLError | urllib3.exceptions.SSLError):
-        return FaultKind.CERTIFICATE if "CERTIFICATE" in str(error).upper() else FaultKind.CUT
+        return read_tls_trouble(error)
     if isinstance(error, requests.exceptions.ConnectTimeout | requests.exceptions.ProxyError):
         return FaultKind.CONNECT
-    if isinstance(error, requests.exceptions.Timeout | urllib3.exceptions.TimeoutError):
+    if isinstance(error, requests.exceptions.Timeout | urllib3.exceptions.TimeoutError | TimeoutError):
         return FaultKind.TIMEOUT
     if isinstance(error, requests.exceptions.ConnectionError):
-        reason = getattr(error.args[0] if error.args else None, "reason", None)
-        refused = isinstance(reason, urllib3.exceptions.NewConnectionError)
-        return FaultKind.CONNECT if refused else FaultKind.CUT
+        reason = error.args[0] if error.args else None
+        if isinstance(getattr(reason, "reason", None), urllib3.exceptions.NewConnectionError):
+            return FaultKind.CONNECT
+        # While a request is sent, the end of the time comes in the guise of a connection that broke.
+        is_late = isinstance(reason, urllib3.exceptions.ProtocolError) and isinstance(
+            reason.args[-1], TimeoutError
+        )
+        return FaultKind.TIMEOUT if is_late else FaultKind.CUT
     if isinstance(error, TooLong):
         return FaultKind.TOO_LONG
     if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidHeader):

@@ -11,14 +11,15 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from airflow_provider_scantrust import __version__
+from airflow_provider_scantrust.api.hosts import is_this_machine
 from airflow_provider_scantrust.api.messages import FaultKind, Notice, Pause
-from airflow_provider_scantrust.api.settings import is_this_machine
 from airflow_provider_scantrust.api.texts import one_line
 from airflow_provider_scantrust.exceptions import ConfigurationError
 
 # The longest answer that is known is one to 999 items; this is some 250 times that. Read as JSON it may take 20 times
 # as much memory.
 MOST_BYTES = 16 * 1024 * 1024
+_TLS_PROBE = 1.0
 
 
 class Log(Protocol):
@@ -94,6 +95,34 @@ def load_trust(verify: bool | str) -> ssl.SSLContext:
             f"The CA bundle {bundle!r} (of verify in the connection's extra, or of REQUESTS_CA_BUNDLE) cannot be used: "
             f"{describe(error)}."
         ) from error
+
+
+def speaks_tls(url: str) -> bool:
+    """
+    Whether a server speaks TLS that was called without it, and has cut the connection; it takes a second at most.
+
+    :param url: Nothing is sent there but the start of a handshake.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "http":
+        return False
+    try:
+        return bool(ssl.get_server_certificate((parts.hostname or "", parts.port or 80), timeout=_TLS_PROBE))
+    except (OSError, ValueError):
+        return False
+
+
+def read_tls_trouble(error: Exception) -> FaultKind:
+    """Return what went wrong with TLS; the libraries wrap OpenSSL's errors and keep no more than its words."""
+    said = str(error).upper().replace(" ", "_")
+    if "CERTIFICATE" in said:
+        return FaultKind.CERTIFICATE
+    # What OpenSSL says when it is answered in plain HTTP differs with its version.
+    if any(
+        word in said for word in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+    ):
+        return FaultKind.SPEAKS_NO_TLS
+    return FaultKind.CUT
 
 
 def check_verify(verify: bool | str) -> bool | str:

@@ -176,11 +176,11 @@ async def read_connection(conn_id: str) -> Settings:
 
     :raises ConfigurationError: It is not there, or cannot work.
     """
-    from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+    from airflow.providers.common.compat.connection import get_async_connection
     from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
     from asgiref.sync import sync_to_async
 
-    from airflow_provider_scantrust.hooks.scantrust import settings_of
+    from airflow_provider_scantrust.hooks.connection import settings_of
 
     connection: Any = None
     for pause in (*_CONNECTION_PAUSES, None):
@@ -198,4 +198,5 @@ async def read_connection(conn_id: str) -> Settings:
                 raise ConfigurationError(
                     f"The triggerer does not find the connection {conn_id!r}."
                 ) from error
-    return settings_of(connection, await get_async_extra_dejson(connection), log)
+    # In a thread: it registers the secret with Airflow's masker, which asks Airflow's supervisor.
+    return await asyncio.to_thread(settings_of, connection, log)

@@ -114,7 +114,7 @@ class Watcher:
         self._clock = clock
         self._now = now
         self._random = random.random
-        self._auth = settings.make_auth()
+        self._auth = settings.make_auth(clock, _mask)
         self._queue = Queue(make_pacer(settings.polls_per_second, self._random), random=self._random)
         self._log = RareLog(log, free=1)
         self._counters = Counters(settings.host, conn_id, log)
@@ -252,7 +252,11 @@ class Watcher:
         self._counters.asked += 1
         was_silent = self._queue.silent_since < inf
         question = converse(
-            get_scm_task(job.task_id), self.settings, self._auth, random=self._random, budget=_ONE_TRY
+            get_scm_task(job.task_id, self.settings.dialect),
+            self.settings,
+            self._auth,
+            random=self._random,
+            budget=_ONE_TRY,
         )
         try:
             task = await transport.perform(question)
@@ -345,6 +349,13 @@ class Watcher:
             seconds = now - max(since, wait.joined)
             if seconds > wait.jobs.error_budget:
                 wait.end(wait.jobs.given_up(error, self._queue.failures_in_a_row, seconds))
+
+
+def _mask(token: str) -> None:
+    """Register a login's token with Airflow's masker: in a thread, since that may ask Airflow's supervisor."""
+    from airflow.providers.common.compat.sdk import mask_secret
+
+    asyncio.get_running_loop().run_in_executor(None, mask_secret, token)
 
 
 def _wait_of(job: Job) -> SharedWait:

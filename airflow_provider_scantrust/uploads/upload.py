@@ -186,7 +186,9 @@ class Upload:
         for kind, count in count_kinds(spool).items():
             report.add_rejected(kind, count)
         if self._rejects is not None and plan.jobs and self._options.data_key == "extended_id":
-            self._log.warning("Jobs do not tell which keys no code has: such rows are counted, but not in the rejects file.")
+            self._log.warning(
+                "Jobs do not tell which keys no code has: such rows are counted, but not in the rejects file."
+            )
         try:
             self._check_rejected(spool)
             self._run(plan, progress, spool)

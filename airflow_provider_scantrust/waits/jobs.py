@@ -149,7 +149,7 @@ class Watch(Jobs):
         for task_id in list(self.open):
             left = self.deadline - self._now()
             question = converse(
-                get_scm_task(task_id),
+                get_scm_task(task_id, self._settings.dialect),
                 self._settings,
                 self._auth,
                 random=self._random,

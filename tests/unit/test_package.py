@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
 import airflow_provider_scantrust
 from airflow_provider_scantrust import exceptions as exc
-from airflow_provider_scantrust.api import settings
+from airflow_provider_scantrust.api import extras, settings
 from airflow_provider_scantrust.api.task_ids import read_task_ids
 from airflow_provider_scantrust.get_provider_info import get_provider_info
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
@@ -64,18 +64,24 @@ def test_version_is_written_once() -> None:
     assert version("airflow-provider-scantrust") == airflow_provider_scantrust.__version__
 
 
-def test_form_and_reader_know_the_same_fields_and_defaults() -> None:
+def test_form_shows_settings_that_exist_and_names_their_defaults() -> None:
     fields = CONNECTION_TYPE["conn-fields"]
-    assert set(fields) == settings.KNOWN_EXTRAS
-    defaults = {name: field["schema"].get("default") for name, field in fields.items()}
-    read = settings.read_settings(password="t", extra=defaults)
-    assert settings.read_settings(password="t") == read
+    placeholders = CONNECTION_TYPE["ui-field-behaviour"]["placeholders"]
+    assert [name for name in extras.EXTRAS if name in fields] == list(fields)
+    for name, field in fields.items():
+        # Airflow 3 stores the defaults of a schema in each connection, where later ones do not reach.
+        assert "default" not in field["schema"]
+        if placeholders[name]:
+            assert field["description"].endswith(f"{placeholders[name]} when empty.")
+            given = settings.read_settings(password="t", extra={name: placeholders[name]})
+            assert settings.read_settings(password="t") == given
 
 
 def test_form_for_airflow_before_3_2_is_the_same() -> None:
     behaviour = ScantrustHook.get_ui_field_behaviour()
     assert CONNECTION_TYPE["ui-field-behaviour"]["hidden-fields"] == behaviour["hidden_fields"]
     assert CONNECTION_TYPE["ui-field-behaviour"]["relabeling"] == behaviour["relabeling"]
+    assert "75" == behaviour["placeholders"]["request_timeout"]
 
 
 @pytest.mark.parametrize(

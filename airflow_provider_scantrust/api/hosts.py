@@ -1,0 +1,144 @@
+"""
+From what users write as a host to one base URL.
+
+Rule: what is accepted is read alike by every library; everything else is refused with the part that is wrong, never
+quoted whole, since a password may stand in it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from airflow_provider_scantrust.exceptions import ConfigurationError
+
+# Scantrust: REST API, environments.
+PRODUCTION = "https://api.scantrust.com"
+
+_USUAL_PORTS = {"https": 443, "http": 80}
+_HIGHEST_PORT = 65_535
+_LONGEST_NAME, _LONGEST_LABEL, _LONGEST_PATH = 253, 63, 4_096
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+# A scheme with a slip in it: https:/x, https:x, https///x, http//x, https;//x, ://x, //x.
+_NEARLY_A_SCHEME = re.compile(r"(https?)?[:;]?[/\\]+|https?[:;]", re.IGNORECASE)
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?")
+_PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*/?")
+
+
+def read_base_url(host: str | None, schema: str | None, port: int | None, *, allow_plain_http: bool) -> str:
+    """
+    Return scheme, host, port and path prefix, without a slash at the end.
+
+    :param host: Base URL, with or without a scheme (https is meant); empty means production.
+    :param schema: ``http`` or ``https``, where the host names no scheme (as in a connection URI).
+    :raises ConfigurationError: They cannot be a base URL; the message says what is wrong.
+    """
+    host, schema = (host or "").strip(), (schema or "").strip()
+    if not host:
+        if port or schema:
+            raise ConfigurationError("The connection has a port or a schema but no host.")
+        return PRODUCTION
+    if any(not 32 < ord(letter) < 127 for letter in host):
+        raise _wrong(
+            "contains a space, a control character or a letter outside ASCII; it must be without spaces, "
+            "and a name in other letters stands there in its xn-- form"
+        )
+    scheme, rest = _split_scheme(host, schema)
+    authority, slash, path = rest.partition("/")
+    path = (slash + path).rstrip("/")
+    if "@" in authority:
+        raise _wrong("contains a user or password; put the token in the password")
+    if "?" in host or "#" in host:
+        raise _wrong("contains a query or a fragment; it must be without spaces, query or fragment")
+    if "\\" in host:
+        raise _wrong("contains a backslash; URLs have slashes")
+    name, own_port = _split_port(authority)
+    if not is_path(path):
+        raise _wrong("has a path that not every library reads alike; write it without //, . and .. in it")
+    if own_port is not None and port and own_port != port:
+        raise ConfigurationError(
+            f"The connection names two ports: {own_port} in its host and {port} in its port."
+        )
+    chosen = port if own_port is None else own_port
+    if chosen is not None and not 0 < chosen <= _HIGHEST_PORT:
+        raise ConfigurationError(f"The connection's port must be from 1 to {_HIGHEST_PORT}.")
+    if scheme == "http" and not allow_plain_http and not is_this_machine(name.strip("[]")):
+        raise ConfigurationError(
+            f"Plain http to {name} would send the token unencrypted. Use https, or set allow_plain_http "
+            "in the connection's extra if the network in between is yours."
+        )
+    if chosen == _USUAL_PORTS[scheme]:
+        # One service has one name: for its portal, in lineage, and for those who share its limits.
+        chosen = None
+    return f"{scheme}://{name}{f':{chosen}' if chosen else ''}{path}"
+
+
+def is_this_machine(hostname: str) -> bool:
+    """Whether a host name is the loopback of this machine, as far as can be told without asking DNS."""
+    if hostname == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(hostname).is_loopback
+    except ValueError:
+        return False
+
+
+def is_path(path: str) -> bool:
+    """Whether every library reads a path alike."""
+    return (
+        len(path) <= _LONGEST_PATH and bool(_PATH.fullmatch(path)) and not {".", ".."} & set(path.split("/"))
+    )
+
+
+def _split_scheme(host: str, schema: str) -> tuple[str, str]:
+    found = _SCHEME.match(host)
+    scheme = (found[1] if found else schema or "https").lower()
+    rest = host[found.end() :] if found else host
+    if scheme not in _USUAL_PORTS:
+        raise ConfigurationError(
+            "The connection's host (or schema) says how to connect; that must be https or http."
+        )
+    # Also "https" alone: a connection URI with an unquoted https:// in it leaves this as the host.
+    if _NEARLY_A_SCHEME.match(rest) or rest.rstrip("/").lower() in ("", *_USUAL_PORTS):
+        raise _wrong(
+            "has a scheme that is not written as https:// or http://, or no host name after it. Write it as in "
+            f"{PRODUCTION}; in a connection URI, write its colon and slashes as %3A%2F%2F"
+        )
+    return scheme, rest
+
+
+def _split_port(authority: str) -> tuple[str, int | None]:
+    """Return the host name in lower case and the port."""
+    name, colon, port = authority, "", ""
+    if authority.startswith("["):
+        address, bracket, after = authority[1:].partition("]")
+        name, colon, port = f"[{address}]", after[:1], after[1:]
+        # No zone of an interface: some libraries quote its mark, and others do not.
+        if not bracket or "%" in address or not _is_ipv6(address) or colon not in ("", ":"):
+            raise _wrong("is no URL: brackets must hold an IPv6 address, and only a port may follow them")
+    elif _is_ipv6(authority):
+        raise _wrong("is an IPv6 address without brackets; write [address]")
+    else:
+        name, colon, port = authority.partition(":")
+        labels = name.removesuffix(".").split(".")
+        if len(name) > _LONGEST_NAME or not all(
+            len(label) <= _LONGEST_LABEL and _LABEL.fullmatch(label) for label in labels
+        ):
+            raise _wrong(
+                "is neither a host name nor a base URL such as "
+                f"{PRODUCTION}: a name consists of letters, digits, hyphens and dots, without spaces"
+            )
+    if colon and not (port.isdigit() and len(port) <= len(str(_HIGHEST_PORT))):
+        raise _wrong("is no URL: after the colon, its port must be a number from 1 to 65535")
+    return name.lower(), int(port) if port else None
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == 6
+    except ValueError:
+        return False
+
+
+def _wrong(what: str) -> ConfigurationError:
+    return ConfigurationError(f"The connection's host {what}.")

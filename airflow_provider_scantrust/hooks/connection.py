@@ -1,0 +1,66 @@
+"""From an Airflow connection to settings: what is wrong with it, and what logs must not show of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from airflow.providers.common.compat.sdk import conf, mask_secret
+
+from airflow_provider_scantrust.api.settings import Settings, read_settings
+from airflow_provider_scantrust.exceptions import ConfigurationError, ScantrustError, TransientError
+
+
+def not_found(conn_id: str) -> ScantrustError:
+    """
+    Return the error for a connection that Airflow does not find.
+
+    Airflow says "not found" also when a secrets backend is down. Without such a backend there is no connection; with one,
+    a retry may find it.
+    """
+    backends = [("secrets", "backend"), ("workers", "secrets_backend")]
+    backend = next(filter(None, (conf.get(*option, fallback=None) for option in backends)), None)
+    if backend is None:
+        return ConfigurationError(
+            f"There is no Airflow connection {conn_id!r}. Create it, or correct the id."
+        )
+    return TransientError(
+        f"Airflow does not find the connection {conn_id!r}. It may not exist, or the secrets backend ({backend}) may be "
+        "down, which Airflow reports in the same way."
+    )
+
+
+def settings_of(connection: Any, log: Any) -> Settings:
+    """
+    Read an Airflow connection and register its secret with Airflow's masker; on an event loop, call it in a thread.
+
+    :raises ConfigurationError: A field of the connection cannot work.
+    """
+    settings = read_settings(
+        host=connection.host,
+        schema=connection.schema,
+        port=connection.port,
+        login=connection.login,
+        password=connection.password,
+        extra=_read_extra(connection.extra),
+    )
+    # As it is stored, and as it is used: without the line break at the end of a mounted secret.
+    for secret in dict.fromkeys((connection.password, settings.secret)):
+        mask_secret(secret)
+    if settings.ignored:
+        log.warning(
+            "The extra of connection %s has fields that mean nothing here: %s.",
+            connection.conn_id,
+            ", ".join(settings.ignored),
+        )
+    return settings
+
+
+def _read_extra(text: str | None) -> Any:
+    """Return what ``extra_dejson`` would, which takes each setting for a secret: all logs then mask words such as "login"."""
+    try:
+        return json.loads(text or "{}")
+    except ValueError:
+        raise ConfigurationError(
+            "The connection's extra must be a JSON object; it is no JSON at all."
+        ) from None

@@ -1,0 +1,80 @@
+"""
+The turns of the threads that upload over one token.
+
+Rule: a login goes past the gate. It has a rate limit of its own, and a login that is throttled must not hold up uploads.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from airflow_provider_scantrust.api.answers import read_retry_after
+from airflow_provider_scantrust.api.flow import FIRST_BACKOFF
+from airflow_provider_scantrust.api.messages import Answer, Conversation, Fault, Request
+from airflow_provider_scantrust.waits.pacing import Pacer
+
+T = TypeVar("T")
+
+
+class Gate:
+    """
+    Where threads that share a rate limit wait for their turn.
+
+    :param pacer: Says how long to wait.
+    :param retry_seconds: The longest pause that a call's budget allows.
+    """
+
+    def __init__(
+        self,
+        pacer: Pacer,
+        retry_seconds: float,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._pacer = pacer
+        self._retry_seconds = retry_seconds
+        self._sleep = sleep
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def pace(self, conversation: Conversation[T]) -> Conversation[T]:
+        """Hold back the requests of a conversation until it is their turn; the wait counts as part of the request."""
+        reply: Answer | Fault | None = None
+        try:
+            while True:
+                step = conversation.send(reply)
+                if isinstance(step, Request) and step.signed:
+                    started = self._clock()
+                    self._wait()
+                    waited = self._clock() - started
+                    reply = yield step
+                    if reply is not None:
+                        reply = replace(reply, elapsed=reply.elapsed + waited)
+                    if isinstance(reply, Answer) and reply.status == 429:
+                        self._slow_down(reply)
+                else:
+                    reply = yield step
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        finally:
+            conversation.close()
+
+    def _wait(self) -> None:
+        while True:
+            with self._lock:
+                seconds = self._pacer.take_turn(self._clock())
+            if seconds <= 0:
+                return
+            self._sleep(seconds)
+
+    def _slow_down(self, answer: Answer) -> None:
+        seconds = read_retry_after(answer) or FIRST_BACKOFF
+        with self._lock:
+            # A pause that no budget allows ends each call that meets it, so it is no pause for the others.
+            self._pacer.slow_down(self._clock(), seconds if seconds <= self._retry_seconds else 0.0)
