@@ -111,10 +111,10 @@ def _split_port(authority: str) -> tuple[str, int | None]:
     """Return the host name in lower case and the port."""
     name, colon, port = authority, "", ""
     if authority.startswith("["):
-        address, _, after = authority[1:].partition("]")
+        address, bracket, after = authority[1:].partition("]")
         name, colon, port = f"[{address}]", after[:1], after[1:]
         # No zone of an interface: some libraries quote its mark, and others do not.
-        if "%" in address or not _is_ipv6(address) or colon not in ("", ":"):
+        if not bracket or "%" in address or not _is_ipv6(address) or colon not in ("", ":"):
             raise _wrong("is no URL: brackets must hold an IPv6 address, and only a port may follow them")
     elif _is_ipv6(authority):
         raise _wrong("is an IPv6 address without brackets; write [address]")

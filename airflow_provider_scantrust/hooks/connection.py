@@ -44,8 +44,9 @@ def settings_of(connection: Any, log: Any) -> Settings:
         password=connection.password,
         extra=_read_extra(connection.extra),
     )
-    # As it is used, without a line break at its end: Airflow itself has registered it only as it is stored.
-    mask_secret(settings.secret)
+    # As it is stored, and as it is used: without the line break at the end of a mounted secret.
+    for secret in dict.fromkeys((connection.password, settings.secret)):
+        mask_secret(secret)
     if settings.ignored:
         log.warning(
             "The extra of connection %s has fields that mean nothing here: %s.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -16,11 +17,15 @@ import pytest
 import requests
 
 from airflow_provider_scantrust import exceptions as exc
-from airflow_provider_scantrust.api.endpoints import upload_scm_data
+from airflow_provider_scantrust.api.endpoints import get_me, upload_scm_data
 from airflow_provider_scantrust.api.flow import converse
+from airflow_provider_scantrust.api.messages import Answer
+from airflow_provider_scantrust.api.settings import read_settings
+from airflow_provider_scantrust.hooks import connection as connection_module
+from airflow_provider_scantrust.hooks.gate import Gate
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 from airflow_provider_scantrust.sandbox import Sandbox
-from airflow_provider_scantrust.transports.blocking import BlockingTransport, Gate, make_session
+from airflow_provider_scantrust.transports.blocking import BlockingTransport, make_session
 from airflow_provider_scantrust.waits.pacing import Pacer
 from tasks import bottles
 
@@ -212,16 +217,16 @@ def test_time_at_the_gate_is_part_of_the_budget(sandbox: Sandbox, monkeypatch: p
     sandbox.fault(path="/api/v2/scm/upload/", status=429, headers={"Retry-After": "1"}, times=None)
     settings = hook.settings
     auth = settings.make_auth()
+    gate = Gate(Pacer(random=lambda: 0.0), 60, sleep=sleep, clock=lambda: now[0])
     transport = BlockingTransport(
         make_session(settings, auth),
         log=logging.getLogger(__name__),
-        gate=Gate(Pacer(random=lambda: 0.0), sleep=sleep, clock=lambda: now[0]),
         sleep=sleep,
         clock=lambda: now[0],
     )
     endpoint = upload_scm_data(bottles(1), "extended_id")
     with transport.session, pytest.raises(exc.Throttled):
-        transport.perform(converse(endpoint, settings, auth, random=lambda: 0.5))
+        transport.perform(gate.pace(converse(endpoint, settings, auth, random=lambda: 0.5)))
     assert 40 < now[0] <= 66
 
 
@@ -300,3 +305,113 @@ def test_submit_without_a_constraint_is_not_sent(sandbox: Sandbox) -> None:
     with pytest.raises(exc.InvalidInput, match="all codes would match"):
         ScantrustHook().submit({}, {"market": "FR"})
     assert [] == sandbox.transcript()
+
+
+def by_threads(hook: ScantrustHook, calls: int = 16) -> list[str]:
+    """Upload from many threads at once; return how each ended."""
+
+    def upload(_: int) -> str:
+        together.wait(10)
+        try:
+            hook.upload(bottles(1))
+        except exc.ScantrustError as error:
+            return type(error).__name__
+        return "done"
+
+    together = threading.Barrier(calls)
+    with ThreadPoolExecutor(calls) as pool:
+        return list(pool.map(upload, range(calls)))
+
+
+def logins(sandbox: Sandbox) -> int:
+    return [entry["path"] for entry in sandbox.transcript()].count("/api/v2/auth/login/")
+
+
+def test_wrong_password_is_tried_once_by_all_threads(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = connect(monkeypatch, sandbox, **{**LOGIN, "password": "wrong-password"})
+    assert {"AuthenticationFailed"} == set(by_threads(hook))
+    assert {"AuthenticationFailed"} == set(by_threads(hook))
+    assert 1 == logins(sandbox)
+
+
+def test_token_that_expires_costs_all_threads_one_login(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = connect(monkeypatch, sandbox, **LOGIN)
+    hook.upload(bottles(1))
+    (token,) = [name for name in sandbox._service.registry.tokens if name.startswith("eyJ")]
+    sandbox.add_token(token, expires=-1)
+    assert {"done"} == set(by_threads(hook))
+    assert 2 == logins(sandbox)
+
+
+def test_throttled_login_does_not_slow_uploads_down(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = connect(monkeypatch, sandbox, **LOGIN)
+    sandbox.fault(path="/api/v2/auth/login/", status=429, headers={"Retry-After": "1"}, times=1)
+    assert {"done"} == set(by_threads(hook, 4))
+    assert 2 == logins(sandbox)
+    assert 0 == hook.pacer.throttled
+
+
+@pytest.mark.parametrize(("seconds", "pause"), [(100, 100.0), (400, 0.0)])
+def test_gate_stops_all_threads_for_no_longer_than_the_connections_budget(seconds: int, pause: float) -> None:
+    pauses: list[float] = []
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        now[0] += seconds
+
+    settings = read_settings(host="https://scantrust.test", password="t", extra={"retry_seconds": 200})
+    gate = Gate(Pacer(random=lambda: 0.0), settings.budget.seconds, sleep=sleep, clock=lambda: now[0])
+
+    def talk() -> Any:
+        return gate.pace(converse(get_me(), settings, settings.make_auth(), random=lambda: 0.5))
+
+    first = talk()
+    next(first)
+    with contextlib.suppress(exc.Throttled):
+        first.send(Answer(429, {"retry-after": str(seconds)}, b"{}", 0.0, 0.0))
+    next(talk())
+    assert pause == pytest.approx(sum(pauses), abs=2.0)
+
+
+def test_missing_connection_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(CONNECTION, raising=False)
+    with pytest.raises(exc.ConfigurationError, match="There is no Airflow connection 'other_conn'"):
+        ScantrustHook("other_conn").upload(bottles(1))
+
+
+def test_connection_that_a_secrets_backend_may_hold_is_worth_a_retry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(CONNECTION, raising=False)
+    monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND", "airflow.secrets.local_filesystem.LocalFilesystemBackend")
+    with pytest.raises(exc.TransientError, match=r"scantrust_default.* the secrets backend") as caught:
+        ScantrustHook().upload(bottles(1))
+    assert not caught.value.permanent
+
+
+def test_settings_of_the_extra_are_no_secrets(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    hook = connect(
+        monkeypatch, sandbox, extra={"auth_scheme": "UAT", "verify": "true", "portal_url": "https://p.test"}
+    )
+    masked: list[str] = []
+    monkeypatch.setattr(connection_module, "mask_secret", masked.append)
+    assert hook.settings.portal_url
+    assert {sandbox.token} == set(masked)
+
+
+def test_paths_of_the_connection_are_used(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    hook = connect(
+        monkeypatch,
+        sandbox,
+        extra={"upload_path": "/v9/up/", "task_path": "/v9/{task_id}", "me_path": "/v9/me"},
+    )
+    for call in (lambda: hook.upload(bottles(1)), lambda: hook.get_task("t-1")):
+        with pytest.raises(exc.NotFound):
+            call()
+    assert not hook.test_connection()[0]
+    assert ["/v9/up/", "/v9/t-1", "/v9/me"] == [entry["path"] for entry in sandbox.transcript()]

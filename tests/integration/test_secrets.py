@@ -20,6 +20,8 @@ from rich.traceback import Traceback
 from airflow_provider_scantrust.api.flow import converse, make_request
 from airflow_provider_scantrust.api.settings import Settings, read_settings
 from airflow_provider_scantrust.exceptions import ScantrustError
+from airflow_provider_scantrust.hooks import connection as connection_module
+from airflow_provider_scantrust.hooks import scantrust as hook_module
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sandbox import Sandbox
@@ -90,11 +92,12 @@ def test_no_object_shows_a_secret(sandbox: Sandbox, scheme: str) -> None:
     sandbox.add_user("jane", PASSWORD)
     settings = settings_of(sandbox, scheme)
     auth = settings.make_auth()
-    auth.renew("marked-jwt-4711") if scheme == "login" else None
+    if (login := auth.login()) is not None:
+        login.succeed("marked-jwt-4711")
     conversation = converse(ME, settings, auth, random=lambda: 0.5)
     log = logging.getLogger(__name__)
     shown: list[Any] = [settings, auth, make_request(ME, settings, auth), conversation, ME]
-    shown += [auth.renewal(), BlockingTransport(make_session(settings, auth), log=log)]
+    shown += [auth.login(), BlockingTransport(make_session(settings, auth), log=log)]
     shown += [AioTransport(verify=True, log=log), make_session(settings, auth).headers]
     for each in shown:
         check(repr(each))
@@ -181,6 +184,46 @@ def test_no_form_that_airflow_keeps_holds_a_secret(
     # What is copied or kept of a task before it has run has looked up no connection.
     fresh = ScantrustUploadOperator(task_id="upload", items=bottles(1))
     check(vars(copy.deepcopy(fresh)))
+
+
+@pytest.fixture
+def masked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is registered with Airflow's masker."""
+    seen: list[str] = []
+    for module in (hook_module, connection_module):
+        monkeypatch.setattr(module, "mask_secret", seen.append)
+    return seen
+
+
+def test_secret_is_masked_as_it_is_used_and_as_it_is_stored(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, masked: list[str]
+) -> None:
+    sandbox.add_token(TOKEN)
+    connection = {
+        "conn_type": "scantrust",
+        "host": sandbox.url,
+        "password": f"{TOKEN}\n",
+        "extra": {"verify": "true"},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_SCANTRUST_DEFAULT", json.dumps(connection))
+    assert ScantrustHook().test_connection()[0]
+    assert [f"{TOKEN}\n", TOKEN] == masked
+
+
+def test_token_of_a_login_is_masked(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, masked: list[str]
+) -> None:
+    sandbox.add_user("jane", PASSWORD)
+    fields = {
+        "conn_type": "scantrust",
+        "host": sandbox.url,
+        "login": "jane",
+        "password": PASSWORD,
+        "extra": LOGIN,
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_SCANTRUST_DEFAULT", json.dumps(fields))
+    assert ScantrustHook().test_connection()[0]
+    assert {PASSWORD, *issued(sandbox)} == set(masked)
 
 
 @pytest.mark.parametrize("mark", ["\r\nX-Evil: 1", "\nX: y", "\0", "\x7f", "ä", " a"])

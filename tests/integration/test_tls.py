@@ -16,6 +16,7 @@ import trustme
 
 from airflow_provider_scantrust import exceptions as exc
 from airflow_provider_scantrust.api.settings import read_settings
+from airflow_provider_scantrust.sandbox import Sandbox
 from drivers import DRIVERS, ME, outcome
 
 SEEN: list[str | None] = []
@@ -133,3 +134,37 @@ def test_bundle_that_cannot_be_used_is_a_configuration_error(
     settings = read_settings(host="https://127.0.0.1:9", password="marked-token", extra=extra)
     with pytest.raises(exc.ConfigurationError, match=r"bundle\.pem"):
         driver(ME, settings, [])
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_plain_http_to_a_server_of_tls_says_what_to_write(
+    authority: tuple[trustme.CA, Path], driver: Callable[..., Any]
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority[0].issue_cert("127.0.0.1").configure_cert(context)
+    with serve(context) as url:
+        settings = read_settings(host=url.replace("https", "http"), password="marked-token")
+        kind, text, *_, pauses = outcome(driver, ME, settings)
+    assert (exc.ConfigurationError, []) == (kind, pauses)
+    assert f"Write {url} there" in text
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_tls_to_a_server_without_it_says_what_to_write(driver: Callable[..., Any]) -> None:
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=httpd.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    url = f"127.0.0.1:{httpd.server_address[1]}"
+    try:
+        with pytest.raises(exc.ConfigurationError, match=f"write http://{url} there"):
+            driver(ME, read_settings(host=url, password="marked-token"), [])
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_tls_to_the_sandbox_says_what_to_write(sandbox: Sandbox, driver: Callable[..., Any]) -> None:
+    with pytest.raises(exc.ConfigurationError, match=f"write {sandbox.url} there"):
+        driver(ME, read_settings(host=f"127.0.0.1:{sandbox.port}", password=sandbox.token), [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,8 +11,8 @@ import pytest
 from airflow_provider_scantrust import exceptions as exc
 from airflow_provider_scantrust.api import endpoints
 from airflow_provider_scantrust.api.auth import LoginAuth
-from airflow_provider_scantrust.api.flow import converse
-from airflow_provider_scantrust.api.messages import Answer, Endpoint, Fault, FaultKind
+from airflow_provider_scantrust.api.flow import LOGIN_LOOK, converse
+from airflow_provider_scantrust.api.messages import Answer, Endpoint, Fault, FaultKind, Notice, Pause, Request
 from airflow_provider_scantrust.api.settings import Budget, Settings, read_settings
 from steps import TOKEN, Talk, answer, sample, settings
 
@@ -93,11 +94,11 @@ def test_passing_trouble_is_retried_with_exponential_backoff(
     good = {UPLOAD.path: "upload/updated.200", STATUS.path: "task/pending.200", ME.path: "me/ok.200"}
     conversation = talk(endpoint, trouble, trouble, trouble, sample(good[endpoint.path]))
     conversation.run()
-    assert [0.5, 1.0, 2.0] == conversation.pauses
+    assert [0.75, 1.5, 3.0] == conversation.pauses
     assert 1 == len({request.body for request in conversation.requests})
 
 
-def test_backoff_has_full_jitter_and_a_ceiling() -> None:
+def test_backoff_has_jitter_and_a_ceiling() -> None:
     conversation = talk(
         STATUS,
         *[CUT] * 9,
@@ -106,16 +107,27 @@ def test_backoff_has_full_jitter_and_a_ceiling() -> None:
         budget=Budget(attempts=None, seconds=1e6),
     )
     conversation.run()
-    assert [1, 2, 4, 8, 16, 30, 30, 30, 30] == [round(pause / 0.999) for pause in conversation.pauses]
+    assert [1, 2, 4, 8, 16, 30, 30, 30, 30] == [round(pause) for pause in conversation.pauses]
     assert talk(STATUS, CUT, sample("task/pending.200"), random=0.0).run().state_word
 
 
-def test_tries_are_counted() -> None:
-    conversation = talk(UPLOAD, answer(503, {"detail": "down"}))
-    with pytest.raises(exc.ServiceUnavailable, match=r"Gave up after 5 tries .* 5 tries and 300 s") as caught:
+@pytest.mark.parametrize("trouble", [answer(503, {"detail": "down"}), answer(500), CUT], ids=repr)
+@pytest.mark.parametrize("random", [0.0, 0.5, 0.999])
+def test_outage_of_a_minute_costs_no_try_of_the_task(trouble: Answer | Fault, random: float) -> None:
+    conversation = talk(UPLOAD, *[trouble] * 5, sample("upload/updated.200"), random=random)
+    conversation.run()
+    conversation = talk(UPLOAD, trouble, random=random)
+    with pytest.raises(exc.TransientError, match=r"retry budget of 300 s") as caught:
+        conversation.run()
+    assert 230 < sum(conversation.pauses) <= 300
+    assert not caught.value.permanent
+
+
+def test_tries_are_counted_where_the_connection_limits_them() -> None:
+    conversation = talk(UPLOAD, answer(503, {"detail": "down"}), using=settings(retry_attempts=5))
+    with pytest.raises(exc.ServiceUnavailable, match=r"Gave up after 5 tries .* 5 tries and 300 s"):
         conversation.run()
     assert 5 == len(conversation.requests)
-    assert not caught.value.permanent
 
 
 def test_seconds_are_counted_answers_included() -> None:
@@ -151,10 +163,10 @@ def test_untrusted_certificate_is_permanent() -> None:
             7.7,
         ),
         (answer(429, {}, retry_after="Mon, 12 Jan 1970 13:46:47 GMT"), 7.0, 7.7),
-        (answer(429, {}, retry_after="0"), 0.5, 0.5),
-        (answer(429, {}, retry_after="-3"), 0.5, 0.5),
-        (answer(429, {}, retry_after="soon"), 0.5, 0.5),
-        (answer(429, b"\xff<html>"), 0.5, 0.5),
+        (answer(429, {}, retry_after="0"), 0.75, 0.75),
+        (answer(429, {}, retry_after="-3"), 0.75, 0.75),
+        (answer(429, {}, retry_after="soon"), 0.75, 0.75),
+        (answer(429, b"\xff<html>"), 0.75, 0.75),
     ],
     ids=["seconds", "detail", "date", "date-without-a-date", "zero", "negative", "words", "garbage"],
 )
@@ -311,27 +323,134 @@ def test_login_comes_first_and_once() -> None:
     assert 1 == len(again.requests)
 
 
+def by_login(auth: LoginAuth, *replies: Answer | Fault, endpoint: Endpoint[Any] = ME, **options: Any) -> Talk:
+    return Talk(converse(endpoint, login_settings(), auth, random=lambda: 0.5, **options), replies)
+
+
+def signatures(conversation: Talk) -> list[str | None]:
+    return [request.headers.get("Authorization") for request in conversation.requests]
+
+
+def logged_in(clock: Callable[[], float] = lambda: 0.0) -> LoginAuth:
+    """Return a signer whose token has worked."""
+    auth = login_settings().make_auth(clock)
+    assert isinstance(auth, LoginAuth)
+    by_login(auth, answer(200, {"token": "old"}), sample("me/ok.200")).run()
+    return auth
+
+
+EXPIRED = sample("errors/expired_jwt.401")
+
+
 def test_expired_token_costs_one_login() -> None:
-    using = login_settings()
-    auth = using.make_auth()
-    auth.renew("old")
-    replies = [sample("errors/expired_jwt.401"), answer(200, {"token": "new"}), sample("upload/updated.200")]
-    conversation = Talk(converse(UPLOAD, using, auth, random=lambda: 0.5), replies)
+    conversation = by_login(
+        logged_in(), EXPIRED, answer(200, {"token": "new"}), sample("upload/updated.200"), endpoint=UPLOAD
+    )
     conversation.run()
-    assert [
-        "JWT old",
-        None,
-        "JWT new",
-    ] == [request.headers.get("Authorization") for request in conversation.requests]
+    assert ["JWT old", None, "JWT new"] == signatures(conversation)
+    assert ["Scantrust no longer accepts the login's token; logging in again."] == conversation.notices
 
 
 def test_token_that_a_login_just_gave_is_not_renewed_again() -> None:
-    using = login_settings()
-    replies = [answer(200, {"token": "new"}), sample("errors/expired_jwt.401")]
-    conversation = Talk(converse(ME, using, using.make_auth(), random=lambda: 0.5), replies)
+    auth = login_settings().make_auth()
+    assert isinstance(auth, LoginAuth)
+    conversation = by_login(auth, answer(200, {"token": "new"}), EXPIRED)
     with pytest.raises(exc.AuthenticationFailed):
         conversation.run()
     assert 2 == len(conversation.requests)
+    # Nor by the next calls, until some time has passed.
+    again = by_login(auth, EXPIRED)
+    with pytest.raises(exc.AuthenticationFailed):
+        again.run()
+    assert ["JWT new"] == signatures(again)
+
+
+def test_conversations_that_need_a_login_together_make_one() -> None:
+    auth = login_settings().make_auth()
+    talks = [converse(ME, login_settings(), auth, random=lambda: 0.5) for _ in range(60)]
+    steps = [next(each) for each in talks]
+    logins = [step for step in steps if isinstance(step, Request)]
+    assert 1 == len(logins)
+    assert 59 == steps.count(Pause(LOGIN_LOOK))
+    me = talks[0].send(answer(200, {"token": "jwt"}))
+    for each in [me, *(talk.send(None) for talk in talks[1:])]:
+        assert isinstance(each, Request)
+        assert "JWT jwt" == each.headers["Authorization"]
+
+
+def test_calls_whose_token_expires_together_make_one_login() -> None:
+    auth = logged_in()
+    talks = [converse(ME, login_settings(), auth, random=lambda: 0.5) for _ in range(16)]
+    for each in talks:
+        next(each)
+    steps = [each.send(EXPIRED) for each in talks]
+    assert 1 == len([step for step in steps if isinstance(step, Notice)])
+    steps[0] = next(talks[0])
+    assert 1 == len([step for step in steps if isinstance(step, Request)])
+    assert 15 == steps.count(Pause(LOGIN_LOOK))
+
+
+def test_wrong_password_is_tried_once_for_all_calls_until_a_minute_has_passed() -> None:
+    now = [0.0]
+    auth = login_settings().make_auth(lambda: now[0])
+    assert isinstance(auth, LoginAuth)
+    talks = [converse(ME, login_settings(), auth, random=lambda: 0.5) for _ in range(16)]
+    for each in talks:
+        next(each)
+    for each in talks:
+        with pytest.raises(exc.AuthenticationFailed, match="user name or password is wrong"):
+            each.send(answer(401, {"detail": "No."}) if each is talks[0] else None)
+    now[0] = 59.0
+    late = by_login(auth, answer(401))
+    with pytest.raises(exc.AuthenticationFailed):
+        late.run()
+    assert [] == late.requests
+    now[0] = 60.0
+    by_login(auth, answer(200, {"token": "jwt"}), sample("me/ok.200")).run()
+
+
+def test_failure_of_a_login_is_told_each_caller_by_an_error_of_its_own() -> None:
+    auth = login_settings().make_auth()
+    assert isinstance(auth, LoginAuth)
+    errors = []
+    for _ in range(2):
+        with pytest.raises(exc.ServiceUnavailable, match="the login") as caught:
+            by_login(auth, answer(503), budget=Budget(attempts=1, seconds=0.0)).run()
+        errors.append(caught.value)
+    assert errors[0] is not errors[1]
+
+
+def test_login_that_is_abandoned_leaves_its_turn_to_others() -> None:
+    auth = login_settings().make_auth()
+    abandoned = converse(ME, login_settings(), auth, random=lambda: 0.5)
+    next(abandoned)
+    other = converse(ME, login_settings(), auth, random=lambda: 0.5)
+    assert Pause(LOGIN_LOOK) == next(other)
+    abandoned.close()
+    assert isinstance(next(other), Request)
+
+
+def test_call_survives_logins_elsewhere_that_end_its_token() -> None:
+    now = [0.0]
+    auth = logged_in(lambda: now[0])
+    now[0] = 100.0
+    conversation = by_login(auth, EXPIRED, answer(200, {"token": "jwt-2"}), sample("me/ok.200"))
+    conversation.run()
+    assert ["JWT old", None, "JWT jwt-2"] == signatures(conversation)
+    endless = by_login(auth, *[EXPIRED, answer(200, {"token": "t"})] * 9)
+    with pytest.raises(exc.AuthenticationFailed):
+        endless.run()
+    assert len(endless.requests) <= 8
+
+
+def test_tokens_of_logins_are_registered_and_hidden() -> None:
+    registered: list[str] = []
+    auth = login_settings().make_auth(register=registered.append)
+    assert isinstance(auth, LoginAuth)
+    by_login(auth, answer(200, {"token": "jwt-marked-1"}), sample("me/ok.200")).run()
+    by_login(auth, EXPIRED, answer(200, {"token": "jwt-marked-2"}), sample("me/ok.200")).run()
+    assert ["jwt-marked-1", "jwt-marked-2"] == registered
+    assert "*** *** ***" == auth.hide("marked-password jwt-marked-1 jwt-marked-2")
 
 
 def test_throttled_login_is_waited_for() -> None:
@@ -347,7 +466,7 @@ def test_no_error_carries_a_secret(secret: str) -> None:
     using = settings() if secret == TOKEN else login_settings()
     auth = using.make_auth()
     if isinstance(auth, LoginAuth):
-        auth.renew("jwt-secret")
+        auth.login().succeed("jwt-secret")
     for reply in (
         answer(400, {"detail": f"you sent {secret}", secret[:3]: [secret]}),
         answer(503, f"debug page: {secret}".encode()),
@@ -368,6 +487,41 @@ def test_secrets_are_in_no_repr() -> None:
         auth = using.make_auth()
         conversation = converse(ME, using, auth, random=lambda: 0.5)
         request = next(conversation)
-        text = repr((using, auth, request, auth.renewal()))
+        text = repr((using, auth, request, auth.login()))
         assert TOKEN not in text
         assert "marked-password" not in text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>\r\n<head><title>400 The plain HTTP request was sent to HTTPS port</title></head>",
+        b"Client sent an HTTP request to an HTTPS server.\n",
+        b"Reason: You're speaking plain HTTP to an SSL-enabled server port.<br />",
+    ],
+)
+def test_plain_http_to_a_port_for_tls_is_a_wrong_connection(body: bytes) -> None:
+    using = read_settings(host="http://127.0.0.1:8443", password=TOKEN)
+    conversation = talk(UPLOAD, answer(400, body), using=using)
+    with pytest.raises(exc.ConfigurationError, match=r"Write https://127\.0\.0\.1:8443"):
+        conversation.run()
+    assert 1 == len(conversation.requests)
+
+
+def test_tls_to_a_port_without_it_is_a_wrong_connection() -> None:
+    conversation = talk(ME, Fault(FaultKind.SPEAKS_NO_TLS, "WRONG_VERSION_NUMBER"))
+    with pytest.raises(exc.ConfigurationError, match=r"write http://scantrust\.test"):
+        conversation.run()
+    assert 1 == len(conversation.requests)
+
+
+def test_page_of_a_gateway_is_one_line_of_its_words() -> None:
+    page = (
+        b"<html>\r\n<head><title>502 Bad Gateway</title><style>a { b: c }</style></head>\r\n<body>\r\n"
+        b"<center><h1>502 Bad Gateway</h1></center><hr><center>nginx&nbsp;1.25</center></body></html>"
+    )
+    conversation = talk(UPLOAD, answer(502, page), using=settings(retry_attempts=1))
+    with pytest.raises(
+        exc.ServiceUnavailable, match=r"an HTML page: 502 Bad Gateway 502 Bad Gateway nginx 1\.25"
+    ):
+        conversation.run()

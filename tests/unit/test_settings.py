@@ -10,6 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_scantrust.api.auth import TokenAuth
+from airflow_provider_scantrust.api.endpoints import (
+    get_me,
+    get_scm_task,
+    upload_scm_data,
+    upload_scm_data_async,
+)
+from airflow_provider_scantrust.api.models import TaskState
 from airflow_provider_scantrust.api.settings import Budget, read_settings
 from airflow_provider_scantrust.api.texts import CUT
 from airflow_provider_scantrust.exceptions import ConfigurationError
@@ -31,6 +38,10 @@ from airflow_provider_scantrust.exceptions import ConfigurationError
         ({"host": "http://localhost", "port": 8017}, "http://localhost:8017"),
         ({"host": "http://[::1]:8017"}, "http://[::1]:8017"),
         ({"host": "HTTPS://API.Scantrust.com"}, "https://api.scantrust.com"),
+        ({"host": "  https://api.scantrust.com//\n"}, "https://api.scantrust.com"),
+        ({"host": "[::1]:8017", "schema": "http"}, "http://[::1]:8017"),
+        ({"host": "https.example.test"}, "https://https.example.test"),
+        ({"host": "httpbin.test/https:x"}, "https://httpbin.test/https:x"),
         ({"host": "http://nas.test", "extra": {"allow_plain_http": "true"}}, "http://nas.test"),
     ],
 )
@@ -49,9 +60,51 @@ def test_host_is_understood(fields: dict[str, Any], base_url: str) -> None:
         ({"host": "https://x.test?a=1"}, "without spaces, query"),
         ({"host": "x test"}, "without spaces"),
         ({"host": "x\r\nHost: y"}, "host"),
-        ({"host": "https://x.test:99999"}, "no URL"),
+        ({"host": "https://x.test:99999"}, "from 1 to 65535"),
         ({"host": "https://x.test:1", "port": 2}, "two ports"),
         ({"port": 2}, "no host"),
+        *(
+            ({"host": host}, "has a scheme that is not written as")
+            for host in (
+                *("https:/api.x.test", "https:api.x.test", "https:///api.x.test", "https//api.x.test"),
+                *(
+                    "http//127.0.0.1",
+                    "https;//api.x.test",
+                    "https:\\\\api.x.test",
+                    "//api.x.test",
+                    "/api.x.test",
+                ),
+                *("https", "http", "https:", "https://", "https:8443", "HTTPS:/api.x.test", ":/api.x.test"),
+                *(
+                    "https://https://api.x.test",
+                    "https://http//api.x.test",
+                ),
+                *("://api.x.test", "http:/127.0.0.1:8017", "https://///"),
+            )
+        ),
+        # As Airflow reads scantrust://:token@https:/api.x.test, and the same with two slashes in its host.
+        ({"host": "https", "schema": ""}, "has a scheme that is not written as"),
+        ({"host": "htps://api.x.test"}, "must be https or http"),
+        ({"host": "scantrust://api.x.test"}, "must be https or http"),
+        ({"host": "https", "schema": "api.x.test"}, "must be https or http"),
+        ({"host": "https%3A%2F%2Fapi.x.test"}, "neither a host name nor"),
+        ({"host": "api.x.test:"}, "must be a number"),
+        ({"host": "api.x.test:/path"}, "must be a number"),
+        ({"host": "api.x.test:port"}, "must be a number"),
+        ({"host": "api.x.test:80:90"}, "must be a number"),
+        ({"host": "https://:443"}, "neither a host name nor"),
+        ({"host": "api.x.test\\path"}, "backslash"),
+        ({"host": "https:\\api.x.test"}, "has a scheme"),
+        ({"host": "api .x.test"}, "without spaces"),
+        ({"host": "api\t.x.test"}, "without spaces"),
+        ({"host": "jane:secret@api.x.test"}, "put the token in the password"),
+        ({"host": "token@api.x.test"}, "put the token in the password"),
+        ({"host": "2001:db8::1"}, "without brackets"),
+        ({"host": "[2001:db8::1"}, "brackets"),
+        ({"host": "[2001:db8::1]x"}, "brackets"),
+        ({"host": "api..x.test"}, "neither a host name nor"),
+        ({"host": f"{'a' * 64}.test"}, "neither a host name nor"),
+        ({"host": "api.x.test//v2"}, "path"),
         ({"password": ""}, "no token"),
         ({"password": None}, "no token"),
         ({"password": "UAT abc"}, "auth_scheme"),
@@ -195,6 +248,55 @@ def test_digest_of_a_login_changes_with_user_and_password_and_not_with_its_token
     }
     assert 3 == len(digests)
     settings = read_settings(login="jane", password="secret-1", extra=LOGIN)
-    settings.make_auth().renew("some-jwt")
     assert settings.account_digest in digests
     assert "secret" not in settings.account_digest
+
+
+def test_paths_and_words_of_another_service_can_be_set() -> None:
+    extra = {
+        "upload_path": "v3/upload/",
+        "upload_async_path": "/v3/async/",
+        "task_path": "/v3/tasks//{task_id}",
+        "me_path": "/v3/me",
+        "done_states": "Archived, all-good",
+        "failed_states": ["Complete"],
+        "items_per_call": "100",
+    }
+    settings = read_settings(password="t", extra=extra)
+    dialect = settings.dialect
+    assert "/v3/upload/" == upload_scm_data([], "k", dialect).path
+    assert "/v3/async/" == upload_scm_data_async({"k": "v"}, {}, dialect).path
+    assert "/v3/me" == get_me(dialect).path
+    status = get_scm_task("t-1", dialect)
+    assert "/v3/tasks//t-1" == status.path
+    states = [status.read({"state": word}).state for word in ("all good", "ARCHIVED", "complete", "pending")]
+    assert [TaskState.COMPLETE, TaskState.COMPLETE, TaskState.FAILED, TaskState.PENDING] == states
+    assert 100 == settings.items_per_call
+    assert 999 == read_settings(password="t").items_per_call
+    assert settings.account != read_settings(password="t").account
+    assert settings.account_digest == read_settings(password="t").account_digest
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            ("task_path", value)
+            for value in ("/tasks/", "//evil.test/{task_id}", "/a/../{task_id}/", "/{task_id}?x=1")
+        ),
+        *(
+            ("task_path", value)
+            for value in ("/{task_id}/{task_id}/", "/{id}/", "https://evil.test/{task_id}/", 5)
+        ),
+        *(("upload_path", value) for value in ("https://evil.test/", "//evil.test/", "/a b/", "/", ["/a/"])),
+        *(("items_per_call", value) for value in (0, 1000, 1.5, "many", True)),
+        *(("done_states", value) for value in (7, "a\nb", [5], {"a": "b"}, "x" * 100)),
+    ],
+)
+def test_settings_of_another_service_are_checked(name: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        read_settings(password="t", extra={name: value})
+
+
+def test_line_break_at_the_end_of_a_mounted_password_is_not_sent() -> None:
+    assert " pass word " == read_settings(login="jane", password=" pass word \r\n", extra=LOGIN).secret
