@@ -10,7 +10,7 @@ from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout, BaseOperator
+from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_scantrust.assets.scantrust import describe_events, scantrust_outlets
 from airflow_provider_scantrust.exceptions import (
@@ -249,16 +249,14 @@ class ScantrustUploadOperator(BaseOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Give Airflow's own defer timeout the class of the shorter limit; which one has passed, Airflow does not tell."""
+        from airflow_provider_scantrust.triggers.deferral import is_deferral_timeout, raise_deferral_timeout
+
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except Exception as error:
-            if type(error).__name__ != "TaskDeferralTimeout":
+            if not is_deferral_timeout(error):
                 raise
-            if self.execution_timeout is not None and self.execution_timeout.total_seconds() < self.timeout:
-                raise AirflowTaskTimeout(
-                    "execution_timeout has passed, and the triggerer sent no word."
-                ) from error
-            raise AirflowSensorTimeout(*error.args) from error
+            raise_deferral_timeout(error, self.timeout, self.execution_timeout)
 
     def on_kill(self) -> None:
         """Say that jobs which were submitted go on at Scantrust."""
@@ -403,18 +401,21 @@ class ScantrustUploadOperator(BaseOperator):
         self._task_ids += task_ids
 
     def _wait(self, context: Context, report: Report, started: float) -> dict[str, Any]:
-        from airflow_provider_scantrust.waits.outcome import Outcome
-
         now = time.time()
-        watch = self.hook.watch(report.jobs, deadline=now + self.timeout, error_budget=self.error_budget)
+        deadline = now + self.timeout
         try:
             if not self.deferrable:
-                outcome = Outcome.of(self.hook.perform(watch.wait(self.poll_interval)))
+                outcome = self.hook.wait_for_jobs(
+                    report.jobs,
+                    deadline=deadline,
+                    poll_interval=self.poll_interval,
+                    error_budget=self.error_budget,
+                )
                 self._end_jobs(context, report, outcome)
-            elif self.hook.perform(watch.ask()):
-                self._end_jobs(context, report, Outcome.of(watch.outcome()))
+            elif ended := self.hook.poll_jobs(report.jobs, deadline=deadline, error_budget=self.error_budget):
+                self._end_jobs(context, report, ended)
             else:
-                self._defer(context, report, now + self.timeout, started)
+                self._defer(context, report, deadline, started)
         except ScantrustError as error:
             self._end_wait(context, error)
         return self._finish(context, report)
@@ -432,6 +433,7 @@ class ScantrustUploadOperator(BaseOperator):
             poll_interval=self.poll_interval,
             error_budget=self.error_budget,
             scantrust_conn_id=self.scantrust_conn_id,
+            account=self.hook.account_digest(),
         )
         saved: dict[str, Any] | None = report.save()
         # Also for `dag.test()`, which forgets what a task defers with.
