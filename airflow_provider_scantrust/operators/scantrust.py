@@ -11,7 +11,7 @@ from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout, BaseOperator
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator
 
 from airflow_provider_scantrust.assets.scantrust import describe_events, scantrust_outlets
 from airflow_provider_scantrust.exceptions import (
@@ -302,16 +302,14 @@ class ScantrustUploadOperator(BaseOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Give Airflow's own defer timeout the class of the shorter limit; Airflow does not tell which one has passed."""
+        from airflow_provider_scantrust.triggers.deferral import is_deferral_timeout, raise_deferral_timeout
+
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except Exception as error:
-            if type(error).__name__ != "TaskDeferralTimeout":
+            if not is_deferral_timeout(error):
                 raise
-            if self.execution_timeout is not None and self.execution_timeout.total_seconds() < self.timeout:
-                raise AirflowTaskTimeout(
-                    "execution_timeout has passed without an event from the triggerer."
-                ) from error
-            raise AirflowSensorTimeout(*error.args) from error
+            raise_deferral_timeout(error, self.timeout, self.execution_timeout)
 
     def on_kill(self) -> None:
         """Stop calls within a second, keep what was answered, and say that submitted jobs continue at Scantrust."""
@@ -460,12 +458,14 @@ class ScantrustUploadOperator(BaseOperator):
 
     def _poll(self, report: Report, deadline: float) -> Outcome | None:
         """Wait on the worker; or, deferrable, poll once and return None when there is more to wait for."""
-        from airflow_provider_scantrust.waits.outcome import Outcome
-
-        watch = self.hook.watch(report.task_ids, deadline=deadline, error_budget=self.error_budget)
-        if not self.deferrable:
-            return Outcome.of(self.hook.perform(watch.wait(self.poll_interval)))
-        return Outcome.of(watch.outcome()) if self.hook.perform(watch.ask()) else None
+        if self.deferrable:
+            return self.hook.poll_jobs(report.task_ids, deadline=deadline, error_budget=self.error_budget)
+        return self.hook.wait_for_jobs(
+            report.task_ids,
+            deadline=deadline,
+            poll_interval=self.poll_interval,
+            error_budget=self.error_budget,
+        )
 
     def _defer(self, context: Context, report: Report, deadline: float, started: float) -> None:
         from airflow_provider_scantrust.api.texts import plural
@@ -481,6 +481,7 @@ class ScantrustUploadOperator(BaseOperator):
             poll_interval=self.poll_interval,
             error_budget=self.error_budget,
             scantrust_conn_id=self.scantrust_conn_id,
+            account=self.hook.account_digest(),
         )
         saved: dict[str, Any] | None = report.save()
         # Also for `dag.test()`, which forgets what a task defers with.
