@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from math import inf
 from os import PathLike, fspath
 from typing import Any
@@ -64,19 +63,6 @@ def check_number(name: str, number: Any, least: float, most: float = inf) -> Non
     if isinstance(number, bool) or not isinstance(number, int | float) or not least <= number <= most:
         wanted = f"at least {least:g}" if most == inf else f"{least:g} to {most:g}"
         raise ValueError(f"`{name}` must be {wanted}, not {number!r}.")
-
-
-def positive_seconds(name: str, value: timedelta | float) -> float:
-    """
-    Return seconds.
-
-    :raises ValueError: It is no number of seconds above 0, or infinite.
-    """
-    with suppress(TypeError, ValueError):
-        seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
-        if not isinstance(value, bool) and 0 < seconds < inf:
-            return seconds
-    raise ValueError(f"`{name}` must be a number of seconds above 0, or a timedelta, not {value!r}.")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator
 
+from airflow_provider_scantrust.api.seconds import read_seconds
 from airflow_provider_scantrust.assets.scantrust import describe_events, scantrust_outlets
 from airflow_provider_scantrust.exceptions import (
     ConfigurationError,
@@ -31,7 +32,6 @@ from airflow_provider_scantrust.operators.arguments import (
     from_template,
     is_template,
     name_default_args,
-    positive_seconds,
     refuse_iterator,
     refuse_options_of_source,
 )
@@ -212,9 +212,9 @@ class ScantrustUploadOperator(BaseOperator):
             check_number("max_in_flight", max_in_flight, 1)
             if codes_per_key is not None and not codes_per_key > 0:
                 raise ValueError(f"`codes_per_key` must be above 0, not {codes_per_key!r}.")
-            self.poll_interval = positive_seconds("poll_interval", poll_interval)
-            self.timeout = positive_seconds("timeout", timeout)
-            self.error_budget = positive_seconds("error_budget", error_budget)
+            self.poll_interval = read_seconds("poll_interval", poll_interval)
+            self.timeout = read_seconds("timeout", timeout)
+            self.error_budget = read_seconds("error_budget", error_budget)
         self.items = items
         self.source = as_path(source) or source
         self.columns = columns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -255,9 +256,14 @@ def test_refused_call_fails_at_once_and_tells_how_far_it_came(
 
 
 @pytest.mark.usefixtures("quick")
-def test_outage_of_an_upload_is_left_to_the_tasks_retries(sandbox: Sandbox) -> None:
+def test_outage_of_an_upload_is_left_to_the_tasks_retries(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = json.loads(sandbox.connection_json)
+    connection["extra"] = {**connection.get("extra", {}), "retry_seconds": 1}
+    monkeypatch.setenv("AIRFLOW_CONN_SCANTRUST_DEFAULT", json.dumps(connection))
     sandbox.fault(path=UPLOAD, status=503, times=None)
-    with pytest.raises(exc.ServiceUnavailable, match="Gave up after 5 tries"):
+    with pytest.raises(exc.ServiceUnavailable, match="Gave up after"):
         upload(items=bottles(1))
 
 
