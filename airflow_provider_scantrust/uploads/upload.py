@@ -120,7 +120,9 @@ class Upload:
     def end_jobs(self, outcome: Outcome) -> None:
         """Count what jobs did that were waited for here."""
         nothing = self._count_jobs(outcome)
-        if nothing and self._rejects and self._plan and self._spool:
+        if self._plan is None or self._spool is None:
+            self._add_late_rejects(nothing, None)
+        elif nothing and self._rejects:
             for key in find_keys(self._plan, self._options.data_key, nothing):
                 self._spool.reject(key, "unmatched", UNMATCHED)
             self._write_rejects(self._spool)
@@ -131,14 +133,16 @@ class Upload:
 
         :param rows: To be read again; None when they cannot be.
         """
-        nothing = self._count_jobs(outcome)
+        self._add_late_rejects(self._count_jobs(outcome), rows)
+
+    def _add_late_rejects(self, nothing: Mapping[int, list[str]], rows: Rows | None) -> None:
         if nothing and self._rejects is not None:
             rejects = LateRejects(self._rejects, self._options.data_key, nothing, self._log)
             self.report.rejects = rejects.write(lambda: self._read_again(rows), self.report.rejects)
 
     def _read_again(self, rows: Rows | None) -> tuple[Source, Spool, Plan]:
         if rows is None:
-            raise SourceNotFound("its rows came from a function")
+            raise SourceNotFound("its rows are not there any more")
         self._read(rows)
         if self._source is None or self._spool is None or self._plan is None:
             raise SourceNotFound("it is not there")
