@@ -75,10 +75,8 @@ class Records:
         }
         self._sample = sample
         self._kept: list[str] = []
-        self._held = 0
-        self._ended = False
-        self._keep_text = keep_text
-        self._reader = csv.reader(self._feed(chain(sample, lines)), strict=True, **self.dialect)
+        feed: Iterable[str] = chain(sample, lines)
+        self._reader = csv.reader(self._keep(feed) if keep_text else feed, strict=True, **self.dialect)
         self.header: list[str] = []
 
     def read_fields(self) -> list[str | None]:
@@ -114,7 +112,7 @@ class Records:
         key = self._source.fields.key_column(self.header)
         while True:
             line = reader.line_num + 1
-            self._held = 0
+            text.letters_read = text.letters
             self._kept.clear()
             try:
                 cells = next(reader, None)
@@ -188,7 +186,7 @@ class Records:
         last = self._reader.line_num
         # After a cell that is too long the rest of its lines would be taken for rows.
         swallows = last > line and "field limit" in str(error)
-        if self._ended or swallows or last - line >= _MOST_LINES:
+        if self._text.ended or swallows or last - line >= _MOST_LINES:
             raise InvalidInput(
                 f"{self._name}, line {line + self._above}: the record that begins here has not ended by line "
                 f"{last + self._above} ({error}). A quote is not closed, or the file is truncated."
@@ -202,18 +200,10 @@ class Records:
         # Never as many as there are columns, or the row would pass as a good one when it is uploaded unchanged.
         return [*cells, ""] if len(cells) == len(self.header) else cells
 
-    def _feed(self, lines: Iterable[str]) -> Iterator[str]:
+    def _keep(self, lines: Iterable[str]) -> Iterator[str]:
         for line in lines:
-            self._held += len(line)
-            if self._held > LONGEST_LINE + len(line):
-                raise InvalidInput(
-                    f"{self._name}: a record that ends after line {self._reader.line_num + self._above} is longer than "
-                    f"{LONGEST_LINE // 1024**2} Mi characters. Is a quote not closed?"
-                )
-            if self._keep_text:
-                self._kept.append(line)
+            self._kept.append(line)
             yield line
-        self._ended = True
 
 
 def find_delimiter(sample: Sequence[str], quote: str, fields: Fields) -> str:

@@ -61,6 +61,9 @@ class TextLines:
         self.lines = 0
         self.has_nul = False
         self.ends_with_line_end = True
+        self.ended = False
+        # What was handed on, and up to where the reader has got whole records.
+        self.letters = self.letters_read = 0
         try:
             self._blocks = unpack(name, raw)
             first = next(self._blocks)
@@ -91,13 +94,20 @@ class TextLines:
                     f"{self.name}, line {self.lines + count_lines(text[:end]) + 1}: the line is longer than "
                     f"{LONGEST_LINE // 1024**2} Mi characters. Is this a text file with line ends?"
                 )
+            if self.letters - self.letters_read > LONGEST_LINE:
+                raise InvalidInput(
+                    f"{self.name}: a record that ends after line {self.lines} is longer than {LONGEST_LINE // 1024**2} Mi "
+                    "characters. Is a quote not closed?"
+                )
             if end:
+                self.letters += end
                 yield from io.StringIO(text[:end], newline="")
                 self.lines += count_lines(text[:end])
         if begun:
             self.ends_with_line_end = begun.endswith("\r")
             yield begun
             self.lines += 1
+        self.ended = True
 
     def _texts(self) -> Iterator[str]:
         decoder = codecs.getincrementaldecoder(self.encoding)()

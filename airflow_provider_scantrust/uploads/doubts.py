@@ -30,7 +30,21 @@ PLACEHOLDERS = frozenset(
         "1.#ind",
     }
 )
+# Between the values of a row.
+BETWEEN = "\x1f"
+
 _KNOWN = 50_000
+# No value of such a row is too long.
+_LONGEST_ROW = 65_536
+# Values that need a look of their own. Dates up to the 28th are good in each month, and the most common.
+_NEEDS_LOOK = re.compile(
+    r"""\x1f(?!\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])\x1f)(?:
+    [\s'"=#<\\] | -?1?[.#nN][^\x1f]{0,8}\x1f
+    | \d{1,4}[-/.]\d{1,2}[-/.]\d | \d{1,2}[-./ ]{1,2}[^\W\d_]{3}
+    | [-+]?\d(?:[.,]\d+)?[eE]\+?\d{1,3}\x1f | [2-7]\d{4}\x1f
+    )""",
+    re.VERBOSE,
+)
 _ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _DATE_LIKE = re.compile(
     r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2}))(?:[T ]\d{1,2}:\d{2}\S*)?"
@@ -91,14 +105,33 @@ class Doubts:
             if kind != "maybe date":
                 continue
             # Only in a field that otherwise holds dates.
-            dates, odd = self._dates.get(field, 0), found.get((field, "dates"))
-            if dates + (odd[0] if odd else 0) >= count:
+            odd = found.get((field, "dates"))
+            if odd or self._dates.get(field):
                 found[field, "dates"] = (odd[0] + count, *odd[1:]) if odd else (count, first, row)
         for (field, kind), (count, first, row) in found.items():
             if kind in _TEXTS:
                 what, advice = _TEXTS[kind]
                 where = "" if row is None else f" in {plural(count, 'row')}, first in row {row}"
                 warn(f"Field {show(field)} {what}{where}: {show(first)}. {advice}")
+
+
+def is_plain(text: str, values: int) -> bool:
+    """
+    Whether a row needs no look at each of its values.
+
+    :param text: The key and the values, with BETWEEN between them.
+    :param values: How many there are.
+    """
+    return (
+        text.isascii()
+        and text.count(BETWEEN) == values - 1
+        and text[0] != BETWEEN
+        and text[-1] != " "
+        and " \x1f" not in text
+        and len(text) <= _LONGEST_ROW
+        and _NEEDS_LOOK.search(f"{BETWEEN}{text}{BETWEEN}") is None
+        and text.replace(BETWEEN, "").isprintable()
+    )
 
 
 def classify(value: str) -> str:

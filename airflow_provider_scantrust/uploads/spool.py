@@ -14,7 +14,6 @@ import sqlite3
 import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from hashlib import blake2b
 from itertools import chain, groupby, islice
 from operator import itemgetter
@@ -24,15 +23,13 @@ from typing import Any, Literal
 from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import InvalidInput
 from airflow_provider_scantrust.uploads.check import BadRow, Row, RowCheck
+from airflow_provider_scantrust.uploads.doubts import BETWEEN
 
 _BATCH = 500
 # A statement for many rows costs little more than half of as many statements.
 _TOGETHER = 50
 _MOST_NAMED = 20
 _HASHES = 1 << 15
-
-# Between the values of a row.
-BETWEEN = "\x1f"
 
 # Never committed: the file is no one else's, and does not outlive the connection.
 _SCHEMA = """
@@ -110,7 +107,7 @@ class Spool:
         pairs = iter(rows)
         while batch := list(islice(pairs, _BATCH)):
             self.rows += len(batch)
-            self._keep([kept for line, item in batch for kept in self._read(line, item)])
+            self._keep(self._read(batch))
         for note in getattr(rows, "notes", ()):
             warn(note)
         # Sorting all keys once costs a third of an index that is kept while rows come in.
@@ -185,27 +182,31 @@ class Spool:
             decoded.append(dict(zip(names[number], values, strict=True)))
         return decoded
 
-    def _read(self, line: int, item: Any) -> Iterator[_Kept]:
-        """Return the row if it passes; one that does not is rejected."""
-        try:
-            key, names, values = self._check.read(item, line)
-        except BadRow as error:
-            self._reject(line, error.kind, str(error))
-            return
-        yield line, key, self._encode(names, values)
+    def _read(self, batch: list[tuple[int, Any]]) -> list[_Kept]:
+        """Return the rows that pass; the others are rejected."""
+        kept: list[_Kept] = []
+        read, sets = self._check.read, self._field_sets
+        for line, item in batch:
+            try:
+                key, names, values, text = read(item, line)
+            except BadRow as error:
+                self._reject(line, error.kind, str(error))
+                continue
+            number = sets.get(names)
+            if number is None:
+                number = sets[names] = len(sets)
+            kept.append(
+                (
+                    line,
+                    key,
+                    f"{number}{BETWEEN}{text}" if text is not None else json.dumps([str(number), *values]),
+                )
+            )
+        return kept
 
     def _reject(self, line: int, kind: str, reason: str) -> None:
         self.note_rejects([(line, kind, _storable(reason))])
         self.rejected += 1
-
-    def _encode(self, names: tuple[str, ...], values: list[Any]) -> str:
-        number = self._field_sets.setdefault(names, len(self._field_sets))
-        parts = [str(number), *values]
-        with suppress(TypeError):
-            data = BETWEEN.join(parts)
-            if data.count(BETWEEN) == len(values):
-                return data
-        return json.dumps(parts)
 
     def _keep(self, rows: list[_Kept]) -> None:
         if not rows:
@@ -229,7 +230,12 @@ class Spool:
 
     def _encode_row(self, row: Row) -> str:
         names = tuple(sorted(row.keys() - {self.data_key}))
-        return self._encode(names, [row[name] for name in names])
+        values = [
+            str(self._field_sets.setdefault(names, len(self._field_sets))),
+            *(row[name] for name in names),
+        ]
+        is_text = all(isinstance(value, str) and BETWEEN not in value for value in values)
+        return BETWEEN.join(values) if is_text else json.dumps(values)
 
     def _merge(self) -> None:
         """Fold rows of one key into the first of them; the others keep their line and lose their data."""
