@@ -120,7 +120,7 @@ def test_outage_longer_than_the_error_budget_ends_the_wait() -> None:
 def test_each_good_answer_renews_the_error_budget() -> None:
     outage = [DOWN] * 5
     clock = wait(
-        ["a"], [*outage, state("pending"), *outage, state("pending"), *outage, DONE], error_budget=20.0
+        ["a"], [*outage, state("pending"), *outage, state("pending"), *outage, DONE], error_budget=30.0
     )
     assert {"a": 7} == clock.run()
 
