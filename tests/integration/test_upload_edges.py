@@ -300,7 +300,8 @@ def test_log_ends_with_one_sentence(sandbox: Sandbox, capsys: pytest.CaptureFixt
     text = capsys.readouterr().out
     assert "Updated 2 of 4 rows in 0." in text
     assert "1 unknown key, 1 row rejected, 1 field ignored (cellar)." in text
-    attempt(Store(), items=bottles(1, colour="red"))
+    attempt(Store(), items=bottles(1, colour="red"), on_discarded="ignore")
+    assert "Every field of this upload was discarded" in capsys.readouterr().out
     attempt(Store(), constraints={"lot_number": "L-000001"}, scm_data={"market": "FR"})
     assert "Updated 10 codes in" in capsys.readouterr().out
 
