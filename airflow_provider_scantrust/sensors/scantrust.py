@@ -132,7 +132,7 @@ class ScantrustTaskSensor(BaseSensorOperator):
                 self._task_ids = read_task_ids(self.scantrust_task_id)
                 jobs = Jobs(self._task_ids, deadline=self._deadline, error_budget=self._budget)
                 self._waiting = WorkerWait(self._hook, jobs)
-            outcome = self._waiting.poke()
+            outcome = self._waiting.poke(self.poke_interval)
         except ScantrustError as error:
             push_failed_jobs(context, error)
             push_failure(context, error, permanent=error.permanent)

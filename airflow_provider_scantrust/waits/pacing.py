@@ -40,7 +40,7 @@ class Pacer:
     :param closer: The part of an even distance that calls keep at least, to make up for late turns.
     :param beat: Seconds whose turns may be taken all at once: fewer awakenings, and each finds the code still in the
         processor's cache.
-    :param margin: The part by which a second is stretched; 0 where ``limit`` is below the service's own.
+    :param margin: The part by which a second is stretched; little where ``limit`` is below the service's.
     """
 
     def __init__(

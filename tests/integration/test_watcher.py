@@ -19,6 +19,7 @@ from airflow_provider_scantrust.sandbox import Sandbox
 from airflow_provider_scantrust.transports.aio import AioTransport
 from airflow_provider_scantrust.triggers import counters, sharing, watcher
 from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger, read_event
+from airflow_provider_scantrust.waits import queue
 from airflow_provider_scantrust.waits.queue import Queue
 from tasks import bottles, fire
 
@@ -143,7 +144,7 @@ async def test_no_deadline_and_no_timeout_is_a_wait_without_end(sandbox: Sandbox
 async def test_deadline_that_passed_while_the_triggerer_was_away_does_not_end_the_wait_unasked(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharing, "_GRACE", 0.5)
+    monkeypatch.setattr(queue, "GRACE", 0.5)
     sandbox.jobs(polls=1)
     sandbox.jobs(hang="pending")
     ended, pending = submit(sandbox, 2)
@@ -344,10 +345,11 @@ async def test_watcher_that_was_idle_for_long_is_made_anew(
 
 
 async def test_connection_that_is_not_there_ends_the_wait_with_its_name(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox,
 ) -> None:
-    monkeypatch.setattr(sharing, "_CONNECTION_PAUSES", ())
-    payloads = await outcomes(*(trigger("t-1", scantrust_conn_id="nowhere") for _ in range(3)))
+    payloads = await outcomes(
+        *(trigger("t-1", scantrust_conn_id="nowhere", error_budget=0.2) for _ in range(3))
+    )
     for payload in payloads:
         with pytest.raises(exc.ConfigurationError, match="'nowhere'"):
             read_event(payload)

@@ -123,7 +123,11 @@ async def fire(trigger: ScantrustTaskTrigger, ti: TaskInstance | None = None) ->
     """Run a trigger until its first event."""
     ti = ti or TaskInstance()
     trigger._task_instance = ti
-    with mock.patch("airflow.providers.common.compat.sdk.XCom", XCom(ti), create=True):
+    with (
+        mock.patch("airflow.providers.common.compat.sdk.XCom", XCom(ti), create=True),
+        # There is no scheduler here that an early event could confuse.
+        mock.patch("airflow_provider_scantrust.triggers.scantrust.FIRST_EVENT", 0.0),
+    ):
         async for event in trigger.run():
             return event
     raise AssertionError("the trigger ended without an event")

@@ -264,7 +264,7 @@ def test_every_option_of_the_sensor_reaches_the_trigger() -> None:
         exponential_backoff=True,
         max_wait=60,
     )
-    sensor._deadline = 1000.0
+    sensor._deadline, sensor._task_ids = 1000.0, ["a", "b"]
     with pytest.raises(TaskDeferred) as deferred:
         sensor._defer({"ti": None}, now=900.0)  # type: ignore[typeddict-item]
     _, arguments = deferred.value.trigger.serialize()
@@ -280,6 +280,7 @@ def test_every_option_of_the_sensor_reaches_the_trigger() -> None:
         "spare_seconds": 0.0,
         "end_from_trigger": False,
         "do_xcom_push": True,
+        "account": None,
     } == arguments
     assert {"deadline_is": "timeout"} == deferred.value.kwargs
 
