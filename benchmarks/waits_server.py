@@ -121,7 +121,7 @@ class Service:
                 "reference": "SCM-000001",
                 "state": "complete" if done else "in-progress",
                 "codes_affected": 1000 if done else None,
-                "created_by": "bench@example.com",
+                "created_by": 1,
                 "created_at": "2026-11-22T13:35:07.966618Z",
                 "started_at": "2026-11-22T13:35:07.974327Z",
                 "completed_at": "2026-11-22T13:36:07.974327Z" if done else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -90,10 +92,12 @@ class SandboxProcess:
 
     def add_codes(self, path: Path) -> int:
         """Add the codes of a CSV file; return how many."""
-        with path.open("rb") as file:
-            return int(
-                self._call("POST", "codes/", data=file, headers={"Content-Type": "text/csv"})["result"]
-            )
+        added = 0
+        with path.open(encoding="utf-8", newline="") as file:
+            codes = csv.DictReader(file)
+            while some := list(islice(codes, _PAGE)):
+                added += int(self._call("POST", "codes/", {"codes": some})["result"])
+        return added
 
     def configure(self, **settings: Any) -> None:
         """Change settings."""

@@ -306,7 +306,7 @@ def wrong_timeouts(sandbox: SandboxProcess) -> list[str]:
     limit = request.timeout[1] / SPEED
     wrong = []
     for transport in (hook._transport, hook._upload_transport):
-        sandbox.fault(path="/api/", delay=2 * limit)
+        sandbox.fault(path="/api/*", delay=2 * limit)
         began = _real_monotonic()
         reply = transport._send(request)
         seconds = _real_monotonic() - began
@@ -374,10 +374,10 @@ def steps(options: argparse.Namespace, lines: Lines) -> Iterator[str]:
         sandbox.jobs()
         say(f"{len(jobs)} jobs are there to be waited for, after {_real_monotonic() - began:.0f} s")
         for number, fault in enumerate(FAULTS):
-            # Each looks at what the ones before it have let pass.
-            share = 0.05 / (1 - 0.05 * number)
+            # Each looks at what the ones after it have let pass.
+            share = 0.05 / (1 - 0.05 * (len(FAULTS) - 1 - number))
             sandbox.fault(
-                path="/api/", times=None, probability=share, random_seed=options.seed + number, **fault
+                path="/api/*", times=None, probability=share, random_seed=options.seed + number, **fault
             )
         with ThreadPoolExecutor(THREADS) as threads:
             running = [threads.submit(upload.run) for upload in uploads]

@@ -37,7 +37,7 @@ _TEST_SECONDS = 10.0
 
 
 class _Stopped(Exception):
-    """Ends an upload in another thread whose result nobody waits for any more."""
+    """Ends an upload in another thread whose result is no longer needed."""
 
 
 class ScantrustHook(BaseHook):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -13,24 +15,36 @@ from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from airflow_provider_scantrust.sandbox.clock import Stopped
 from airflow_provider_scantrust.sandbox.control_app import control_routes
 from airflow_provider_scantrust.sandbox.controls import Controls
-from airflow_provider_scantrust.sandbox.errors import Refused
+from airflow_provider_scantrust.sandbox.errors import Stopped, gateway
 from airflow_provider_scantrust.sandbox.faults import Fault
-from airflow_provider_scantrust.sandbox.service import Call, Service
+from airflow_provider_scantrust.sandbox.service import Service
+from airflow_provider_scantrust.sandbox.transcript import Call
+
+log = logging.getLogger(__name__)
 
 
-def build_app(controls: Controls, service: Service) -> ASGIApp:
-    """Put the control calls beside the imitated API."""
-    api = Api(service)
+def build_app(controls: Controls, current: Callable[[], Service]) -> ASGIApp:
+    """Put the control calls beside the imitated API, which is that of the service of the moment."""
     control = Starlette(routes=[Mount("/_sandbox", routes=control_routes(controls))])
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        chosen = control if scope["path"].startswith("/_sandbox/") else api
-        # A client that hung up amid its request: nothing is done, and there is nobody to answer.
+        # The client hung up before its request was complete: there is nothing to do and no one to answer.
         with suppress(ClientDisconnect):
-            await chosen(scope, receive, send)
+            if scope["path"].startswith("/_sandbox/"):
+                await control(scope, receive, send)
+            else:
+                request = Request(scope, receive)
+                call = Call(
+                    request.method,
+                    scope["path"],
+                    dict(request.headers),
+                    request.client.host if request.client else "",
+                    await request.body(),
+                    request.url.query,
+                )
+                await _Exchange(current(), call).run(scope, receive, send)
 
     return app
 
@@ -41,29 +55,19 @@ class _Answer:
     cut: str | None = None
 
 
-class Api:
-    """The imitated API as an ASGI application."""
+class _Exchange:
+    """One request to one service, from the transcript to the socket."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, call: Call) -> None:
         self._service = service
+        self._call = call
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        request = Request(scope, receive)
-        body = await request.body()
-        call = Call(
-            method=request.method,
-            path=scope["path"],
-            headers=request.headers,
-            address=request.client.host if request.client else "",
-            body=body,
-            query=request.url.query,
-        )
-        transcript = self._service.transcript
-        exchange = transcript.open(call.method, call.path, call.query, dict(request.headers), body)
-        fault = self._service.faults.take(call.method, call.path)
+    async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call, service = self._call, self._service
+        exchange = service.transcript.open(call)
+        fault = service.faults.take(lambda fault: fault.acts_on(call.method, call.path))
         try:
-            answer = await self._answer(call, fault)
+            answer = await self._answer(fault)
         except Stopped:
             answer = _Answer(None, "by the stop")
         response = answer.response
@@ -72,8 +76,8 @@ class Api:
             exchange.status = response.status_code
             exchange.response_headers = dict(response.headers)
             exchange.response_body = bytes(response.body)
-        # Written down before it is sent: who has the answer finds it in the transcript.
-        transcript.close(exchange)
+        # Written down before it is sent: a client that has the answer finds it in the transcript.
+        service.transcript.close(exchange)
         if response is None:
             scope["state"]["cut"](False)
             await _disconnected(receive)
@@ -84,38 +88,39 @@ class Api:
         else:
             await response(scope, receive, send)
 
-    async def _answer(self, call: Call, fault: Fault | None) -> _Answer:
+    async def _answer(self, fault: Fault | None) -> _Answer:
         if fault is None:
-            return _Answer(await self._true_answer(call))
+            return _Answer(await self._true_answer())
         if fault.delay:
             await self._service.clock.real(fault.delay)
         if fault.cut == "before":
             return _Answer(None, "before")
         if not fault.answers:
-            response = await self._true_answer(call)
+            response = await self._true_answer()
         else:
             if fault.work or fault.cut == "after":
-                await self._true_answer(call)
-            response = _refusal(fault.answer())
+                await self._true_answer()
+            scripted = fault.answer()
+            response = _response(scripted.status, scripted.body, scripted.headers)
         if fault.cut == "after":
             return _Answer(None, "after")
         return _Answer(response, fault.cut)
 
-    async def _true_answer(self, call: Call) -> Response:
+    async def _true_answer(self) -> Response:
         try:
-            body, headers = await self._service.answer(call)
-        except Refused as refused:
-            return _refusal(refused)
-        return _json(200, body, headers)
+            turn = await self._service.answer(self._call)
+        except Stopped:
+            raise
+        except Exception:
+            log.exception("the sandbox has a defect: %s %s", self._call.method, self._call.path)
+            failed = gateway(500)
+            return _response(failed.status, failed.body, failed.headers)
+        return _response(turn.status, turn.answer, turn.headers)
 
 
-def _refusal(refused: Refused) -> Response:
-    if isinstance(refused.body, str):
-        return Response(refused.body, refused.status, refused.headers)
-    return _json(refused.status, refused.body, refused.headers)
-
-
-def _json(status: int, body: Any, headers: dict[str, str]) -> Response:
+def _response(status: int, body: Any, headers: dict[str, str]) -> Response:
+    if isinstance(body, str):
+        return Response(body, status, headers)
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     return Response(text.encode(errors="replace"), status, headers, media_type="application/json")
 

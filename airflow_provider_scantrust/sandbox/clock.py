@@ -3,41 +3,67 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
+from airflow_provider_scantrust.sandbox.errors import Stopped
 from airflow_provider_scantrust.sandbox.settings import Settings
 
 
-class Stopped(Exception):
-    """The sandbox stops; what waited is dropped."""
-
-
 class Clock:
-    """Waits on the event loop of the server."""
+    """Waits on the event loop of the server; may be stopped and woken from any thread."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._stopping = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._woken = asyncio.Event()
+        self.stopped = False
 
     def stop(self) -> None:
-        """End all waiting; to be called on the event loop."""
-        self._stopping.set()
+        """End all waiting, now and later."""
+        self.stopped = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Let everything that waits look at the pace again."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake)
 
     async def service(self, seconds: float) -> None:
         """
-        Wait service seconds.
+        Wait service seconds, at the pace that is set while it waits.
 
-        :raises Stopped: The sandbox stops.
+        :raises Stopped: The sandbox stops or is reset.
         """
-        await self.real(seconds * self._settings.time_scale)
+        left = seconds
+        while left > 0:
+            pace, began = self._settings.time_scale, time.monotonic()
+            if not await self._sleep(left * pace) or not pace:
+                return
+            left -= (time.monotonic() - began) / pace
 
     async def real(self, seconds: float) -> None:
         """
         Wait real seconds.
 
-        :raises Stopped: The sandbox stops.
+        :raises Stopped: The sandbox stops or is reset.
         """
+        until = time.monotonic() + seconds
+        while await self._sleep(until - time.monotonic()):
+            pass
+
+    async def _sleep(self, seconds: float) -> bool:
+        """Sleep; return whether something woke it before the end."""
+        self._loop, woken = asyncio.get_running_loop(), self._woken
+        if self.stopped:
+            raise Stopped
         try:
-            await asyncio.wait_for(self._stopping.wait(), max(seconds, 0.0))
+            await asyncio.wait_for(woken.wait(), max(seconds, 0.0))
         except TimeoutError:
-            return
-        raise Stopped
+            return False
+        if self.stopped:
+            raise Stopped
+        return True
+
+    def _wake(self) -> None:
+        woken, self._woken = self._woken, asyncio.Event()
+        woken.set()

@@ -3,47 +3,57 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
-import os
-import tempfile
+import sqlite3
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
+from airflow_provider_scantrust.sandbox.checks import WrongValue, mapping
 from airflow_provider_scantrust.sandbox.controls import Controls
 from airflow_provider_scantrust.sandbox.openapi import document
 
 _PAGE_SIZE = 100
 
 
-def control_routes(controls: Controls) -> list[BaseRoute]:
+def control_routes(controls: Controls) -> list[Route]:
     """Make the routes."""
+    shown: dict[str, Callable[[], Any]] = {
+        "/openapi.json": document,
+        "/faults/": controls.faults,
+        "/tasks/": controls.tasks,
+        "/transcript/": controls.transcript,
+        "/deviations/": controls.deviations,
+    }
+    done: dict[tuple[str, str], Callable[..., Any]] = {
+        ("POST", "/reset/"): controls.reset,
+        ("PATCH", "/settings/"): controls.configure,
+        ("POST", "/campaigns/"): controls.add_campaign,
+        ("POST", "/fields/"): controls.add_field,
+        ("DELETE", "/fields/"): controls.remove_field,
+        ("POST", "/products/"): controls.add_product,
+        ("POST", "/tokens/"): controls.add_token,
+        ("DELETE", "/tokens/"): controls.remove_token,
+        ("POST", "/users/"): controls.add_user,
+        ("POST", "/faults/"): controls.fault,
+        ("DELETE", "/faults/"): controls.clear_faults,
+        ("POST", "/jobs/"): controls.jobs,
+        ("DELETE", "/transcript/"): controls.clear_transcript,
+        ("POST", "/seed/"): controls.seed,
+        ("POST", "/codes/"): controls.add_codes,
+    }
+    calls = sorted(
+        [*(f"GET /_sandbox{path}" for path in (*shown, "/codes/")), *(f"{m} /_sandbox{p}" for m, p in done)]
+    )
     return [
-        Route("/", _shows(controls.overview)),
-        Route("/openapi.json", _shows(document)),
-        Route("/reset/", _does(controls.reset), methods=["POST"]),
-        Route("/settings/", _does(controls.configure), methods=["PATCH"]),
-        Route("/campaigns/", _does(controls.add_campaign), methods=["POST"]),
-        Route("/fields/", _does(controls.add_field), methods=["POST"]),
-        Route("/fields/", _does(controls.remove_field), methods=["DELETE"]),
-        Route("/products/", _does(controls.add_product), methods=["POST"]),
-        Route("/tokens/", _does(controls.add_token), methods=["POST"]),
-        Route("/tokens/", _does(controls.remove_token), methods=["DELETE"]),
-        Route("/users/", _does(controls.add_user), methods=["POST"]),
-        Route("/faults/", _shows(controls.faults)),
-        Route("/faults/", _does(controls.fault), methods=["POST"]),
-        Route("/faults/", _does(controls.clear_faults), methods=["DELETE"]),
-        Route("/jobs/", _does(controls.jobs), methods=["POST"]),
-        Route("/tasks/", _shows(controls.tasks)),
-        Route("/transcript/", _shows(controls.transcript)),
-        Route("/transcript/", _does(controls.clear_transcript), methods=["DELETE"]),
-        Route("/seed/", _does(controls.seed), methods=["POST"]),
+        Route("/", _shows(lambda: {"calls": calls, **controls.overview()})),
+        *(Route(path, _shows(show)) for path, show in shown.items()),
+        *(Route(path, _does(action), methods=[method]) for (method, path), action in done.items()),
         Route("/codes/", _lists_codes(controls)),
-        Route("/codes/", _adds_codes(controls), methods=["POST"]),
     ]
 
 
@@ -59,66 +69,56 @@ class _Json(JSONResponse):
 
 def _shows(show: Callable[[], Any]) -> _Endpoint:
     async def endpoint(request: Request) -> Response:
-        return _Json(await asyncio.to_thread(show))
+        # In a thread, rendered too: a transcript may have 100 MB.
+        return await asyncio.to_thread(lambda: _Json(show()))
 
     return endpoint
 
 
 def _does(action: Callable[..., Any]) -> _Endpoint:
-    async def endpoint(request: Request) -> Response:
+    signature = inspect.signature(action)
+
+    def act(body: bytes) -> Response:
         try:
-            arguments = json.loads(await request.body() or b"{}")
-            if isinstance(arguments.get("expires"), str):
-                arguments["expires"] = datetime.fromisoformat(arguments["expires"])
-            done = await asyncio.to_thread(action, **arguments)
-        except (ValueError, TypeError, AttributeError) as error:
+            arguments = mapping("arguments", json.loads(body or b"{}"))
+            signature.bind(**arguments)
+            return _Json({"done": True, "result": action(**arguments)})
+        except (ValueError, TypeError, RecursionError, sqlite3.Error) as error:
             return _refused(error)
-        return _Json({"done": True, "result": done})
+
+    async def endpoint(request: Request) -> Response:
+        return await asyncio.to_thread(act, await request.body())
 
     return endpoint
 
 
 def _lists_codes(controls: Controls) -> _Endpoint:
-    async def endpoint(request: Request) -> Response:
+    def page_of(request: Request) -> Response:
         filters: dict[str, Any] = dict(request.query_params)
         try:
-            page = max(1, int(filters.pop("page", 1)))
-            size = max(1, int(filters.pop("page_size", _PAGE_SIZE)))
-            count = await asyncio.to_thread(controls.count, **filters)
-            codes = await asyncio.to_thread(controls.codes, limit=size, offset=size * (page - 1), **filters)
-        except (ValueError, TypeError) as error:
+            page, size = (_positive(name, filters.pop(name, default)) for name, default in _PAGING)
+            count = controls.count(**filters)
+            codes = controls.codes(limit=size, offset=size * (page - 1), **filters)
+        except (ValueError, TypeError, sqlite3.Error) as error:
             return _refused(error)
         follows = str(request.url.include_query_params(page=page + 1)) if size * page < count else None
         return _Json({"count": count, "next": follows, "results": codes})
 
-    return endpoint
-
-
-def _adds_codes(controls: Controls) -> _Endpoint:
     async def endpoint(request: Request) -> Response:
-        try:
-            if request.headers.get("content-type", "").startswith("text/csv"):
-                added = await _add_csv(controls, request)
-            else:
-                added = await asyncio.to_thread(controls.add_codes, (await request.json())["codes"])
-        except (ValueError, TypeError, LookupError) as error:
-            return _refused(error)
-        return _Json({"done": True, "result": added})
+        return await asyncio.to_thread(page_of, request)
 
     return endpoint
 
 
-async def _add_csv(controls: Controls, request: Request) -> int:
-    # By way of a file, so that a million rows are never in memory at once.
-    handle, path = tempfile.mkstemp(suffix=".csv")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            async for chunk in request.stream():
-                file.write(chunk)
-        return await asyncio.to_thread(controls.seed_csv, path)
-    finally:
-        os.unlink(path)
+_PAGING = (("page", "1"), ("page_size", str(_PAGE_SIZE)))
+
+
+def _positive(name: str, text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text[:10]) < 10**9:
+        raise WrongValue(name, f"must be a whole number from 1, not {text!r}")
+    return int(text)
 
 
 def _refused(error: Exception) -> Response:
-    return _Json({"detail": f"{type(error).__name__}: {error}"}, 400)
+    field = {"field": error.field} if isinstance(error, WrongValue) else {}
+    return _Json({"detail": f"{type(error).__name__}: {error}", **field}, 400)

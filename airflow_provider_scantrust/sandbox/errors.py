@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 
+class Stopped(Exception):
+    """The sandbox stops or is reset; what was in progress is dropped."""
+
+
 class Refused(Exception):
     """A request is answered with an error."""
 
@@ -26,11 +30,10 @@ def unauthenticated(text: str = "Authentication credentials were not provided.")
     return detail(401, text, {"WWW-Authenticate": 'UAT realm="api"'})
 
 
-def throttled(seconds: int, retry_after: bool) -> Refused:
+def throttled(seconds: int) -> Refused:
     """Make a 429; Scantrust documents its body."""
     text = f"Request was throttled. Expected available in {seconds} second{'' if seconds == 1 else 's'}."
-    headers = {"Retry-After": str(seconds)} if retry_after else {}
-    return Refused(429, {"detail": text, "code": "throttled"}, headers)
+    return Refused(429, {"detail": text, "code": "throttled"}, {"Retry-After": str(seconds)})
 
 
 def gateway(status: int) -> Refused:
@@ -47,14 +50,14 @@ def plausible(status: int, retry_after: str | None = None) -> Refused:
     if status == 401:
         return unauthenticated()
     if status == 429:
-        seconds = int(retry_after) if retry_after and retry_after.isdecimal() else 1
-        return throttled(seconds, retry_after=True)
+        return throttled(int(retry_after) if retry_after and retry_after.isdecimal() else 1)
     if status in _DETAILS:
         return detail(status, _DETAILS[status])
     return Refused(status, "" if status < 400 else {"detail": f"Scripted answer {status}."})
 
 
 _GATEWAY_TITLES = {
+    413: "Request Entity Too Large",
     500: "Internal Server Error",
     502: "Bad Gateway",
     503: "Service Temporarily Unavailable",

@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import json
 import random
-import threading
+import re
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any
 
+from airflow_provider_scantrust.sandbox.checks import (
+    UNSTORABLE,
+    WrongValue,
+    choice,
+    number,
+    text,
+    truth,
+    whole,
+)
+from airflow_provider_scantrust.sandbox.deviations import PATHS
 from airflow_provider_scantrust.sandbox.errors import Refused, plausible
+from airflow_provider_scantrust.sandbox.orders import Order
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_SEED = 2**63
+_FRAMING = ("content-length", "transfer-encoding")
 
 
 @dataclass
-class Fault:
+class Fault(Order):
     """One scripted fault; what the fields mean: `Controls.fault`."""
 
     method: str | None = None
-    path: str = "/"
-    times: int | None = 1
+    path: str = "*"
     skip: int = 0
     probability: float = 1.0
     random_seed: int = 0
@@ -25,16 +39,27 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     body: Any = None
     delay: float = 0.0
-    cut: Literal["before", "after", "body"] | None = None
+    cut: str | None = None
     work: bool = False
     matched: int = field(default=0, init=False)
-    acted: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        if self.cut not in (None, "before", "after", "body"):
-            raise ValueError(f"cut is 'before', 'after' or 'body', not {self.cut!r}")
-        if self.status is not None and not 200 <= self.status <= 599:
-            raise ValueError(f"no final answer has the status {self.status}")
+        super().__post_init__()
+        if self.method is not None and not text("method", self.method).isalpha():
+            raise WrongValue("method", f"{self.method!r} is none")
+        self._check_path()
+        whole("skip", self.skip)
+        number("probability", self.probability, high=1.0)
+        whole("random_seed", self.random_seed, low=-_SEED, high=_SEED)
+        if self.status is not None:
+            whole("status", self.status, low=200, high=599)
+        for name, value in self.headers.items():
+            if not _TOKEN.fullmatch(name) or name.lower() in _FRAMING or not _is_header(value):
+                raise WrongValue("headers", f"{name!r} cannot be sent with {value!r}")
+        self._check_body()
+        number("delay", self.delay)
+        choice("cut", self.cut, (None, "before", "after", "body"))
+        truth("work", self.work)
         self._random = random.Random(self.random_seed)  # noqa: S311  (chance that can be repeated is the point)
 
     @property
@@ -57,43 +82,39 @@ class Fault:
         return Refused(answer.status, answer.body, {**kept, **self.headers})
 
     def acts_on(self, method: str, path: str) -> bool:
-        """Tell whether it acts on this request, and count it."""
-        if self.times is not None and self.acted >= self.times:
+        """Return whether it acts on this request, and count that it matches."""
+        if self.method is not None and self.method.upper() != method:
             return False
-        if (self.method is not None and self.method.upper() != method) or not path.startswith(self.path):
+        if path != self.path and not (self.path.endswith("*") and path.startswith(self.path[:-1])):
             return False
         self.matched += 1
-        if self.matched <= self.skip or self._random.random() >= self.probability:
-            return False
-        self.acted += 1
-        return True
+        return self.matched > self.skip and self._random.random() < self.probability
+
+    def show(self) -> dict[str, Any]:
+        """Show it, and how often it acted."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    def _check_path(self) -> None:
+        if not text("path", self.path).startswith(("/", "*")):
+            raise WrongValue("path", f"{self.path!r} begins with no slash")
+        known = [path for paths in PATHS.values() for path in paths]
+        if self.path not in known and any(path.startswith(self.path) for path in known):
+            raise WrongValue(
+                "path", f"no call has the path {self.path!r}; for those below it: {self.path + '*'!r}"
+            )
+
+    def _check_body(self) -> None:
+        if self.body is not None and self.status in (204, 304):
+            raise WrongValue("body", f"an answer {self.status} has none")
+        try:
+            sent = self.body if isinstance(self.body, str) else json.dumps(self.body)
+            sent.encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise WrongValue("body", str(error)) from None
 
 
-class Faults:
-    """The script."""
-
-    def __init__(self) -> None:
-        self._faults: list[Fault] = []
-        self._lock = threading.Lock()
-
-    def add(self, fault: Fault) -> None:
-        """Append a fault."""
-        with self._lock:
-            self._faults.append(fault)
-
-    def take(self, method: str, path: str) -> Fault | None:
-        """Give the fault that acts on this request."""
-        with self._lock:
-            return next((fault for fault in self._faults if fault.acts_on(method, path)), None)
-
-    def show(self) -> list[dict[str, Any]]:
-        """Show the faults and how often they acted."""
-        with self._lock:
-            return [
-                {each.name: getattr(fault, each.name) for each in fields(fault)} for fault in self._faults
-            ]
-
-    def clear(self) -> None:
-        """Forget all faults."""
-        with self._lock:
-            self._faults.clear()
+def _is_header(value: Any) -> bool:
+    # Latin 1 is what HTTP can carry.
+    return (
+        isinstance(value, str) and not re.search(r"[^\t -~\xa0-\xff]", value) and not UNSTORABLE.search(value)
+    )

@@ -1,7 +1,7 @@
 """
-Background jobs: pending, then in-progress, then complete or failed.
+Jobs of the async upload: pending, then in-progress, then complete or failed.
 
-Rule: a job's state lives in memory, so that a question for it never waits for the database.
+Rule: a status is answered from memory, so that a poll never waits for the database.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
-from airflow_provider_scantrust.sandbox.clock import Clock, Stopped
+from airflow_provider_scantrust.sandbox.checks import choice, number, truth, whole
+from airflow_provider_scantrust.sandbox.clock import Clock
+from airflow_provider_scantrust.sandbox.errors import Stopped
+from airflow_provider_scantrust.sandbox.orders import Order, Orders
 from airflow_provider_scantrust.sandbox.registry import Registry
 from airflow_provider_scantrust.sandbox.settings import FINAL_STATES, Settings
 from airflow_provider_scantrust.sandbox.store import Store
@@ -22,22 +25,26 @@ from airflow_provider_scantrust.sandbox.validation import Submission
 
 
 @dataclass
-class Steering:
+class Steering(Order):
     """How the next jobs go; what the fields mean: `Controls.jobs`."""
 
-    times: int | None = None
     fail: bool = False
-    hang: bool | Literal["pending", "in-progress"] = False
+    hang: bool | str = False
     seconds: float | None = None
     polls: int | None = None
 
     def __post_init__(self) -> None:
-        if self.hang not in (False, True, "pending", "in-progress"):
-            raise ValueError(f"hang is a truth value, 'pending' or 'in-progress', not {self.hang!r}")
+        super().__post_init__()
+        truth("fail", self.fail)
+        choice("hang", self.hang, (False, True, "pending", "in-progress"))
+        if self.seconds is not None:
+            number("seconds", self.seconds)
+        if self.polls is not None:
+            whole("polls", self.polls, low=1)
 
     @property
     def counts_polls(self) -> bool:
-        """Whether questions move the job on, and not time."""
+        """Whether polls move the job on, and not time."""
         return self.polls is not None and not self.hang
 
 
@@ -47,7 +54,7 @@ class Job:
 
     id: str
     reference: str
-    created_by: str
+    created_by: int
     created_at: str
     constraints: dict[str, Any]
     scm_data: dict[str, Any]
@@ -57,15 +64,20 @@ class Job:
     completed_at: str | None = None
     error: str | None = None
 
+    def begin(self) -> None:
+        """Go from pending to in-progress."""
+        if self.started_at is None:
+            self.started_at = _now()
+            self.state = "in-progress"
+
 
 class _Run:
-    """A job under way."""
+    """A job in progress whose polls are counted."""
 
     def __init__(self, steering: Steering) -> None:
         self.steering = steering
-        self.questions = 0
-        self.asked_enough = asyncio.Event()
-        self.task: asyncio.Task[None]
+        self.polls = 0
+        self.end: asyncio.Task[None] | None = None
 
 
 class Jobs:
@@ -77,37 +89,16 @@ class Jobs:
         self._settings = settings
         self._clock = clock
         self._lock = threading.Lock()
-        self._ending = threading.Lock()
-        self._steering: list[Steering] = []
-        self._runs: dict[str, _Run] = {}
-        self._jobs = {row["id"]: Job(**row) for row in store.kept("job")}
+        self._jobs: dict[str, Job] = {}
+        self._counted: dict[str, _Run] = {}
+        # asyncio itself keeps no reference to a task.
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.steering: Orders[Steering] = Orders()
 
-    def steer(self, **steering: Any) -> None:
-        """Say how the next jobs go."""
-        order = Steering(**steering)
-        with self._lock:
-            if order != Steering(times=order.times):
-                self._steering.append(order)
+    def __len__(self) -> int:
+        return len(self._jobs)
 
-    def forget_steering(self) -> None:
-        """Let the next jobs go their own way."""
-        with self._lock:
-            self._steering.clear()
-
-    def clear(self) -> None:
-        """Forget all jobs and orders; a job under way changes nothing any more."""
-        with self._ending, self._lock:
-            self._steering.clear()
-            self._jobs.clear()
-
-    def resume(self) -> None:
-        """Begin again the jobs that were under way when the sandbox stopped."""
-        for job in list(self._jobs.values()):
-            if job.state not in FINAL_STATES:
-                job.state, job.started_at = "pending", None
-                self._start(job, Steering())
-
-    def submit(self, submission: Submission, created_by: str) -> Job:
+    def submit(self, submission: Submission, created_by: int) -> Job:
         """Take a job in; it runs on."""
         with self._lock:
             job = Job(
@@ -119,112 +110,85 @@ class Jobs:
                 scm_data=dict(submission.scm_data),
             )
             self._jobs[job.id] = job
-            steering = self._take_steering()
-        self._start(job, steering)
+        steering = self.steering.take() or Steering()
+        if steering.counts_polls:
+            self._counted[job.id] = _Run(steering)
+        else:
+            self._start(self._run(job, steering))
         return job
 
-    async def ask(self, task_id: str) -> dict[str, Any] | None:
+    async def poll(self, task_id: str) -> dict[str, Any] | None:
         """Answer the status of a job; None when there is no such job."""
         job = self._jobs.get(task_id)
         if job is None:
             return None
-        run = self._runs.get(task_id)
-        if run and run.steering.counts_polls:
-            run.questions += 1
-            if run.questions >= (run.steering.polls or 0):
-                run.asked_enough.set()
-                await asyncio.shield(run.task)
-            elif run.questions > 1:
-                _begin(job)
-        return self._answer(job)
-
-    def show(self) -> list[dict[str, Any]]:
-        """Show all jobs."""
-        with self._lock:
-            return [asdict(job) for job in self._jobs.values()]
-
-    def _take_steering(self) -> Steering:
-        while self._steering:
-            order = self._steering[0]
-            if order.times is None:
-                return order
-            if order.times > 0:
-                order.times -= 1
-                return order
-            self._steering.pop(0)
-        return Steering()
-
-    def _start(self, job: Job, steering: Steering) -> None:
-        run = self._runs[job.id] = _Run(steering)
-        run.task = asyncio.get_running_loop().create_task(self._run(job, run))
-
-    async def _run(self, job: Job, run: _Run) -> None:
-        steering = run.steering
-        try:
-            await asyncio.to_thread(self._store.keep, "job", job.id, asdict(job))
-            if steering.hang == "pending":
-                return
-            if steering.counts_polls:
-                await run.asked_enough.wait()
-                _begin(job)
-            else:
-                await self._clock.service(self._settings.pending_seconds)
-                _begin(job)
-                if steering.hang:
-                    return
-                await self._clock.service(await self._seconds(job, steering))
-            await asyncio.to_thread(self._end, job, steering.fail)
-        except Stopped:
-            pass
-        finally:
-            del self._runs[job.id]
-
-    async def _seconds(self, job: Job, steering: Steering) -> float:
-        if steering.seconds is not None:
-            return steering.seconds
-        return await asyncio.to_thread(submission_cost, _submission(job), self._store, self._settings)
-
-    def _end(self, job: Job, fail: bool) -> None:
-        with self._ending:
-            if self._jobs.get(job.id) is not job:
-                return
-            error = (
-                "Told to fail." if fail else product_error(job.scm_data.get("product", ""), self._registry)
-            )
-            codes = 0 if error else apply_submission(_submission(job), self._store, self._registry)
-            # The state comes last: who sees the end sees the rest of it too.
-            job.error, job.codes_affected, job.completed_at = error, codes, _now()
-            job.state = "failed" if error else "complete"
-            self._store.keep("job", job.id, asdict(job))
-
-    def _answer(self, job: Job) -> dict[str, Any]:
-        state = job.state
-        answer = {
+        if run := self._counted.get(task_id):
+            run.polls += 1
+            if run.polls >= (run.steering.polls or 0):
+                run.end = run.end or self._start(self._finish(job, run.steering))
+                await asyncio.shield(run.end)
+                self._counted.pop(task_id, None)
+            elif run.polls > 1:
+                job.begin()
+        return {
             "id": job.id,
             "reference": job.reference,
-            "state": self._settings.states.get(state, state),
+            "state": self._settings.states.get(job.state, job.state),
             "codes_affected": job.codes_affected,
             "created_by": job.created_by,
             "created_at": job.created_at,
             "started_at": job.started_at,
             "completed_at": job.completed_at,
         }
-        return {_camel(key): value for key, value in answer.items()} if self._settings.camel_case else answer
 
+    def show(self) -> list[dict[str, Any]]:
+        """Show all jobs."""
+        with self._lock:
+            jobs = list(self._jobs.values())
+        return [{each.name: getattr(job, each.name) for each in fields(job)} for job in jobs]
 
-def _begin(job: Job) -> None:
-    if job.started_at is None:
-        job.started_at = _now()
-        job.state = "in-progress"
+    def _start(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
+    async def _run(self, job: Job, steering: Steering) -> None:
+        try:
+            if steering.hang == "pending":
+                return
+            await self._clock.service(self._settings.pending_seconds)
+            job.begin()
+            if steering.hang:
+                return
+            seconds = steering.seconds
+            if seconds is None:
+                submission = Submission(job.constraints, job.scm_data)
+                seconds = await asyncio.to_thread(submission_cost, submission, self._store, self._settings)
+            await self._clock.service(seconds)
+            await self._finish(job, steering)
+        except Stopped:
+            pass
 
-def _submission(job: Job) -> Submission:
-    return Submission(job.constraints, job.scm_data)
+    async def _finish(self, job: Job, steering: Steering) -> None:
+        job.begin()
+        await asyncio.to_thread(self._end, job, steering.fail)
 
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(part.capitalize() for part in rest)
+    def _end(self, job: Job, fail: bool) -> None:
+        codes = 0
+        try:
+            error = (
+                "Ordered to fail." if fail else product_error(job.scm_data.get("product", ""), self._registry)
+            )
+            if error is None:
+                submission = Submission(job.constraints, job.scm_data)
+                codes = apply_submission(submission, self._store, self._registry)
+        except Exception as failure:
+            # Whatever the database cannot do: a job always ends.
+            error = f"{type(failure).__name__}: {failure}"
+        # The state comes last: a reader who sees the end sees the rest of it too.
+        job.error, job.codes_affected, job.completed_at = error, codes, _now()
+        job.state = FINAL_STATES[error is not None]
 
 
 def _now() -> str:

@@ -12,7 +12,7 @@ from airflow_provider_scantrust.sandbox.settings import Settings
 
 
 class Throttle:
-    """Counts requests per scope and client."""
+    """Counts requests per scope and client: a user, or an address."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
@@ -33,9 +33,9 @@ class Throttle:
         while seen and seen[0] <= now - window:
             seen.popleft()
         if len(seen) >= requests:
-            # Whole seconds, rounded up: who waits as long as told is never refused again for the same reason.
+            # Whole seconds, rounded up: a client that waits this long is never refused again for the same reason.
             wait = window - (now - seen[0]) if seen else window
-            raise throttled(max(1, math.ceil(wait)), self._settings.retry_after)
+            raise throttled(max(1, math.ceil(wait)))
         seen.append(now)
 
     def clear(self) -> None:

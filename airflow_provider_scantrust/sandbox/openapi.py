@@ -47,7 +47,7 @@ _TASK = {
         "reference": _TEXT,
         "state": {"type": "string", "examples": ["pending", "in-progress", "complete", "failed"]},
         "codes_affected": {"type": ["integer", "null"]},
-        "created_by": _TEXT,
+        "created_by": _NUMBER,
         "created_at": _TIME,
         "started_at": _TIME,
         "completed_at": _TIME,
@@ -70,7 +70,7 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "Scantrust sandbox",
             "version": "2",
-            "description": "A local imitation of SCM uploads; see docs/fidelity.md for what is assumed.",
+            "description": 'A local imitation of SCM uploads; the page "Fidelity" of the docs says what is assumed.',
         },
         "security": [{"token": []}],
         "components": {

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
-import json
 import secrets
 import threading
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
+from airflow_provider_scantrust.sandbox.checks import WrongValue, choice, number, text, texts, whole
 from airflow_provider_scantrust.sandbox.store import IDENTITY, SPECIAL, Store
 
 # Scantrust, "SCM data": the permissions that uploads need.
 UPLOAD_PERMISSIONS = ("codes_view", "scm_bulk_edit", "scm_code_edit", "product_view")
 ALL_PERMISSIONS = UPLOAD_PERMISSIONS
+SCHEMES = ("UAT", "JWT")
+_JWT_SECONDS = 3600.0
 
 
 @dataclass
@@ -42,13 +40,13 @@ class Product:
 
 @dataclass
 class Token:
-    """A token; `expires` is in seconds since 1970."""
+    """A token; `expires` is in seconds since 1970, `user` is counted by the rate limits."""
 
     token: str
     scheme: str
     permissions: list[str]
     expires: float | None
-    owner: str
+    user: int
 
     @property
     def expired(self) -> bool:
@@ -56,141 +54,147 @@ class Token:
         return self.expires is not None and time.time() >= self.expires
 
 
+@dataclass
+class User:
+    """A user who can log in."""
+
+    id: int
+    password: str
+
+
 class Registry:
-    """Keeps everything in memory for quick answers, and writes it through to the store."""
+    """Checks and keeps the small state, in memory; readers need no lock."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.RLock()
-        self._key = secrets.token_bytes(32)
-        self._read()
+        self._by_id: dict[str, Product] = {}
+        self.campaigns: dict[int, Campaign] = {}
+        self.products: dict[str, Product] = {}
+        self.tokens: dict[str, Token] = {}
+        self.users: dict[str, User] = {}
 
-    def clear(self) -> None:
-        """Forget everything that the store no longer has."""
-        with self._lock:
-            self._read()
-
-    def _read(self) -> None:
-        store = self._store
-        self.campaigns = {row["id"]: Campaign(**row) for row in store.kept("campaign")}
-        self.products = {row["sku"]: Product(**row) for row in store.kept("product")}
-        self.tokens = {row["token"]: Token(**row) for row in store.kept("token")}
-        self.users: dict[str, str] = {row["username"]: row["password"] for row in store.kept("user")}
-
-    def add_campaign(self, campaign: int, name: str | None, fields: Iterable[str]) -> None:
+    def add_campaign(self, campaign: Any, name: Any, fields: Any) -> None:
         """Define a campaign, or add fields to one that exists."""
+        number = whole("campaign", campaign, low=1)
+        names = [_field("fields", each) for each in texts("fields", fields)]
+        title = f"Campaign {number}" if name is None else text("name", name)
         with self._lock:
-            if campaign not in self.campaigns:
-                self.campaigns[campaign] = Campaign(campaign, name or f"Campaign {campaign}")
-                self._keep("campaign", str(campaign), self.campaigns[campaign])
-            for each in fields:
-                self.add_field(each, campaign)
+            self.campaigns.setdefault(number, Campaign(number, title))
+            for each in names:
+                self.add_field(each, number)
 
-    def add_field(self, name: str, campaign: int) -> None:
+    def add_field(self, name: Any, campaign: Any) -> None:
         """Define a field on a campaign."""
-        if not name or name in SPECIAL or name in (IDENTITY, "campaign"):
-            raise ValueError(f"{name!r} cannot be the name of an SCM field")
+        new = _field("name", name)
         with self._lock:
-            found = self.campaign(campaign)
-            self._store.add_field(name)
-            if name not in found.fields:
-                found.fields.append(name)
-                self._keep("campaign", str(campaign), found)
+            fields = self.campaign(campaign).fields
+            self._store.add_field(new)
+            if new not in fields:
+                fields.append(new)
 
-    def remove_field(self, name: str, campaign: int) -> None:
+    def remove_field(self, name: Any, campaign: Any) -> None:
         """Take a field from a campaign."""
         with self._lock:
-            found = self.campaign(campaign)
-            if name in found.fields:
-                found.fields.remove(name)
-                self._keep("campaign", str(campaign), found)
+            fields = self.campaign(campaign).fields
+            if text("name", name) in fields:
+                fields.remove(name)
 
-    def campaign(self, campaign: int) -> Campaign:
+    def campaign(self, campaign: Any) -> Campaign:
         """
         Find a campaign.
 
-        :raises ValueError: There is no such campaign.
+        :raises WrongValue: There is no such campaign.
         """
-        try:
-            return self.campaigns[campaign]
-        except KeyError:
-            raise ValueError(f"unknown campaign {campaign!r}") from None
+        found = self.campaigns.get(whole("campaign", campaign, low=1))
+        if found is None:
+            raise WrongValue("campaign", f"unknown campaign {campaign!r}")
+        return found
 
     def field_names(self, campaign: int) -> list[str]:
         """Name the SCM fields of a campaign."""
         return list(self.campaigns[campaign].fields)
 
     def is_field(self, name: str) -> bool:
-        """Tell whether any campaign has this SCM field."""
-        return any(name in campaign.fields for campaign in list(self.campaigns.values()))
+        """Return whether any campaign has this SCM field."""
+        return bool(self.campaigns_with(name))
 
-    def add_product(self, sku: str, campaign: int, name: str | None) -> int:
+    def campaigns_with(self, name: str) -> list[int]:
+        """Give the campaigns that have this SCM field."""
+        return [each.id for each in list(self.campaigns.values()) if name in each.fields]
+
+    def add_product(self, sku: Any, campaign: Any, name: Any) -> int:
         """Define a product, or move one that exists to a campaign."""
+        key, title = text("sku", sku), text("name", sku if name is None else name)
         with self._lock:
-            self.campaign(campaign)
-            known = self.products.get(sku)
-            number = known.id if known else 1 + max((each.id for each in self.products.values()), default=0)
-            self.products[sku] = Product(number, sku, name or sku, campaign)
-            self._keep("product", sku, self.products[sku])
-            return number
+            place = self.campaign(campaign).id
+            known = self.products.get(key)
+            product = Product(known.id if known else len(self.products) + 1, key, title, place)
+            self.products[key] = self._by_id[str(product.id)] = product
+            return product.id
 
     def product(self, value: str) -> Product | None:
         """Find a product by SKU or id."""
-        by_id = (each for each in list(self.products.values()) if str(each.id) == value)
-        return self.products.get(value) or next(by_id, None)
+        return self.products.get(value) or self._by_id.get(value)
 
-    def add_token(
-        self,
-        token: str,
-        permissions: Iterable[str],
-        expires: datetime | float | None,
-        scheme: Literal["UAT", "JWT"],
-        owner: str = "sandbox@example.com",
-    ) -> None:
+    def add_token(self, token: Any, permissions: Any, expires: Any, scheme: Any, user: Any = 1) -> None:
         """Define a token."""
-        until = expires.timestamp() if isinstance(expires, datetime) else expires
-        if until is not None and not isinstance(expires, datetime):
-            until += time.time()
-        with self._lock:
-            self.tokens[token] = Token(token, scheme, list(permissions), until, owner)
-            self._keep("token", token, self.tokens[token])
+        made = Token(
+            text("token", token),
+            choice("scheme", scheme, SCHEMES),
+            texts("permissions", permissions),
+            _expiry(expires),
+            whole("user", user, low=1),
+        )
+        self.tokens[made.token] = made
 
-    def remove_token(self, token: str) -> None:
+    def remove_token(self, token: Any) -> None:
         """Revoke a token."""
-        with self._lock:
-            self.tokens.pop(token, None)
-            self._store.drop("token", token)
+        self.tokens.pop(text("token", token), None)
 
-    def add_user(self, username: str, password: str) -> None:
-        """Define a user."""
+    def add_user(self, username: Any, password: Any) -> None:
+        """Define a user, or change a password."""
+        name, word = text("username", username), text("password", password)
         with self._lock:
-            self.users[username] = password
-            self._store.keep("user", username, {"username": username, "password": password})
+            known = self.users.get(name)
+            self.users[name] = User(known.id if known else len(self.users) + 1, word)
 
-    def log_in(self, username: str, password: str, seconds: float) -> str | None:
-        """Make a JWT, which has all rights; None when the user or the password is wrong."""
-        if self.users.get(username) != password:
+    def log_in(self, username: str, password: str, *, alone: bool) -> str | None:
+        """
+        Make a JWT, which has all rights; None when the user or the password is wrong.
+
+        :param alone: Whether earlier JWTs of the user end.
+        """
+        user = self.users.get(username)
+        if user is None or user.password != password:
             return None
-        now = time.time()
-        claims = {
-            "username": username,
-            "iat": int(now),
-            "exp": int(now + seconds),
-            "jti": secrets.token_hex(8),
-        }
-        signed = f"{_segment({'typ': 'JWT', 'alg': 'HS256'})}.{_segment(claims)}"
-        signature = hmac.new(self._key, signed.encode(), hashlib.sha256).digest()
-        token = f"{signed}.{_base64(signature)}"
-        self.add_token(token, ALL_PERMISSIONS, seconds, "JWT", username)
+        # It looks like a JWT. No client can check the signature of one, so it has none.
+        token = f"eyJ{secrets.token_urlsafe(24)}.{secrets.token_urlsafe(48)}.{secrets.token_urlsafe(32)}"
+        if alone:
+            for each in [
+                each for each in self.tokens.values() if (each.scheme, each.user) == ("JWT", user.id)
+            ]:
+                del self.tokens[each.token]
+        self.add_token(token, ALL_PERMISSIONS, _JWT_SECONDS, "JWT", user.id)
         return token
 
-    def _keep(self, kind: str, key: str, record: Campaign | Product | Token) -> None:
-        self._store.keep(kind, key, asdict(record))
+
+def _field(argument: str, name: Any) -> str:
+    if name in ("", IDENTITY, "campaign", *SPECIAL):
+        raise WrongValue(argument, f"{name!r} cannot be the name of an SCM field")
+    return text(argument, name)
 
 
-def _segment(claims: dict[str, Any]) -> str:
-    return _base64(json.dumps(claims, separators=(",", ":")).encode())
-
-
-def _base64(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+def _expiry(expires: Any) -> float | None:
+    if expires is None:
+        return None
+    if isinstance(expires, str):
+        try:
+            expires = datetime.fromisoformat(expires)
+        except ValueError as error:
+            raise WrongValue("expires", str(error)) from None
+    if isinstance(expires, datetime):
+        if expires.tzinfo is None:
+            raise WrongValue("expires", "a time needs a time zone")
+        return expires.timestamp()
+    return time.time() + number("expires", expires, low=-1e9)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 import threading
@@ -15,9 +14,10 @@ from urllib.parse import quote
 import uvicorn
 
 from airflow_provider_scantrust.sandbox.app import build_app
+from airflow_provider_scantrust.sandbox.checks import texts, whole
 from airflow_provider_scantrust.sandbox.controls import Controls
 from airflow_provider_scantrust.sandbox.protocol import CuttableProtocol
-from airflow_provider_scantrust.sandbox.service import Service, Start
+from airflow_provider_scantrust.sandbox.service import Start
 from airflow_provider_scantrust.sandbox.settings import DEFAULT_TOKEN, Settings
 
 
@@ -26,21 +26,19 @@ class Sandbox(Controls):
     A local Scantrust: `with Sandbox() as sandbox:` serves it on `sandbox.url` until the block ends.
 
     :param port: Port on 127.0.0.1; 0 takes a free one.
-    :param db: File that keeps the state; by default it is kept in memory.
     :param seed: Number of codes to add at the start (`Controls.seed`).
     :param seed_csv: CSV file of codes to add at the start (`Controls.seed_csv`).
     :param fields: SCM fields of the default campaign, besides `DEFAULT_FIELDS`.
     :param token: The token that is there from the start, with all permissions.
     :param time_scale: Real seconds per service second; see `Settings`.
     :param settings: Any other field of `Settings`.
-    :raises OSError: The port is taken.
+    :raises ValueError: An argument cannot be, or the CSV file is wrong.
     """
 
     def __init__(
         self,
         *,
         port: int = 0,
-        db: str | PathLike[str] | None = None,
         seed: int = 0,
         seed_csv: str | PathLike[str] | None = None,
         fields: Iterable[str] = (),
@@ -51,33 +49,38 @@ class Sandbox(Controls):
         start = Settings()
         start.change(time_scale=time_scale, **settings)
         self.token = token
-        self._port = port
+        self._port = whole("port", port, high=65535)
         self._socket: socket.socket | None = None
         self._thread: threading.Thread | None = None
-        self._options = Start(
-            settings=start, db=db, token=token, fields=tuple(fields), seed=seed, seed_csv=seed_csv
-        )
+        self._is_used = False
+        super().__init__(Start(start, token, tuple(texts("fields", fields)), seed, seed_csv))
 
     def start(self) -> Sandbox:
-        """Serve from a thread; on return the socket takes connections."""
+        """
+        Serve from a thread; on return the socket takes connections. After a stop, all is as new.
+
+        :raises OSError: The port is taken.
+        """
+        if self._thread is not None:
+            raise RuntimeError("the sandbox is running")
         # Only when the protocol is named does asyncio set TCP_NODELAY; without it each answer takes 40 ms.
         bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             # Without it a port stays taken for a minute after a sandbox on it was stopped.
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind(("127.0.0.1", self._port))
-            # At once: with SO_REUSEADDR, the port is not taken until somebody listens.
+            # At once: with SO_REUSEADDR, the port is not taken until a socket listens.
             bound.listen()
-            super().__init__(Service(self._options))
+            if self._is_used:
+                self.reset()
         except BaseException:
             bound.close()
             raise
-        self._socket = bound
+        self._socket, self._is_used = bound, True
         self._port = bound.getsockname()[1]
         self._server = _Server(
-            self._service,
             uvicorn.Config(
-                build_app(self, self._service),
+                build_app(self, lambda: self._service),
                 http=CuttableProtocol,
                 ws="none",
                 lifespan="off",
@@ -99,13 +102,13 @@ class Sandbox(Controls):
         return self
 
     def stop(self) -> None:
-        """Stop serving: requests under way are cut, jobs under way are dropped (or kept in `db`)."""
+        """Stop serving: requests in progress are cut, jobs in progress stay as they are."""
         if self._thread is None:
             return
-        self._server.stop()
+        self._service.clock.stop()
+        self._server.should_exit = True
         self._thread.join()
         self._thread = None
-        self._service.store.close()
         if self._socket is not None:
             self._socket.close()
 
@@ -119,13 +122,19 @@ class Sandbox(Controls):
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
+        """
+        The port it listens on.
+
+        :raises RuntimeError: It takes a free one when it starts.
+        """
+        if not self._port:
+            raise RuntimeError("the sandbox has no port before its start")
         return self._port
 
     @property
     def url(self) -> str:
         """The base URL, for example http://127.0.0.1:8017."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def connection_uri(self) -> str:
@@ -139,26 +148,17 @@ class Sandbox(Controls):
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, service: Service, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.ready = threading.Event()
-        self._service = service
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         try:
             super().run(sockets)
         finally:
-            # Also when the start failed: whoever waits for it must not wait forever.
+            # Also when the start failed: `Sandbox.start` must not wait forever.
             self.ready.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._loop = asyncio.get_running_loop()
-        self._service.jobs.resume()
         self.ready.set()
-
-    def stop(self) -> None:
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._service.clock.stop)
-        self.should_exit = True

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cache
 from os import PathLike
 from typing import Any
 
 from airflow_provider_scantrust.sandbox.clock import Clock
-from airflow_provider_scantrust.sandbox.errors import Refused, detail, gateway, unauthenticated
-from airflow_provider_scantrust.sandbox.faults import Faults
+from airflow_provider_scantrust.sandbox.deviations import DEVIATIONS, paths_of
+from airflow_provider_scantrust.sandbox.errors import Refused, Stopped, detail, gateway, unauthenticated
+from airflow_provider_scantrust.sandbox.faults import Fault
 from airflow_provider_scantrust.sandbox.jobs import Jobs
 from airflow_provider_scantrust.sandbox.limits import Throttle
+from airflow_provider_scantrust.sandbox.orders import Orders
 from airflow_provider_scantrust.sandbox.registry import ALL_PERMISSIONS, UPLOAD_PERMISSIONS, Registry, Token
+from airflow_provider_scantrust.sandbox.reversals import Turn
 from airflow_provider_scantrust.sandbox.seeding import seed_codes, seed_csv
 from airflow_provider_scantrust.sandbox.settings import (
     DEFAULT_CAMPAIGN,
@@ -26,10 +30,10 @@ from airflow_provider_scantrust.sandbox.settings import (
     DEFAULT_USERNAME,
     Settings,
 )
-from airflow_provider_scantrust.sandbox.store import Store
-from airflow_provider_scantrust.sandbox.transcript import Transcript
+from airflow_provider_scantrust.sandbox.store import SPECIAL, Store
+from airflow_provider_scantrust.sandbox.transcript import Call, Transcript
 from airflow_provider_scantrust.sandbox.updates import apply_upload, check_products, upload_cost
-from airflow_provider_scantrust.sandbox.validation import read_submission, read_upload
+from airflow_provider_scantrust.sandbox.validation import Upload, read_submission, read_upload
 
 
 @dataclass
@@ -37,7 +41,6 @@ class Start:
     """What a sandbox begins with, and goes back to."""
 
     settings: Settings
-    db: str | PathLike[str] | None = None
     token: str = DEFAULT_TOKEN
     fields: tuple[str, ...] = ()
     seed: int = 0
@@ -45,24 +48,12 @@ class Start:
 
 
 @dataclass
-class Call:
-    """A request that reached the API."""
-
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    address: str
-    body: bytes
-    query: str = ""
-
-
-@dataclass
 class Route:
     """One endpoint: who may call it, and what counts it."""
 
+    name: str
     method: str
-    path: re.Pattern[str]
-    answer: Callable[[Call, Token, str], Awaitable[Any]]
+    answer: Callable[[Any, Token, str], Awaitable[Any]]
     scope: str = "authenticated"
     permissions: tuple[str, ...] = ()
 
@@ -73,87 +64,91 @@ class Route:
 
 
 class Service:
-    """Everything a sandbox holds, and the calls that it answers."""
+    """
+    Everything a sandbox holds, and the calls that it answers.
+
+    Rule: a reset makes a new one. What the old one has in progress can then change nothing any more.
+    """
 
     def __init__(self, start: Start) -> None:
-        self._start = start
         self.settings = start.settings.copy()
-        self.store = Store(start.db)
+        self.store = Store()
         self.registry = Registry(self.store)
         self.clock = Clock(self.settings)
-        self.faults = Faults()
+        self.faults: Orders[Fault] = Orders()
         self.transcript = Transcript()
         self.throttle = Throttle(self.settings)
         self.jobs = Jobs(self.store, self.registry, self.settings, self.clock)
+        self._uploaded: dict[tuple[str, str], Any] = {}
         self._routes = [
-            Route("POST", re.compile("/api/v2/scm/upload/"), self._upload, "scm_update", UPLOAD_PERMISSIONS),
-            Route(
-                "POST",
-                re.compile("/api/v2/scm/upload/async/"),
-                self._submit,
-                "scm_update",
-                UPLOAD_PERMISSIONS,
-            ),
-            Route("GET", re.compile("/api/v2/scm/tasks/([0-9A-Za-z_-]+)/"), self._task),
-            Route("GET", re.compile("/api/v2/me/"), self._me),
-            Route("POST", re.compile("/api/v2/auth/login/"), self._log_in, "login"),
+            Route("upload", "POST", self._upload, "scm_update", UPLOAD_PERMISSIONS),
+            Route("submit", "POST", self._submit, "scm_update", UPLOAD_PERMISSIONS),
+            Route("task", "GET", self._task),
+            Route("me", "GET", self._me),
+            Route("login", "POST", self._log_in, "login"),
         ]
+        self._begin(start)
+
+    async def answer(self, call: Call) -> Turn:
+        """
+        Answer a call.
+
+        :raises Stopped: The sandbox stops or is reset.
+        """
+        active = [DEVIATIONS[name] for name in self.settings.deviations]
+        turn = Turn("", call.method, call.headers.get("accept", ""), self._is_known, self._uploaded)
         try:
-            self._begin()
-        except BaseException:
-            self.store.close()
-            raise
+            await self._answer(call, turn)
+        except Refused as refused:
+            turn.status, turn.answer, turn.headers = refused.status, refused.body, refused.headers
+        for deviation in active:
+            if deviation.after:
+                deviation.after(turn)
+        if self.clock.stopped:
+            raise Stopped
+        return turn
 
-    def reset(self) -> None:
-        """Go back to the start."""
-        self.jobs.clear()
-        self.store.clear()
-        self.registry.clear()
-        self.faults.clear()
-        self.throttle.clear()
-        self.transcript.clear()
-        for name, value in vars(self._start.settings.copy()).items():
-            setattr(self.settings, name, value)
-        self._begin()
-
-    async def answer(self, call: Call) -> tuple[Any, dict[str, str]]:
-        """
-        Answer a call with 200.
-
-        :raises Refused: Any other answer.
-        """
+    async def _answer(self, call: Call, turn: Turn) -> None:
+        limit = self.settings.body_limit
+        if limit is not None and len(call.body) > limit:
+            raise gateway(413)
         route, argument = self._find(call)
+        turn.call = route.name
         token = self._authenticate(call, route)
-        allow = {"Allow": ", ".join(route.methods)}
+        turn.headers = {"Allow": ", ".join(route.methods)}
         if call.method not in route.methods:
-            raise detail(405, f'Method "{call.method}" not allowed.', allow)
+            raise detail(405, f'Method "{call.method}" not allowed.', turn.headers)
         if call.method == "OPTIONS":
-            return _METADATA, allow
-        return await route.answer(call, token, argument), allow
+            turn.answer = _METADATA
+        else:
+            turn.sent = await asyncio.to_thread(_json, call) if route.method == "POST" else None
+            for name in self.settings.deviations:
+                if change := DEVIATIONS[name].before:
+                    change(turn)
+            turn.answer = await route.answer(turn.sent, token, argument)
 
-    def _begin(self) -> None:
-        start, registry = self._start, self.registry
-        fresh = not registry.campaigns
-        if fresh:
-            registry.add_campaign(DEFAULT_CAMPAIGN, "Sandbox winery", DEFAULT_FIELDS)
-            for sku in DEFAULT_PRODUCTS:
-                registry.add_product(sku, DEFAULT_CAMPAIGN, None)
-            registry.add_user(DEFAULT_USERNAME, DEFAULT_PASSWORD)
-        for name in start.fields:
-            registry.add_field(name, DEFAULT_CAMPAIGN)
+    def _begin(self, start: Start) -> None:
+        registry = self.registry
+        registry.add_campaign(DEFAULT_CAMPAIGN, "Sandbox winery", [*DEFAULT_FIELDS, *start.fields])
+        for sku in DEFAULT_PRODUCTS:
+            registry.add_product(sku, DEFAULT_CAMPAIGN, None)
+        registry.add_user(DEFAULT_USERNAME, DEFAULT_PASSWORD)
         registry.add_token(start.token, ALL_PERMISSIONS, None, "UAT")
-        if fresh and start.seed:
-            seed_codes(self, start.seed, codes_per_lot=1000, campaign=DEFAULT_CAMPAIGN)
-        if fresh and start.seed_csv is not None:
-            seed_csv(self, start.seed_csv)
+        seed_codes(self.store, registry, start.seed, 1000, DEFAULT_CAMPAIGN)
+        if start.seed_csv is not None:
+            seed_csv(self.store, registry, start.seed_csv)
+
+    def _is_known(self, name: str) -> bool:
+        return name in SPECIAL or self.registry.is_field(name)
 
     def _find(self, call: Call) -> tuple[Route, str]:
         for route in self._routes:
-            if match := route.path.fullmatch(call.path):
-                return route, "".join(match.groups())
-            if route.path.fullmatch(f"{call.path}/"):
-                query = f"?{call.query}" if call.query else ""
-                raise Refused(301, "", {"Location": f"{call.path}/{query}"})
+            for path in paths_of(route.name, self.settings.deviations):
+                if match := _pattern(path).fullmatch(call.path):
+                    return route, "".join(match.groups())
+                if _pattern(path).fullmatch(f"{call.path}/"):
+                    query = f"?{call.query}" if call.query else ""
+                    raise Refused(301, "", {"Location": f"{call.path}/{query}"})
         raise detail(404, "Not found.")
 
     def _authenticate(self, call: Call, route: Route) -> Token:
@@ -167,7 +162,7 @@ class Service:
             raise
         if not set(route.permissions) <= set(token.permissions):
             raise detail(403, "You do not have permission to perform this action.")
-        self.throttle.count(route.scope, token.token)
+        self.throttle.count(route.scope, str(token.user))
         return token
 
     def _token(self, header: str) -> Token:
@@ -182,36 +177,40 @@ class Service:
             raise unauthenticated("Signature has expired." if scheme == "JWT" else "Token has expired.")
         return token
 
-    async def _upload(self, call: Call, token: Token, argument: str) -> Any:
-        upload = read_upload(_json(call), self.registry.is_field)
-        check_products(upload, self.registry)
-        cost = await asyncio.to_thread(upload_cost, upload, self.store, self.settings)
+    async def _upload(self, body: Any, token: Token, argument: str) -> Any:
+        upload, cost = await asyncio.to_thread(self._read_upload, body)
         if cost > self.settings.gateway_timeout:
             await self.clock.service(self.settings.gateway_timeout)
             raise gateway(504)
         await self.clock.service(cost)
         return await asyncio.to_thread(apply_upload, upload, self.store, self.registry)
 
-    async def _submit(self, call: Call, token: Token, argument: str) -> Any:
-        submission = read_submission(_json(call), self.registry.is_field)
-        return {"task_id": self.jobs.submit(submission, token.owner).id}
+    def _read_upload(self, body: Any) -> tuple[Upload, float]:
+        upload = read_upload(body, self.registry.is_field)
+        check_products(upload, self.registry)
+        return upload, upload_cost(upload, self.store, self.settings)
 
-    async def _task(self, call: Call, token: Token, argument: str) -> Any:
-        answer = await self.jobs.ask(argument)
+    async def _submit(self, body: Any, token: Token, argument: str) -> Any:
+        submission = await asyncio.to_thread(read_submission, body, self.registry.is_field)
+        return {"task_id": self.jobs.submit(submission, token.user).id}
+
+    async def _task(self, body: Any, token: Token, argument: str) -> Any:
+        answer = await self.jobs.poll(argument)
         if answer is None:
             raise detail(404, "Not found.")
         return answer
 
-    async def _me(self, call: Call, token: Token, argument: str) -> Any:
-        return {"id": 1, "email": token.owner, "company": {"id": 1, "name": "Sandbox winery"}}
+    async def _me(self, body: Any, token: Token, argument: str) -> Any:
+        email = "sandbox@example.com" if token.user == 1 else f"user-{token.user}@example.com"
+        return {"id": token.user, "email": email, "company": {"id": 1, "name": "Sandbox winery"}}
 
-    async def _log_in(self, call: Call, token: Token, argument: str) -> Any:
-        body = _json(call)
+    async def _log_in(self, body: Any, token: Token, argument: str) -> Any:
         given = body if isinstance(body, dict) else {}
         wrong = [name for name in ("username", "password") if not isinstance(given.get(name), str)]
         if wrong:
             raise Refused(400, {name: ["This field is required."] for name in wrong})
-        jwt = self.registry.log_in(given["username"], given["password"], self.settings.jwt_seconds)
+        alone = "login_ends_others" in self.settings.deviations
+        jwt = self.registry.log_in(given["username"], given["password"], alone=alone)
         if jwt is None:
             raise Refused(400, {"non_field_errors": ["Unable to log in with provided credentials."]})
         return {"token": jwt}
@@ -224,7 +223,12 @@ _METADATA = {
     "renders": ["application/json"],
     "parses": ["application/json"],
 }
-_ANYBODY = Token(token="", scheme="", permissions=[], expires=None, owner="")
+_ANYBODY = Token(token="", scheme="", permissions=[], expires=None, user=0)
+
+
+@cache
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(re.escape(path).replace("<id>", "([0-9A-Za-z_-]+)"))
 
 
 def _json(call: Call) -> Any:

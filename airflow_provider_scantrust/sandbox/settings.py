@@ -1,9 +1,13 @@
-"""What can be set about the sandbox, and its defaults; which of them are assumed: `docs/fidelity.md`."""
+"""What can be set about the sandbox, and its defaults; which of them are assumed: the page "Fidelity" of the docs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from airflow_provider_scantrust.sandbox.checks import WrongValue, mapping, number, text, texts, truth, whole
+from airflow_provider_scantrust.sandbox.deviations import DEVIATIONS
 
 DEFAULT_TOKEN = "sandbox-token-not-a-secret"  # noqa: S105  (obviously fake, and printed on purpose)
 DEFAULT_USERNAME = "sandbox"
@@ -43,49 +47,41 @@ class Settings:
     Service seconds (costs, gateway timeout, job times) last `time_scale` real seconds each. Rate limits,
     Retry-After, token expiry and the delay of a fault are always real seconds, by which a client measures them.
 
-    :param time_scale: Real seconds per service second; 1 is the pace of the service.
+    :param time_scale: Real seconds per service second; 1 is the pace of the service. Waits in progress follow it.
     :param rate_limits: Whether requests are counted and refused with 429.
-    :param retry_after: Whether a 429 carries a Retry-After header.
     :param limits: Requests and window in seconds, by scope.
     :param gateway_timeout: Service seconds after which the gateway answers 504 to a sync upload.
-    :param base_seconds: Service seconds any upload costs.
-    :param item_seconds: Service seconds per item or extended_id sent.
-    :param code_seconds: Service seconds per code that an SCM field selected, instead of those per item if that is more.
+    :param code_seconds: Service seconds per code that an SCM field selects, instead of those per item if that is more.
     :param pending_seconds: Service seconds a job waits before it starts.
-    :param jwt_seconds: Real seconds a JWT is good for.
+    :param body_limit: Bytes a request body may have; more is answered with 413. None for no limit.
     :param states: The word shown for each job state, by pending, in-progress, complete, failed.
-    :param camel_case: Whether the task status spells its keys codesAffected, createdAt, ….
+    :param deviations: Names of assumptions to reverse (`deviations.py`).
     """
 
     time_scale: float = 1.0
     rate_limits: bool = True
-    retry_after: bool = True
     limits: dict[str, tuple[int, float]] = field(default_factory=lambda: dict(DEFAULT_LIMITS))
     gateway_timeout: float = 60.0
-    base_seconds: float = 0.2
-    item_seconds: float = 0.0005
     code_seconds: float = 0.00299
     pending_seconds: float = 0.5
-    jwt_seconds: float = 3600.0
+    # nginx: client_max_body_size, 1 MB by default.
+    body_limit: int | None = 1_048_576
     states: dict[str, str] = field(default_factory=dict)
-    camel_case: bool = False
+    deviations: tuple[str, ...] = ()
 
     def change(self, **changes: Any) -> None:
         """
-        Change settings by name; mappings are merged.
+        Change settings by name, all of them or none; mappings are merged, the list of deviations is replaced.
 
-        :raises ValueError: There is no such setting, rate limit scope or state.
+        :raises WrongValue: There is no such setting, rate limit scope, state or deviation, or its value cannot be.
         """
-        known = {each.name for each in fields(self)}
+        checked = {}
         for name, value in changes.items():
-            if name not in known:
-                raise ValueError(f"unknown setting {name!r}; there are: {', '.join(sorted(known))}")
-            if name == "limits":
-                value = {**self.limits, **{scope: _limit(scope, limit) for scope, limit in value.items()}}
-            elif name == "states":
-                if unknown := set(value) - set(STATES):
-                    raise ValueError(f"unknown states {sorted(unknown)}; there are: {', '.join(STATES)}")
-                value = {**self.states, **value}
+            if name not in _CHECKS:
+                raise WrongValue(name, f"unknown setting; there are: {', '.join(_CHECKS)}")
+            new = _CHECKS[name](name, value)
+            checked[name] = {**getattr(self, name), **new} if isinstance(new, dict) else new
+        for name, value in checked.items():
             setattr(self, name, value)
 
     def copy(self) -> Settings:
@@ -93,8 +89,39 @@ class Settings:
         return replace(self, limits=dict(self.limits), states=dict(self.states))
 
 
-def _limit(scope: str, limit: Any) -> tuple[int, float]:
-    if scope not in DEFAULT_LIMITS:
-        raise ValueError(f"unknown rate limit scope {scope!r}; there are: {', '.join(DEFAULT_LIMITS)}")
-    requests, seconds = limit
-    return int(requests), float(seconds)
+def _limits(field: str, value: Any) -> dict[str, tuple[int, float]]:
+    limits = {}
+    for scope, limit in mapping(field, value).items():
+        if scope not in DEFAULT_LIMITS:
+            raise WrongValue(field, f"unknown scope {scope!r}; there are: {', '.join(DEFAULT_LIMITS)}")
+        if not isinstance(limit, list | tuple) or len(limit) != 2:
+            raise WrongValue(field, f"{scope} must be requests and seconds, not {limit!r}")
+        limits[scope] = (whole(field, limit[0]), number(field, limit[1]))
+    return limits
+
+
+def _states(field: str, value: Any) -> dict[str, str]:
+    words = mapping(field, value)
+    if unknown := set(words) - set(STATES):
+        raise WrongValue(field, f"unknown states {sorted(unknown)}; there are: {', '.join(STATES)}")
+    return {state: text(field, word) for state, word in words.items()}
+
+
+def _deviations(field: str, value: Any) -> tuple[str, ...]:
+    names = texts(field, value)
+    if unknown := set(names) - set(DEVIATIONS):
+        raise WrongValue(field, f"unknown names {sorted(unknown)}; there are: {', '.join(DEVIATIONS)}")
+    return tuple(name for name in DEVIATIONS if name in names)
+
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "time_scale": number,
+    "rate_limits": truth,
+    "limits": _limits,
+    "gateway_timeout": number,
+    "code_seconds": number,
+    "pending_seconds": number,
+    "body_limit": lambda field, value: None if value is None else whole(field, value),
+    "states": _states,
+    "deviations": _deviations,
+}

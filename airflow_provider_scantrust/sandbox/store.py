@@ -1,5 +1,5 @@
 """
-Codes in SQLite, one column per SCM field; knows no HTTP and no rules of the API.
+Codes in SQLite, in memory, one column per SCM field; knows no HTTP and no rules of the API.
 
 Rule: one connection, one lock. Work on many codes is one SQL statement, so that other threads run meanwhile.
 """
@@ -11,16 +11,15 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from os import PathLike, fspath
 from typing import Any
 
 IDENTITY = "extended_id"
 SPECIAL = ("serial_number", "product", "activation_status", "blacklist_reason")
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS code (
+CREATE TABLE code (
     id INTEGER PRIMARY KEY,
     extended_id TEXT NOT NULL UNIQUE,
     campaign INTEGER NOT NULL,
@@ -29,34 +28,33 @@ CREATE TABLE IF NOT EXISTS code (
     activation_status INTEGER NOT NULL DEFAULT 0,
     blacklist_reason INTEGER NOT NULL DEFAULT 0
 );
-CREATE INDEX IF NOT EXISTS code_serial_number ON code (serial_number) WHERE serial_number IS NOT NULL;
-CREATE TABLE IF NOT EXISTS field (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
-CREATE TABLE IF NOT EXISTS kept (kind TEXT, key TEXT, body TEXT NOT NULL, PRIMARY KEY (kind, key));
-CREATE TEMP TABLE selected (id INTEGER PRIMARY KEY, campaign INTEGER NOT NULL);
-CREATE TEMP TABLE affected (id INTEGER PRIMARY KEY);
+CREATE INDEX code_serial_number ON code (serial_number) WHERE serial_number IS NOT NULL;
+CREATE TABLE selected (id INTEGER PRIMARY KEY, campaign INTEGER NOT NULL);
+CREATE TABLE affected (id INTEGER PRIMARY KEY);
 """
+# The number of the last code that is named as seeded ones are.
+_LAST_NUMBERED = """
+SELECT coalesce(max(CAST(substr(extended_id, 4) AS INTEGER)), 0) FROM code
+WHERE extended_id GLOB 'SBX[0-9]*' AND NOT extended_id GLOB 'SBX*[^0-9]*' AND length(extended_id) <= 15
+"""
+
+# What codes are selected by: fields and their values. A list means any of them, "" means no value.
+Selection = Iterable[tuple[str, Any]]
 
 
 class Store:
-    """All codes, and small records that other modules keep."""
+    """All codes."""
 
-    def __init__(self, path: str | PathLike[str] | None = None) -> None:
+    def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._sql = sqlite3.connect(
-            ":memory:" if path is None else fspath(path), check_same_thread=False, isolation_level=None
-        )
+        self._sql = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
         self._sql.row_factory = sqlite3.Row
-        if path is not None:
-            # Safe against a crash of the sandbox; only a crash of the machine could lose the last moments.
-            self._sql.execute("PRAGMA journal_mode = WAL")
-            self._sql.execute("PRAGMA synchronous = NORMAL")
         self._sql.executescript(_SCHEMA)
-        self._fields = {row["name"]: f"f{row['number']}" for row in self._sql.execute("SELECT * FROM field")}
+        self._fields: dict[str, str] = {}
 
-    def close(self) -> None:
-        """Close the database."""
-        with self._lock:
-            self._sql.close()
+    def __del__(self) -> None:
+        # Only here: a request that a reset left behind may still use it.
+        self._sql.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -70,63 +68,43 @@ class Store:
                 raise
             self._sql.execute("COMMIT")
 
-    def clear(self) -> None:
-        """Delete all codes and records; fields stay known."""
-        with self.transaction():
-            self._sql.execute("DELETE FROM code")
-            self._sql.execute("DELETE FROM kept")
-
-    def keep(self, kind: str, key: str, record: Mapping[str, Any]) -> None:
-        """Write a small record, replacing what had its key."""
-        with self._lock:
-            self._sql.execute(
-                "INSERT INTO kept VALUES (?, ?, ?)"
-                " ON CONFLICT (kind, key) DO UPDATE SET body = excluded.body",
-                (kind, key, json.dumps(record)),
-            )
-
-    def drop(self, kind: str, key: str) -> None:
-        """Delete a small record."""
-        with self._lock:
-            self._sql.execute("DELETE FROM kept WHERE kind = ? AND key = ?", (kind, key))
-
-    def kept(self, kind: str) -> list[dict[str, Any]]:
-        """Read the small records of a kind, oldest first."""
-        with self._lock:
-            rows = self._sql.execute(
-                "SELECT body FROM kept WHERE kind = ? ORDER BY rowid", (kind,)
-            ).fetchall()
-        return [json.loads(row["body"]) for row in rows]
+    def has_column(self, name: str) -> bool:
+        """Return whether codes can have this field."""
+        return name in (IDENTITY, "campaign", *SPECIAL) or name in self._fields
 
     def add_field(self, name: str) -> None:
         """Make a column for an SCM field, with an index over the codes that have a value."""
         with self._lock:
             if name in self._fields:
                 return
+            column = f"f{len(self._fields) + 1}"
             with self.transaction():
-                number = self._sql.execute("INSERT INTO field (name) VALUES (?)", (name,)).lastrowid
-                self._sql.execute(f"ALTER TABLE code ADD COLUMN f{number} TEXT")
-                self._sql.execute(
-                    f"CREATE INDEX code_f{number} ON code (f{number}) WHERE f{number} IS NOT NULL"
-                )
-            self._fields[name] = f"f{number}"
+                self._sql.execute(f"ALTER TABLE code ADD COLUMN {column} TEXT")
+                self._sql.execute(f"CREATE INDEX code_{column} ON code ({column}) WHERE {column} IS NOT NULL")
+            self._fields[name] = column
 
-    def insert(self, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
-        """Add codes with these fields; a code that exists gets the values. To be called in a transaction."""
-        columns = [self._column(name) for name in names]
-        changes = ", ".join(f"{column} = excluded.{column}" for column in columns if column != IDENTITY)
-        action = f"DO UPDATE SET {changes}" if changes else "DO NOTHING"
-        marks = ", ".join("?" * len(columns))
-        statement = (
-            f"INSERT INTO code ({', '.join(columns)}) VALUES ({marks}) ON CONFLICT (extended_id) {action}"
+    def campaign_of(self, extended_id: str) -> int | None:
+        """Give the campaign of a code; None when there is no such code. To be called in a transaction."""
+        found = self._sql.execute(
+            "SELECT campaign FROM code WHERE extended_id = ?", (extended_id,)
+        ).fetchone()
+        return int(found[0]) if found else None
+
+    def put(self, values: Mapping[str, Any]) -> None:
+        """Add a code, or give one that exists these values. To be called in a transaction."""
+        columns = [self._column(name) for name in values]
+        changes = ", ".join(f"{column} = excluded.{column}" for column in columns)
+        self._sql.execute(
+            f"INSERT INTO code ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+            f" ON CONFLICT (extended_id) DO UPDATE SET {changes}",
+            [None if value == "" else value for value in values.values()],
         )
-        return self._sql.executemany(statement, rows).rowcount
 
     def insert_numbered(self, count: int, expressions: Mapping[str, str]) -> None:
         """Add codes whose fields are SQL expressions of the code's number, `n`."""
         columns = ", ".join(self._column(name) for name in expressions)
         with self.transaction():
-            first = self._sql.execute("SELECT coalesce(max(id), 0) + 1 FROM code").fetchone()[0]
+            first = self._sql.execute(_LAST_NUMBERED).fetchone()[0] + 1
             self._sql.execute(
                 f"INSERT INTO code ({columns}) WITH RECURSIVE number (n) AS"
                 f" (SELECT ? WHERE ? > 0 UNION ALL SELECT n + 1 FROM number WHERE n < ?)"
@@ -134,25 +112,26 @@ class Store:
                 (first, count, first + count - 1),
             )
 
-    def count(self, constraints: Mapping[str, Any]) -> int:
-        """Count the codes that meet all constraints."""
-        where, values = self._where(constraints)
+    def count(self, selection: Selection) -> int:
+        """Count the codes selected."""
+        where, values = self._where(selection)
         with self._lock:
             return int(self._sql.execute(f"SELECT count(*) FROM code WHERE {where}", values).fetchone()[0])
 
     def rows(
         self,
-        constraints: Mapping[str, Any],
+        selection: Selection,
         field_names: Callable[[int], Iterable[str]],
         *,
-        limit: int = 1,
+        limit: int | None = None,
         offset: int = 0,
     ) -> list[dict[str, Any]]:
-        """Read codes that meet all constraints, with the fields that their campaign has."""
-        where, values = self._where(constraints)
+        """Read the codes selected, with the fields that their campaign has."""
+        where, values = self._where(selection)
         with self._lock:
             found = self._sql.execute(
-                f"SELECT * FROM code WHERE {where} ORDER BY id LIMIT ? OFFSET ?", (*values, limit, offset)
+                f"SELECT * FROM code WHERE {where} ORDER BY id LIMIT ? OFFSET ?",
+                (*values, -1 if limit is None else limit, offset),
             ).fetchall()
         return [
             {
@@ -167,46 +146,44 @@ class Store:
             for row in found
         ]
 
-    def select(self, constraints: Mapping[str, Any]) -> dict[int, int]:
-        """Select the codes that meet all constraints, for `update`; count them by campaign."""
-        where, values = self._where(constraints)
+    def select(self, selection: Selection) -> dict[int, int]:
+        """Select codes, for `update`; count them by campaign. To be called in a transaction."""
+        where, values = self._where(selection)
         self._sql.execute("DELETE FROM selected")
         self._sql.execute(f"INSERT INTO selected SELECT id, campaign FROM code WHERE {where}", values)
         return dict(self._sql.execute("SELECT campaign, count(*) FROM selected GROUP BY campaign").fetchall())
 
-    def update(self, campaign: int, values: Mapping[str, Any], moved_to: int | None = None) -> None:
+    def update(self, campaign: int, values: Mapping[str, Any], moved_to: int) -> None:
         """Write values to the selected codes of a campaign, which count as affected from then on."""
         changes = {self._column(name): value if value != "" else None for name, value in values.items()}
-        if moved_to is not None:
-            changes["campaign"] = moved_to
+        changes["campaign"] = moved_to
         assignments = ", ".join(f"{column} = ?" for column in changes)
-        selection = "SELECT id FROM selected WHERE campaign = ?"
+        selected = "SELECT id FROM selected WHERE campaign = ?"
         self._sql.execute(
-            f"UPDATE code SET {assignments} WHERE id IN ({selection})", (*changes.values(), campaign)
+            f"UPDATE code SET {assignments} WHERE id IN ({selected})", (*changes.values(), campaign)
         )
-        self._sql.execute(f"INSERT OR IGNORE INTO affected {selection}", (campaign,))
+        self._sql.execute(f"INSERT OR IGNORE INTO affected {selected}", (campaign,))
 
     def take_affected(self) -> int:
-        """Count the affected codes, each once, and begin anew."""
+        """Count the affected codes, each once, and start over."""
         count = int(self._sql.execute("SELECT count(*) FROM affected").fetchone()[0])
         self._sql.execute("DELETE FROM affected")
         return count
 
     def _column(self, name: str) -> str:
-        if name in SPECIAL or name in (IDENTITY, "campaign"):
-            return name
-        try:
-            return self._fields[name]
-        except KeyError:
-            raise ValueError(f"unknown field {name!r}") from None
+        return name if name in (IDENTITY, "campaign", *SPECIAL) else self._fields[name]
 
-    def _where(self, constraints: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    def _where(self, selection: Selection) -> tuple[str, list[Any]]:
         terms, values = ["1"], []
-        for name, value in constraints.items():
+        for name, value in selection:
+            column = self._column(name)
             if isinstance(value, list | tuple):
-                terms.append(f"{self._column(name)} IN (SELECT value FROM json_each(?))")
+                nothing = f" OR {column} IS NULL" if "" in value else ""
+                terms.append(f"({column} IN (SELECT value FROM json_each(?)){nothing})")
                 values.append(json.dumps(list(value)))
+            elif value == "":
+                terms.append(f"{column} IS NULL")
             else:
-                terms.append(f"{self._column(name)} = ?")
+                terms.append(f"{column} = ?")
                 values.append(value)
         return " AND ".join(terms), values

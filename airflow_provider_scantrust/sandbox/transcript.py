@@ -1,4 +1,4 @@
-"""What was asked and answered, with the secrets masked."""
+"""Requests and their answers, with the secrets masked."""
 
 from __future__ import annotations
 
@@ -15,22 +15,30 @@ from typing import Any
 MASK = "***"
 _SECRET_HEADERS = {"authorization", "proxy-authorization", "cookie", "set-cookie"}
 _SECRET_KEYS = {"password", "token", "access", "refresh"}
-# Enough for 100,000 questions or thousands of uploads, and little enough for a laptop.
+# Enough for 100,000 polls or thousands of uploads, and little enough for a laptop.
 _KEPT_BYTES = 100_000_000
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request that reached the API."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    address: str
+    body: bytes
+    query: str
 
 
 @dataclass
 class Exchange:
-    """A request, and its answer once there is one; a status of None says that nothing was answered."""
+    """A call, and its answer once there is one; a status of None says that nothing was answered."""
 
-    method: str
-    path: str
-    query: str
-    headers: Mapping[str, str]
-    body: bytes
-    at: datetime
-    began: float
+    call: Call
     number: int
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    began: float = field(default_factory=time.monotonic)
     status: int | None = None
     response_headers: Mapping[str, str] = field(default_factory=dict)
     response_body: bytes = b""
@@ -40,20 +48,20 @@ class Exchange:
     @property
     def size(self) -> int:
         """About the bytes that it takes to keep it."""
-        return 1000 + len(self.body)
+        return 1000 + len(self.call.body)
 
     def show(self) -> dict[str, Any]:
         """Give it as JSON, with the secrets masked."""
         return {
             "number": self.number,
-            "method": self.method,
-            "path": self.path,
-            "query": self.query,
-            "headers": _masked_headers(self.headers),
-            "body": _readable(self.path, self.body),
+            "method": self.call.method,
+            "path": self.call.path,
+            "query": self.call.query,
+            "headers": _masked_headers(self.call.headers),
+            "body": _readable(self.call.path, self.call.body),
             "status": self.status,
             "response_headers": _masked_headers(self.response_headers),
-            "response_body": _readable(self.path, self.response_body),
+            "response_body": _readable(self.call.path, self.response_body),
             "at": self.at.isoformat(),
             "seconds": round(self.seconds, 6),
             "fault": self.fault,
@@ -69,13 +77,11 @@ class Transcript:
         self._lock = threading.Lock()
         self.number = 0
 
-    def open(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Exchange:
+    def open(self, call: Call) -> Exchange:
         """Write down that a request came in: it is there before it is answered."""
         with self._lock:
             self.number += 1
-            exchange = Exchange(
-                method, path, query, headers, body, datetime.now(UTC), time.monotonic(), self.number
-            )
+            exchange = Exchange(call, self.number)
             self._exchanges.append(exchange)
             self._bytes += exchange.size
             while self._bytes > _KEPT_BYTES:

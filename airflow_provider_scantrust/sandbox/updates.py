@@ -11,6 +11,10 @@ from airflow_provider_scantrust.sandbox.settings import Settings
 from airflow_provider_scantrust.sandbox.store import IDENTITY, SPECIAL, Store
 from airflow_provider_scantrust.sandbox.validation import Submission, Upload
 
+# Assumed: service seconds of any upload, and for each item or extended_id that was sent.
+_BASE_SECONDS = 0.2
+_ITEM_SECONDS = 0.0005
+
 
 def check_products(upload: Upload, registry: Registry) -> None:
     """
@@ -34,10 +38,10 @@ def product_error(value: str, registry: Registry) -> str | None:
 def upload_cost(upload: Upload, store: Store, settings: Settings) -> float:
     """Estimate the service seconds of a sync upload."""
     key = upload.data_key
-    codes = 0 if _cheap(key) else sum(store.count({key: item[key]}) for item in upload.items)
-    work = max(settings.item_seconds * len(upload.items), settings.code_seconds * codes)
+    codes = 0 if _cheap(key) else sum(store.count([(key, item[key])]) for item in upload.items)
+    work = max(_ITEM_SECONDS * len(upload.items), settings.code_seconds * codes)
     # Rounded: exactly at the gateway timeout, no error of floating point may decide.
-    return round(settings.base_seconds + work, 6)
+    return round(_BASE_SECONDS + work, 6)
 
 
 def submission_cost(submission: Submission, store: Store, settings: Settings) -> float:
@@ -45,8 +49,8 @@ def submission_cost(submission: Submission, store: Store, settings: Settings) ->
     cheap = [value for field, value in submission.constraints.items() if _cheap(field)]
     if cheap:
         items = max(len(value) if isinstance(value, list) else 1 for value in cheap)
-        return settings.base_seconds + settings.item_seconds * items
-    return settings.base_seconds + settings.code_seconds * store.count(submission.constraints)
+        return _BASE_SECONDS + _ITEM_SECONDS * items
+    return _BASE_SECONDS + settings.code_seconds * store.count(submission.constraints.items())
 
 
 def apply_upload(upload: Upload, store: Store, registry: Registry) -> dict[str, Any]:
@@ -78,8 +82,10 @@ def _apply(
     constraints: Mapping[str, Any], values: Mapping[str, Any], store: Store, registry: Registry
 ) -> dict[str, int] | None:
     """Write what the campaigns have fields for; gives codes written by field, None if none matched."""
-    matched = store.select(constraints)
+    matched = store.select(constraints.items())
     product = registry.product(values.get("product", ""))
+    if product:
+        values = {**values, "product": product.sku}
     written: dict[str, int] = {}
     for campaign, codes in matched.items():
         # A product of another campaign moves the code to that campaign and its rules.

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_provider_scantrust.sandbox.checks import UNSTORABLE
 from airflow_provider_scantrust.sandbox.errors import Refused
-from airflow_provider_scantrust.sandbox.store import IDENTITY
+from airflow_provider_scantrust.sandbox.store import IDENTITY, SPECIAL
 
 # Scantrust, "Special fields": the values that are defined.
-_RANGES = {"activation_status": range(3), "blacklist_reason": range(11)}
-# What JSON can carry and no database takes.
-_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+RANGES = {"activation_status": range(3), "blacklist_reason": range(11)}
+_IsField = Callable[[str], bool]
 
 
 @dataclass
@@ -32,26 +32,34 @@ class Submission:
     scm_data: dict[str, Any]
 
 
-class _Errors:
-    def __init__(self) -> None:
-        self._messages: dict[str, list[str]] = {}
+@dataclass
+class Errors:
+    """What is wrong, by field."""
 
-    def add(self, field: str, message: str) -> None:
-        self._messages.setdefault(field, []).append(message)
+    messages: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, name: str, message: str) -> None:
+        """Add a message."""
+        self.messages.setdefault(name, []).append(message)
 
     def check(self) -> None:
-        if self._messages:
-            raise Refused(400, self._messages)
+        """
+        Let what is right pass.
+
+        :raises Refused: 400.
+        """
+        if self.messages:
+            raise Refused(400, self.messages)
 
 
-def read_upload(body: Any, is_field: Callable[[str], bool]) -> Upload:
+def read_upload(body: Any, is_field: _IsField) -> Upload:
     """
     Read a sync upload.
 
     :raises Refused: 400.
     """
     body = _object(body)
-    errors = _Errors()
+    errors = Errors()
     data_key = body.get("data_key", IDENTITY)
     if data_key is None:
         errors.add("data_key", "This field may not be null.")
@@ -67,19 +75,21 @@ def read_upload(body: Any, is_field: Callable[[str], bool]) -> Upload:
     elif not items:
         errors.add("items", "This list may not be empty.")
     errors.check()
-    read = [_item(item, f"items[{number}]: ", data_key, errors) for number, item in enumerate(items)]
+    read = [
+        _item(item, f"items[{number}]: ", data_key, is_field, errors) for number, item in enumerate(items)
+    ]
     errors.check()
     return Upload(data_key, read)
 
 
-def read_submission(body: Any, is_field: Callable[[str], bool]) -> Submission:
+def read_submission(body: Any, is_field: _IsField) -> Submission:
     """
     Read an async upload.
 
     :raises Refused: 400.
     """
     body = _object(body)
-    errors = _Errors()
+    errors = Errors()
     parts: dict[str, dict[str, Any]] = {}
     for name in ("constraints", "scm_data"):
         part = body.get(name)
@@ -93,11 +103,27 @@ def read_submission(body: Any, is_field: Callable[[str], bool]) -> Submission:
             parts[name] = part
     errors.check()
     constraints = {
-        field: _constraint(field, value, is_field, errors) for field, value in parts["constraints"].items()
+        name: _constraint(name, value, is_field, errors) for name, value in parts["constraints"].items()
     }
-    scm_data = {field: _value(field, value, "", errors) for field, value in parts["scm_data"].items()}
+    scm_data = _values(parts["scm_data"], "", is_field, errors)
     errors.check()
     return Submission(constraints, scm_data)
+
+
+def read_value(name: str, value: Any, where: str, errors: Errors) -> Any:
+    """Read a value that is to be stored: text, or the number of a special field."""
+    allowed = RANGES.get(name)
+    if allowed is None:
+        return _text(name, value, where, errors)
+    # Real clients send every value as a string.
+    digits = value if isinstance(value, str) else str(value) if type(value) is int else ""
+    if not (digits.isascii() and digits.isdigit()):
+        errors.add(name, f"{where}A valid integer is required.")
+    elif len(digits) > 9 or int(digits) not in allowed:
+        errors.add(name, f'{where}"{digits}" is not a valid choice.')
+    else:
+        return int(digits)
+    return 0
 
 
 def _object(body: Any) -> dict[str, Any]:
@@ -107,66 +133,60 @@ def _object(body: Any) -> dict[str, Any]:
     return body
 
 
-def _item(item: Any, where: str, data_key: str, errors: _Errors) -> dict[str, Any]:
+def _item(item: Any, where: str, data_key: str, is_field: _IsField, errors: Errors) -> dict[str, Any]:
     if not isinstance(item, dict):
         errors.add("items", f"{where}Invalid data. Expected a dictionary, but got {_type(item)}.")
         return {}
+    key = item.get(data_key)
     if data_key not in item:
         errors.add(data_key, f"{where}This field is required.")
-    elif item[data_key] == "":
+    elif key == "":
         errors.add(data_key, f"{where}This field may not be blank.")
+    else:
+        key = _text(data_key, key, where, errors)
+    values = {name: value for name, value in item.items() if name != data_key}
+    return {data_key: key, **_values(values, where, is_field, errors)}
+
+
+def _values(values: dict[str, Any], where: str, is_field: _IsField, errors: Errors) -> dict[str, Any]:
+    # What is discarded anyway is not looked at.
     return {
-        field: _text(field, value, where, errors)
-        if field == data_key
-        else _value(field, value, where, errors)
-        for field, value in item.items()
+        name: read_value(name, value, where, errors) if name in SPECIAL or is_field(name) else value
+        for name, value in values.items()
     }
 
 
-def _constraint(field: str, value: Any, is_field: Callable[[str], bool], errors: _Errors) -> str | list[str]:
-    if not _selects(field, is_field):
-        errors.add("constraints", f'"{field}" is not a valid choice.')
+def _constraint(name: str, value: Any, is_field: _IsField, errors: Errors) -> str | list[str]:
+    if not _selects(name, is_field):
+        errors.add("constraints", f'"{name}" is not a valid choice.')
         return ""
-    if field == IDENTITY and isinstance(value, list):
+    if name == IDENTITY and isinstance(value, list):
         if not value:
-            errors.add(field, "This list may not be empty.")
+            errors.add(name, "This list may not be empty.")
         if "" in value:
-            errors.add(field, "This field may not be blank.")
-        return [_text(field, each, "", errors) for each in value]
+            errors.add(name, "This field may not be blank.")
+        return [_text(name, each, "", errors) for each in value]
     if value == "":
-        errors.add(field, "This field may not be blank.")
-    return _text(field, value, "", errors)
+        errors.add(name, "This field may not be blank.")
+    return _text(name, value, "", errors)
 
 
-def _value(field: str, value: Any, where: str, errors: _Errors) -> Any:
-    allowed = _RANGES.get(field)
-    if allowed is None:
-        return _text(field, value, where, errors)
-    # Real clients send every value as a string.
-    digits = value if isinstance(value, str) else str(value) if type(value) is int else ""
-    if not (digits.isascii() and digits.isdigit()):
-        errors.add(field, f"{where}A valid integer is required.")
-    elif len(digits) > 9 or int(digits) not in allowed:
-        errors.add(field, f'{where}"{digits}" is not a valid choice.')
-    else:
-        return int(digits)
-    return 0
-
-
-def _text(field: str, value: Any, where: str, errors: _Errors) -> str:
+def _text(name: str, value: Any, where: str, errors: Errors) -> str:
     if value is None:
-        errors.add(field, f"{where}This field may not be null.")
-    elif isinstance(value, bool) or not isinstance(value, str | int | float):
-        errors.add(field, f"{where}Not a valid string.")
-    elif isinstance(value, str) and _UNSTORABLE.search(value):
-        errors.add(field, f"{where}Null characters and lone surrogates are not allowed.")
+        errors.add(name, f"{where}This field may not be null.")
+    elif (
+        isinstance(value, bool) or not isinstance(value, str | int | float) or value in (math.inf, -math.inf)
+    ):
+        errors.add(name, f"{where}Not a valid string.")
+    elif isinstance(value, str) and UNSTORABLE.search(value):
+        errors.add(name, f"{where}Null characters and lone surrogates are not allowed.")
     else:
         return str(value)
     return ""
 
 
-def _selects(field: str, is_field: Callable[[str], bool]) -> bool:
-    return field in (IDENTITY, "serial_number") or is_field(field)
+def _selects(name: str, is_field: _IsField) -> bool:
+    return name in (IDENTITY, "serial_number") or is_field(name)
 
 
 def _type(value: Any) -> str:

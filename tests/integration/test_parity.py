@@ -17,6 +17,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    TaskDeferred,
 )
 
 from airflow_provider_scantrust import exceptions as exc
@@ -91,7 +92,7 @@ def wait(way: str, **options: Any) -> Any:
 def faults(*many: dict[str, Any]) -> Callable[[Sandbox], None]:
     def script(sandbox: Sandbox) -> None:
         for fault in many:
-            sandbox.fault(method="GET", path=STATUS_PATH, **fault)
+            sandbox.fault(method="GET", path=f"{STATUS_PATH}*", **fault)
 
     return script
 
@@ -141,7 +142,7 @@ def after_the_first_question(**fault: Any) -> Callable[[Sandbox], None]:
 
     def script(sandbox: Sandbox) -> None:
         sandbox.jobs(hang=True)
-        sandbox.fault(method="GET", path=STATUS_PATH, times=None, skip=1, **fault)
+        sandbox.fault(method="GET", path=f"{STATUS_PATH}*", times=None, skip=1, **fault)
 
     return script
 
@@ -366,6 +367,18 @@ def test_iterator_of_ids_is_waited_for(sandbox: Sandbox, way: str) -> None:
 def test_never_fail_skips_also_without_a_connection(way: str) -> None:
     with pytest.raises(AirflowSkipException):
         wait(way, scantrust_conn_id="nowhere", never_fail=True, error_budget=0.2)
+
+
+@pytest.mark.usefixtures("sandbox")
+@pytest.mark.parametrize("options", [{}, {"never_fail": True}])
+def test_silent_fail_goes_on_while_a_secrets_backend_may_be_down(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND", "airflow.secrets.local_filesystem.LocalFilesystemBackend")
+    task = sensor(submit(), silent_fail=True, scantrust_conn_id="nowhere", **options)()
+    context: Any = {"ti": TaskInstance()}
+    with pytest.raises(TaskDeferred):
+        task.execute(context)
 
 
 @pytest.mark.usefixtures("quick")

@@ -76,7 +76,7 @@ def test_ids_are_kept_before_the_first_wait_and_waited_for_again(
     sandbox.jobs(hang=True)
     store = Store()
     if not deferrable:
-        sandbox.fault(path="/api/v2/scm/tasks/", status=403)
+        sandbox.fault(path="/api/v2/scm/tasks/*", status=403)
     with pytest.raises(TaskDeferred if deferrable else AirflowFailException):
         attempt(store, payload, deferrable=deferrable)
     (task,) = sandbox.tasks()
@@ -86,7 +86,7 @@ def test_ids_are_kept_before_the_first_wait_and_waited_for_again(
 @payloads
 def test_retry_waits_for_the_job_that_was_submitted(sandbox: Sandbox, payload: dict[str, Any]) -> None:
     store = Store()
-    sandbox.fault(path="/api/v2/scm/tasks/", status=403)
+    sandbox.fault(path="/api/v2/scm/tasks/*", status=403)
     with pytest.raises(AirflowFailException):
         attempt(store, payload)
     report = attempt(store, payload, try_number=2)
@@ -115,7 +115,7 @@ def test_changed_payload_is_submitted_anew(
     sandbox: Sandbox, payload: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = Store()
-    sandbox.fault(path="/api/v2/scm/tasks/", status=403)
+    sandbox.fault(path="/api/v2/scm/tasks/*", status=403)
     with pytest.raises(AirflowFailException):
         attempt(store, payload)
     changed = {**payload, "scm_data": {"market": "IT"}} if "scm_data" in payload else {**payload}
@@ -201,7 +201,7 @@ def test_task_with_a_job_that_scantrust_no_longer_knows_can_be_cleared(
     sandbox: Sandbox, payload: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = Store()
-    sandbox.fault(path="/api/v2/scm/tasks/", status=404)
+    sandbox.fault(path="/api/v2/scm/tasks/*", status=404)
     with pytest.raises(AirflowFailException, match="NotFound"):
         attempt(store, payload)
     assert "everything is uploaded anew" in capsys.readouterr().out

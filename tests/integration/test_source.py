@@ -436,7 +436,7 @@ def test_retry_attaches_to_submitted_jobs(sandbox: Sandbox, tmp_path: Path) -> N
     sandbox.seed(2950)
     source = write_csv(tmp_path / "lots.csv", [bottle(number) for number in range(1, 3001)])
     store = Store()
-    sandbox.fault(path="/api/v2/scm/tasks/", status=403)
+    sandbox.fault(path="/api/v2/scm/tasks/*", status=403)
     with pytest.raises(AirflowFailException, match="PermissionDenied"):
         try_once(store, source)
     report = try_once(store, source, try_number=2)

@@ -155,7 +155,7 @@ async def test_deadline_that_passed_while_the_triggerer_was_away_does_not_end_th
 
 async def test_a_429_stops_everybody_and_ends_nobody(sandbox: Sandbox) -> None:
     ids = submit(sandbox, 20)
-    sandbox.fault(method="GET", path=STATUS_PATH, status=429, headers={"Retry-After": "1"})
+    sandbox.fault(method="GET", path=f"{STATUS_PATH}*", status=429, headers={"Retry-After": "1"})
     began = time.monotonic()
     payloads = await outcomes(*(trigger(each, error_budget=3.0) for each in ids))
     assert ["complete"] * 20 == [payload["status"] for payload in payloads]
@@ -163,13 +163,13 @@ async def test_a_429_stops_everybody_and_ends_nobody(sandbox: Sandbox) -> None:
 
 
 async def test_bad_gateways_here_and_there_end_nobody(sandbox: Sandbox) -> None:
-    sandbox.fault(method="GET", path=STATUS_PATH, status=502, probability=0.3, times=None)
+    sandbox.fault(method="GET", path=f"{STATUS_PATH}*", status=502, probability=0.3, times=None)
     payloads = await outcomes(*(trigger(each) for each in submit(sandbox, 20)))
     assert ["complete"] * 20 == [payload["status"] for payload in payloads]
 
 
 async def test_outage_shorter_than_the_error_budget_ends_nobody(sandbox: Sandbox) -> None:
-    sandbox.fault(method="GET", path=STATUS_PATH, cut="before", times=15)
+    sandbox.fault(method="GET", path=f"{STATUS_PATH}*", cut="before", times=15)
     payloads = await outcomes(*(trigger(each) for each in submit(sandbox, 5)))
     assert ["complete"] * 5 == [payload["status"] for payload in payloads]
 
@@ -178,7 +178,7 @@ async def test_outage_longer_than_the_error_budget_ends_the_waits_it_is_too_long
     sandbox: Sandbox,
 ) -> None:
     ids = submit(sandbox, 6)
-    sandbox.fault(method="GET", path=STATUS_PATH, status=503, times=None)
+    sandbox.fault(method="GET", path=f"{STATUS_PATH}*", status=503, times=None)
     impatient = [trigger(each, error_budget=0.3) for each in ids[:5]]
     patient = asyncio.create_task(fire(trigger(ids[5])))
     for payload in await outcomes(*impatient):
@@ -190,7 +190,7 @@ async def test_outage_longer_than_the_error_budget_ends_the_waits_it_is_too_long
 
 async def test_a_job_that_alone_is_not_answered_ends_its_own_wait(sandbox: Sandbox) -> None:
     good, bad = submit(sandbox, 2)
-    sandbox.fault(method="GET", path=f"{STATUS_PATH}{bad}", status=500, times=None)
+    sandbox.fault(method="GET", path=f"{STATUS_PATH}{bad}/", status=500, times=None)
     first, second = await outcomes(trigger(good), trigger(bad, error_budget=0.3))
     assert {good: 2} == read_event(first).counts
     with pytest.raises(exc.ServiceUnavailable):
@@ -201,7 +201,7 @@ async def test_failures_in_a_row_that_may_be_chance_do_not_end_a_wait(sandbox: S
     sandbox.jobs(polls=100)
     sandbox.jobs(polls=1)
     other, unlucky = submit(sandbox, 2)
-    sandbox.fault(method="GET", path=f"{STATUS_PATH}{unlucky}", status=500, times=15)
+    sandbox.fault(method="GET", path=f"{STATUS_PATH}{unlucky}/", status=500, times=15)
     payloads = await outcomes(trigger(other), trigger(unlucky, error_budget=0.1))
     assert ["complete"] * 2 == [payload["status"] for payload in payloads]
 
@@ -356,7 +356,7 @@ async def test_token_that_is_refused_and_unchanged_ends_the_wait(
     sandbox: Sandbox, lookups: list[str]
 ) -> None:
     (task_id,) = submit(sandbox)
-    sandbox.fault(method="GET", path=STATUS_PATH, status=401, times=None)
+    sandbox.fault(method="GET", path=f"{STATUS_PATH}*", status=401, times=None)
     (payload,) = await outcomes(trigger(task_id))
     with pytest.raises(exc.AuthenticationFailed):
         read_event(payload)
@@ -399,7 +399,7 @@ async def test_lookup_that_fails_after_a_401_ends_nobody(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (task_id,) = submit(sandbox)
-    sandbox.fault(method="GET", path=STATUS_PATH, status=401)
+    sandbox.fault(method="GET", path=f"{STATUS_PATH}*", status=401)
     real, seen = sharing.read_connection, []
 
     async def read(conn_id: str) -> Settings:
@@ -504,7 +504,7 @@ async def test_lines_come_in_the_context_that_airflow_takes_the_task_from(
         await fire(trigger(task_id))
 
     monkeypatch.setattr(ScantrustTaskTrigger, "_log", Log())
-    sandbox.fault(method="GET", path=STATUS_PATH, status=502)
+    sandbox.fault(method="GET", path=f"{STATUS_PATH}*", status=502)
     ids = submit(sandbox, 2)
     handler = Handler()
     watcher.log.addHandler(handler)
@@ -534,7 +534,7 @@ async def test_a_line_a_minute_and_stats_in_batches(
 
     monkeypatch.setattr(counters, "find_stats", Stats)
     sandbox.jobs(polls=8)
-    sandbox.fault(method="GET", path=STATUS_PATH, status=502, skip=1)
+    sandbox.fault(method="GET", path=f"{STATUS_PATH}*", status=502, skip=1)
     with caplog.at_level(logging.INFO, logger=watcher.__name__):
         await outcomes(trigger(*submit(sandbox)))
     assert "1 open in 1 waits" in caplog.text

@@ -10,6 +10,8 @@ import requests
 
 from airflow_provider_scantrust.sandbox import Sandbox
 
+SETTINGS: dict[str, Any] = {"time_scale": 0.001, "rate_limits": False, "seed": 3000}
+
 
 class Caller:
     """Calls a sandbox as a client would, knowing no more of it than paths."""
@@ -38,7 +40,7 @@ class Caller:
         return answer
 
     def run(self, sandbox: Sandbox, constraints: Any, scm_data: Any) -> dict[str, Any]:
-        """Submit a job that ends when it is asked for, and ask."""
+        """Submit a job that ends at its first poll, and poll it."""
         sandbox.jobs(polls=1)
         return self.task(self.submit(constraints, scm_data).json()["task_id"])
 
@@ -52,7 +54,7 @@ class Caller:
 
 @pytest.fixture(scope="session")
 def _running() -> Iterator[Sandbox]:
-    with Sandbox(time_scale=0.001, rate_limits=False, seed=3000) as sandbox:
+    with Sandbox(**SETTINGS) as sandbox:
         yield sandbox
 
 

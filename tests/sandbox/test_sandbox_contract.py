@@ -112,8 +112,8 @@ class Scene:
         return self.caller.me("UAT old")
 
     def errors_expired_jwt(self) -> requests.Response:
-        self.sandbox.configure(jwt_seconds=0)
-        return self.caller.me(f"JWT {self.login_ok().json()['token']}")
+        self.sandbox.add_token("old", expires=0, scheme="JWT")
+        return self.caller.me("JWT old")
 
     def errors_no_permission(self) -> requests.Response:
         self.sandbox.add_token("weak", permissions=[])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from airflow_provider_scantrust.sandbox import DEFAULT_FIELDS, Sandbox
 from airflow_provider_scantrust.sandbox.settings import DEFAULT_PASSWORD, DEFAULT_USERNAME
+from system import wait_until
 
 from .conftest import Caller
 
@@ -156,12 +159,109 @@ def test_reset_goes_back_to_the_start(sandbox: Sandbox, caller: Caller) -> None:
     assert caller.run(sandbox, {"lot_number": "L-000001"}, {"market": "CH"})["state"] == "complete"
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"no_such_setting": 1}, {"limits": {"no_such_scope": (1, 1)}}, {"states": {"done": "x"}}]
-)
-def test_unknown_setting_is_refused(sandbox: Sandbox, wrong: Any) -> None:
-    with pytest.raises(ValueError, match="unknown"):
-        sandbox.configure(**wrong)
+@pytest.mark.parametrize("what", ["upload", "job", "poll"])
+def test_what_is_in_progress_at_a_reset_changes_nothing(sandbox: Sandbox, caller: Caller, what: str) -> None:
+    sandbox.configure(time_scale=1.0)
+    values = {"lot_number": "L-000001", "market": "LATE"}
+    failed: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            if what == "upload":
+                caller.upload([values], data_key="lot_number")
+            caller.task(caller.submit({"lot_number": "L-000001"}, {"market": "LATE"}).json()["task_id"])
+            caller.call("GET", "/api/v2/me/")
+        except requests.ConnectionError as error:
+            failed.append(error)
+
+    sandbox.jobs(seconds=0.3) if what == "job" else sandbox.jobs(polls=2)
+    if what == "poll":
+        sandbox.fault(method="GET", delay=3600)
+    thread = threading.Thread(target=call)
+    thread.start()
+    wait_until(lambda: len(sandbox.transcript()) == {"upload": 1, "job": 3, "poll": 2}[what])
+    old = sandbox._service
+    sandbox.reset()
+    thread.join()
+    sandbox.configure(time_scale=0.001)
+    assert (what != "job") == bool(failed)
+    assert (0, [], []) == (sandbox.count(market="LATE"), sandbox.tasks(), sandbox.transcript())
+    assert old.clock.stopped
+    assert caller.upload([values], data_key="lot_number").json()["codes_affected"] == 1000
+
+
+def test_changed_pace_counts_for_waits_in_progress(sandbox: Sandbox, caller: Caller) -> None:
+    sandbox.configure(time_scale=1000.0)
+    task_id = caller.submit({"lot_number": "L-000001"}, {"market": "CH"}).json()["task_id"]
+    sandbox.configure(time_scale=0.001)
+    wait_until(lambda: caller.task(task_id)["state"] == "complete")
+
+
+def test_what_code_shows_is_what_codes_and_count_find(sandbox: Sandbox, caller: Caller) -> None:
+    sandbox.add_campaign(2, fields=["colour"])
+    sandbox.add_product("rosé", campaign=2)
+    caller.upload([{"extended_id": "SBX00000001", "market": "CH", "product": "2"}])
+    caller.upload([{"extended_id": "SBX00000002", "product": "rosé"}])
+    for code in sandbox.codes(extended_id=["SBX00000001", "SBX00000002", "SBX00000003"]):
+        for name, value in code.items():
+            filters: dict[str, Any] = {name: value}
+            assert code in sandbox.codes(**filters), name
+            assert code in sandbox.codes(**{**filters, name: [value]}), name
+    assert (2998, 1, 1) == (
+        sandbox.count(market=""),
+        sandbox.count(colour=""),
+        sandbox.count(product="prod_2"),
+    )
+    assert 2999 == sandbox.count(lot_number=["L-000001", "L-000002", "L-000003", ""])
+    assert 999 == sandbox.count(lot_number="L-000001"), "the moved code shows no lot"
+
+
+def test_codes_gives_all_codes_unless_told_otherwise(sandbox: Sandbox) -> None:
+    assert 3000 == len(sandbox.codes()) == len(sandbox.codes(serial_number="")) + 3000
+    assert ["SBX00000003"] == [code["extended_id"] for code in sandbox.codes(limit=1, offset=2)]
+
+
+def test_code_keeps_its_campaign_or_goes_with_its_product(sandbox: Sandbox) -> None:
+    sandbox.add_campaign(2, fields=["colour"])
+    sandbox.add_product("rosé", campaign=2)
+    sandbox.add_codes(
+        [{"extended_id": "RED00000001", "campaign": 2}, {"extended_id": "RED00000002", "product": "rosé"}]
+    )
+    sandbox.add_codes([{"extended_id": f"RED0000000{number}", "colour": "red"} for number in (1, 2)])
+    assert [2, 2] == [code["campaign"] for code in sandbox.codes(colour="red")]
+    sandbox.add_codes([{"extended_id": "RED00000001", "campaign": "1", "market": "CH"}])
+    assert 1 == (sandbox.code("RED00000001") or {})["campaign"]
+
+
+def test_seed_goes_on_after_the_last_code_of_its_kind(sandbox: Sandbox) -> None:
+    own = ["SBX00003002", "SBX1", "SBX0000300X", "SBX99999999999999999999"]
+    sandbox.add_codes({"extended_id": code} for code in own)
+    sandbox.seed(2)
+    assert ["SBX00003003", "SBX00003004"] == [code["extended_id"] for code in sandbox.codes(offset=3004)]
+
+
+def test_sandbox_can_be_prepared_before_the_start_and_looked_at_after_the_end() -> None:
+    sandbox = Sandbox(seed=2, time_scale=0.001)
+    assert sandbox.code("no-such-code") is None
+    with pytest.raises(RuntimeError, match="before its start"):
+        _ = sandbox.connection_uri
+    sandbox.configure(rate_limits=False)
+    sandbox.jobs(polls=1)
+    with sandbox, requests.Session() as session:
+        task = Caller(sandbox, session)
+        task_id = task.submit({"extended_id": "SBX00000001"}, {"market": "CH"}).json()["task_id"]
+        assert task.task(task_id)["state"] == "complete"
+        with pytest.raises(RuntimeError, match="running"):
+            sandbox.start()
+    assert (1, 2) == (sandbox.count(market="CH"), len(sandbox.transcript()))
+    with sandbox:
+        assert (0, 2) == (sandbox.count(market="CH"), sandbox.count())
+
+
+def test_call_list_names_calls_that_are_there(caller: Caller) -> None:
+    calls = [call.split(" /_sandbox") for call in caller.control("GET", "/").json()["calls"]]
+    assert ["POST", "/reset/"] in calls
+    assert all(caller.control(method, path, data=b"[").status_code in (200, 400) for method, path in calls)
 
 
 def test_everything_can_be_controlled_over_http(sandbox: Sandbox, caller: Caller) -> None:
@@ -208,15 +308,6 @@ def test_codes_are_looked_up_by_filter_and_page(caller: Caller) -> None:
         page = caller.control("GET", page["next"].partition("/_sandbox")[2]).json()
         seen += len(page["results"])
     assert (seen, page["results"][-1]["extended_id"]) == (1000, "SBX00002000")
-
-
-def test_csv_is_taken_over_http(sandbox: Sandbox, caller: Caller) -> None:
-    text = "extended_id,market\nNEW00000001,CH\nNEW00000002,FR\n"
-    response = caller.control("POST", "/codes/", data=text)
-    assert response.status_code == 400
-    response = caller.call("POST", "/_sandbox/codes/", data=text, headers={"Content-Type": "text/csv"})
-    assert (response.status_code, response.json()["result"]) == (200, 2)
-    assert sandbox.count(market="CH") == 1
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_client_that_gives_up_does_not_stop_the_work(sandbox: Sandbox, caller: C
 
 
 def test_fault_matches_method_and_path_and_is_used_up(sandbox: Sandbox, caller: Caller) -> None:
-    sandbox.fault(method="GET", path="/api/v2/scm/tasks/", times=2, status=503)
+    sandbox.fault(method="GET", path="/api/v2/scm/tasks/*", times=2, status=503)
     assert [caller.me().status_code, caller.upload(ITEMS).status_code] == [200, 200]
     asked = [caller.call("GET", "/api/v2/scm/tasks/x/").status_code for _ in range(3)]
     assert asked == [503, 503, 404]
@@ -100,8 +100,30 @@ def test_fault_matches_method_and_path_and_is_used_up(sandbox: Sandbox, caller: 
 
 
 def test_fault_that_has_not_acted_says_so(sandbox: Sandbox) -> None:
-    sandbox.fault(path="/api/")
+    sandbox.fault(path="/api/*")
     assert (0, 0) == tuple(sandbox.faults()[0][name] for name in ("matched", "acted"))
+
+
+def test_path_is_compared_exactly_unless_it_ends_in_a_star(sandbox: Sandbox, caller: Caller) -> None:
+    sandbox.fault(path="/api/v2/scm/upload/", times=None, status=503)
+    assert [caller.upload(ITEMS).status_code, caller.submit(ITEMS[0], {"market": "CH"}).status_code] == [
+        503,
+        200,
+    ]
+    sandbox.fault(path="/api/v2/scm/upload/*", times=None, status=502)
+    assert [caller.upload(ITEMS).status_code, caller.submit(ITEMS[0], {"market": "CH"}).status_code] == [
+        502,
+        502,
+    ]
+
+
+def test_later_fault_acts_though_an_earlier_one_acts_always(sandbox: Sandbox, caller: Caller) -> None:
+    sandbox.fault(status=503, times=None)
+    sandbox.fault(status=502)
+    sandbox.fault(status=500)
+    assert [caller.me().status_code for _ in range(3)] == [502, 500, 503]
+    sandbox.fault(status=504, times=None)
+    assert [caller.me().status_code for _ in range(2)] == [504, 504]
 
 
 def test_faults_act_in_turn_and_can_let_requests_pass_first(sandbox: Sandbox, caller: Caller) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
 from airflow_provider_scantrust.sandbox import Sandbox
 from system import wait_until
@@ -85,6 +83,15 @@ def test_order_counts_jobs_and_orders_are_used_up_in_turn(sandbox: Sandbox, call
     assert [task["state"] for task in tasks] == ["failed", "failed", "complete", "complete"]
 
 
+def test_later_order_counts_though_an_earlier_one_is_for_all_jobs(sandbox: Sandbox, caller: Caller) -> None:
+    sandbox.jobs(times=None, hang=True)
+    sandbox.jobs(fail=True, polls=1)
+    assert caller.task(caller.submit(LOT, {"market": "CH"}).json()["task_id"])["state"] == "failed"
+    sandbox.jobs(times=None, polls=1)
+    for _ in range(2):
+        assert caller.task(caller.submit(LOT, {"market": "CH"}).json()["task_id"])["state"] == "complete"
+
+
 def test_orders_can_be_forgotten(sandbox: Sandbox, caller: Caller) -> None:
     sandbox.jobs(times=None, fail=True)
     sandbox.jobs()
@@ -96,6 +103,41 @@ def test_job_takes_the_seconds_it_is_told(sandbox: Sandbox, caller: Caller) -> N
     task_id = caller.submit(LOT, {"market": "CH"}).json()["task_id"]
     wait_until(lambda: caller.task(task_id)["state"] != "pending")
     assert caller.task(task_id)["state"] == "in-progress"
+
+
+def test_job_ends_though_the_database_fails(sandbox: Sandbox, caller: Caller) -> None:
+    sandbox._service.store._sql.execute(
+        "CREATE TRIGGER full BEFORE UPDATE ON code BEGIN SELECT raise(FAIL, 'disk full'); END"
+    )
+    task = caller.run(sandbox, LOT, {"market": "CH"})
+    assert ("failed", 0) == (task["state"], task["codes_affected"])
+    assert "disk full" in sandbox.tasks()[0]["error"]
+
+
+@pytest.mark.parametrize("path", ["/api/v2/scm/tasks//{}", "/api/v2/scm/tasks//{}/", "/api/v2/scm/tasks/{}"])
+def test_status_is_there_under_the_paths_of_the_public_client(
+    sandbox: Sandbox, caller: Caller, path: str
+) -> None:
+    sandbox.jobs(polls=1)
+    path = path.format(caller.submit(LOT, {"market": "CH"}).json()["task_id"])
+    answer = caller.call("GET", path, allow_redirects=False)
+    if not path.endswith("/"):
+        assert (301, f"{path}/") == (answer.status_code, answer.headers["Location"])
+        answer = caller.call("GET", path)
+    assert ("complete", 1000) == (answer.json()["state"], answer.json()["codes_affected"])
+
+
+def test_job_is_of_the_user_whose_token_submitted_it(sandbox: Sandbox, caller: Caller) -> None:
+    assert 1 == caller.run(sandbox, LOT, {"market": "CH"})["created_by"]
+    sandbox.add_token("of-another", user=7)
+    caller.headers = {"Authorization": "UAT of-another"}
+    assert 7 == caller.run(sandbox, LOT, {"market": "CH"})["created_by"]
+
+
+@pytest.mark.parametrize("value", [47.5, 2016])
+def test_numbers_are_accepted_and_stored_as_text(sandbox: Sandbox, caller: Caller, value: float) -> None:
+    assert 1000 == caller.run(sandbox, LOT, {"vintage": value})["codes_affected"]
+    assert str(value) == (sandbox.code("SBX00000001") or {})["vintage"]
 
 
 def test_words_for_states_and_case_of_keys_can_be_changed(sandbox: Sandbox, caller: Caller) -> None:
@@ -142,14 +184,3 @@ def test_status_is_answered_while_the_database_is_busy(sandbox: Sandbox, caller:
     with sandbox._service.store.transaction():
         assert caller.task(task_id)["state"] == "pending"
         assert caller.me().status_code == 200
-
-
-def test_job_cut_short_by_a_stop_is_done_after_the_restart(tmp_path: Path) -> None:
-    with Sandbox(db=tmp_path / "sandbox.db", seed=10) as sandbox, requests.Session() as session:
-        sandbox.jobs(hang=True)
-        task_id = Caller(sandbox, session).submit(LOT, {"market": "CH"}).json()["task_id"]
-        Caller(sandbox, session).run(sandbox, LOT, {"vintage": "2020"})
-    with Sandbox(db=tmp_path / "sandbox.db", time_scale=0) as sandbox, requests.Session() as session:
-        caller = Caller(sandbox, session)
-        wait_until(lambda: caller.task(task_id)["state"] == "complete")
-        assert sandbox.count(market="CH", vintage="2020") == 10

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from airflow_provider_scantrust.sandbox import Sandbox
+from airflow_provider_scantrust.sandbox import Sandbox, cli
 from system import wait_until
 
 from .conftest import Caller
@@ -83,20 +83,6 @@ def test_request_that_breaks_off_is_dropped_without_a_word(
     assert caplog.text == ""
 
 
-def test_file_keeps_codes_campaigns_tokens_and_tasks(tmp_path: Path) -> None:
-    db = tmp_path / "sandbox.db"
-    with Sandbox(db=db, seed=10) as sandbox, requests.Session() as session:
-        sandbox.add_field("colour")
-        sandbox.add_token("kept")
-        caller = Caller(sandbox, session)
-        task = caller.run(sandbox, {"lot_number": "L-000001"}, {"colour": "red"})
-    with Sandbox(db=db, seed=10) as sandbox, requests.Session() as session:
-        caller = Caller(sandbox, session)
-        caller.headers = {"Authorization": "UAT kept"}
-        assert task == caller.task(task["id"])
-        assert 10 == sandbox.count() == sandbox.count(colour="red")
-
-
 def test_unknown_option_is_refused() -> None:
     with pytest.raises(ValueError, match="no_such"):
         Sandbox(no_such=1)
@@ -145,7 +131,7 @@ def test_command_says_when_it_is_ready_and_ends_cleanly(tmp_path: Path, ending: 
     ("options", "message"),
     [
         (["--seed-csv", "no-such-file.csv"], "no-such-file.csv"),
-        (["--db", "/no/such/directory/x"], "open database"),
+        (["--field", "product"], "product"),
     ],
 )
 def test_command_fails_with_one_line(options: list[str], message: str) -> None:
@@ -155,6 +141,31 @@ def test_command_fails_with_one_line(options: list[str], message: str) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seed", "-5"], "count: must be a whole number"),
+        (["--seed", "1.5"], "--seed"),
+        (["--time-scale", "nan"], "time_scale: must be a number"),
+        (["--time-scale", "1e999"], "time_scale: must be a number"),
+        (["--time-scale", "-1"], "time_scale: must be a number"),
+        (["--port", "70000"], "port: must be a whole number"),
+        (["--field", "product"], "'product' cannot be the name"),
+        (["--token", ""], "token: must be a text"),
+        (["--deviation", "no_such"], "--deviation"),
+        (["--db", "x"], "--db"),
+    ],
+)
+def test_command_refuses_options_that_cannot_be(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        sys.exit(cli.main(["--port", "0", *options]))
+    assert stopped.value.code in (1, 2)
+    output = capsys.readouterr()
+    assert (message in output.err, output.out) == (True, "")
 
 
 def test_command_says_that_the_port_is_taken(sandbox: Sandbox) -> None:

@@ -110,10 +110,13 @@ def test_what_makes_a_code_itself_is_discarded(sandbox: Sandbox, caller: Caller,
     assert sandbox.code(ONE) == before
 
 
-@pytest.mark.parametrize("product", ["prod_2", "2"])
-def test_product_is_found_by_sku_or_id(sandbox: Sandbox, caller: Caller, product: str) -> None:
+@pytest.mark.parametrize("product", ["prod_2", "2", 2])
+def test_product_is_found_by_sku_or_id_and_shown_by_sku(
+    sandbox: Sandbox, caller: Caller, product: str | int
+) -> None:
     assert caller.upload([{"extended_id": ONE, "product": product}]).status_code == 200
-    assert product == (sandbox.code(ONE) or {})["product"]
+    assert "prod_2" == (sandbox.code(ONE) or {})["product"]
+    assert [1, 1] == [sandbox.count(product=each) for each in ("2", "prod_2")]
 
 
 def test_product_of_another_campaign_moves_the_code_there(sandbox: Sandbox, caller: Caller) -> None:
@@ -161,6 +164,31 @@ def test_bad_item_is_refused_by_field_and_nothing_is_processed(
     assert [field] == list(response.json())
     assert all(message.startswith("items[1]: ") for message in response.json()[field])
     assert sandbox.count(market="CH") == 0
+
+
+@pytest.mark.parametrize("value", [None, True, ["red"], {"a": 1}])
+def test_value_in_a_field_that_is_discarded_anyway_does_not_refuse_the_call(
+    sandbox: Sandbox, caller: Caller, value: Any
+) -> None:
+    answer = caller.upload([{"extended_id": ONE, "market": "CH", "colour": value}])
+    assert (200, {ONE: ["market"]}) == (answer.status_code, answer.json()["items"])
+    assert (
+        1000
+        == caller.run(sandbox, {"lot_number": "L-000001"}, {"market": "CH", "colour": value})[
+            "codes_affected"
+        ]
+    )
+
+
+def test_body_over_the_limit_is_413_and_does_nothing(sandbox: Sandbox, caller: Caller) -> None:
+    sandbox.configure(body_limit=200)
+    items = [{"extended_id": ONE, "market": "C" * 200}]
+    response = caller.upload(items)
+    assert (413, "text/html") == (response.status_code, response.headers["Content-Type"])
+    assert sandbox.count(market="C" * 200) == 0
+    assert caller.upload([{"extended_id": ONE, "market": "CH"}]).status_code == 200
+    sandbox.configure(body_limit=None)
+    assert caller.upload(items).status_code == 200
 
 
 @pytest.mark.parametrize("body", [[], {}, {"items": {}}, {"items": []}, {"items": None}, "text", 1])

@@ -129,7 +129,7 @@ def test_failed_job_comes_back_to_a_worker_and_is_named(airflow: LocalAirflow, s
 def test_what_may_pass_is_retried_from_the_triggerer(airflow: LocalAirflow, sandbox: Sandbox) -> None:
     sandbox.jobs(hang=True)
     task_ids = submit(sandbox)
-    sandbox.fault(method="GET", path="/api/v2/scm/tasks/", status=503, times=None)
+    sandbox.fault(method="GET", path="/api/v2/scm/tasks/*", status=503, times=None)
     run_id = airflow.trigger("start_retries", conf={"task_ids": task_ids})
     task = airflow.wait_for_task("start_retries", run_id, "task", states={"failed"}, timeout=120)
     assert 2 == task.try_number

@@ -1,0 +1,75 @@
+"""Orders for what is to come: faults for requests, steering for jobs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from airflow_provider_scantrust.sandbox.checks import whole
+
+
+@dataclass
+class Order:
+    """
+    Something to do `times` times; None for always.
+
+    :ivar acted: How often it was done.
+    """
+
+    times: int | None = 1
+    acted: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        if self.times is not None:
+            whole("times", self.times)
+
+    @property
+    def used_up(self) -> bool:
+        """Whether it has acted as often as it was to."""
+        return self.times is not None and self.acted >= self.times
+
+
+_Kind = TypeVar("_Kind", bound=Order)
+
+
+class Orders(Generic[_Kind]):
+    """
+    Gives each order its turn.
+
+    Rule: counted orders act in the order given; where none of them acts, the latest of those that act always.
+    """
+
+    def __init__(self) -> None:
+        self._orders: list[_Kind] = []
+        self._lock = threading.Lock()
+
+    def add(self, order: _Kind) -> None:
+        """Add an order."""
+        with self._lock:
+            self._orders.append(order)
+
+    def take(self, acts: Callable[[_Kind], bool] = lambda order: True) -> _Kind | None:
+        """
+        Give the order whose turn it is.
+
+        :param acts: Whether an order acts now; also called for the orders before the one that does.
+        """
+        with self._lock:
+            counted = [order for order in self._orders if order.times is not None and not order.used_up]
+            always = [order for order in reversed(self._orders) if order.times is None]
+            found = next((order for order in counted + always if acts(order)), None)
+            if found:
+                found.acted += 1
+            return found
+
+    def all(self) -> list[_Kind]:
+        """Give all orders, oldest first."""
+        with self._lock:
+            return list(self._orders)
+
+    def clear(self) -> None:
+        """Forget all orders."""
+        with self._lock:
+            self._orders.clear()
