@@ -537,7 +537,7 @@ async def test_a_line_a_minute_and_stats_in_batches(
     sandbox.fault(method="GET", path=f"{STATUS_PATH}*", status=502, skip=1)
     with caplog.at_level(logging.INFO, logger=watcher.__name__):
         await outcomes(trigger(*submit(sandbox)))
-    assert "1 open in 1 waits" in caplog.text
+    assert "1 open (waits: 1)" in caplog.text
     assert len(asked(sandbox)) == sum(value for _, name, value in sent if name == "scantrust.polls")
     assert 1 == sum(value for _, name, value in sent if name == "scantrust.polls_failed")
     assert ("gauge", "scantrust.waits_open", 1) in sent
