@@ -101,8 +101,8 @@ bench: $(READY) ## print the benchmark tables (BENCH_ROWS=1000000 BENCH_RUNS=1 t
 bench-waits: $(READY) ## print what thousands of waits cost, here and with two other providers (90 minutes; WAITS=--quick takes 8)
 	@$(BIN)/python benchmarks/waits.py $(WAITS)
 
-matrix: $(READY) ## test all of Airflow 2.11 to 3.3 with Python 3.11 to 3.13, as far as they are here, and write the README's table
-	@$(BIN)/python tools/matrix.py
+matrix: $(READY) ## test all of Airflow 2.11 to 3.3 with Python 3.11 to 3.13, as far as they are here, and write the README table (ONLY=3.1)
+	@$(BIN)/python tools/matrix.py $(ONLY)
 
 release-check: $(READY) ## rehearse a release: build, compare, install elsewhere, run the demo from there (FINAL=1 to release)
 	@$(BIN)/python tools/release_check.py $(if $(FINAL),--final)
@@ -114,7 +114,7 @@ distributed: $(DISTRIBUTED) ## the same with Celery, two workers, two triggerers
 	@.distributed/bin/python tools/distributed.py $(if $(SEED),--seed $(SEED))
 
 soup: $(READY) ## 10,000 waits and 2,000 uploads while half of all answers are broken (about three minutes)
-	@$(BIN)/python tools/soup.py $(if $(SEED),--seed $(SEED))
+	@PYTHONPATH=tests/support $(BIN)/python tools/soup.py $(if $(SEED),--seed $(SEED))
 
 waits-at-scale: $(READY) ## a thousand deferred sensors and one on 5,000 ids on a real Airflow, its triggerer killed half-way (a quarter of an hour)
 	@MAPPED=1000 MANY=5000 LOG_LEVEL=INFO $(BIN)/python -m pytest -q -s tests/system/test_waits_at_scale.py

@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("requirement", nargs="+", help="the first is installed as an editable package")
     parser.add_argument("--constraint", action="append", default=[])
     options = parser.parse_args()
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - it runs before anything is installed
         raise SystemExit("Python 3.11 or newer is needed: make PYTHON=python3.12 ...")
     uv = install_uv()
     env = {**uv_settings(pip_settings(uv.parent / "python")), **os.environ}
@@ -55,8 +55,10 @@ def main() -> None:
         )
     constraints = [f"--constraint={path}" for path in options.constraint]
     editable, *others = options.requirement
-    install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, *constraints]
-    subprocess.run([*install, "--editable", editable, *others], env=env, check=True)
+    where = ["--compile-bytecode", f"--python={python}", *constraints]
+    subprocess.run(
+        [uv, "pip", "install", "--quiet", *where, "--editable", editable, *others], env=env, check=True
+    )
 
 
 def install_uv() -> Path:
@@ -64,14 +66,14 @@ def install_uv() -> Path:
     uv = UV_FOLDER / "bin" / "uv"
     if not uv.exists():
         subprocess.run([sys.executable, "-m", "venv", UV_FOLDER], check=True)
-        pip = [UV_FOLDER / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "uv"], check=True)
+        pip = [f"{UV_FOLDER}/bin/python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "install", "uv"], check=True)
     return uv
 
 
 def pip_settings(python: Path) -> dict[str, str]:
     """Return pip's settings from its files and environment variables."""
-    command = [python, "-m", "pip", "config", "list"]
+    command = [str(python), "-m", "pip", "config", "list"]
     return read_settings(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
