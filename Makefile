@@ -14,6 +14,8 @@ BENCH_RUNS ?= 3
 
 # Airflow starts in 13 s with compiled bytecode, and in 19 s without.
 unexport PYTHONDONTWRITEBYTECODE
+# Where the scripts in tools/ find each other.
+export PYTHONPATH := $(CURDIR)/tools:$(CURDIR)/tools/real_airflow:$(CURDIR)/tools/reliability:$(CURDIR)/tests/support
 
 .PHONY: help demo demo-ui browser test test-fast test-ui screenshots check docs bench bench-waits release-check matrix chaos distributed soup \
 	waits-at-scale kills format clean
@@ -78,10 +80,11 @@ check: $(READY) ## lint, format, types, import contracts, docs, changes
 	@$(BIN)/mypy
 	@echo "make: checking the import contracts"
 	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python tools/checks/check_code.py
 	@echo "make: checking the docs' links and tables"
-	@$(BIN)/python tools/check_docs.py
+	@$(BIN)/python tools/docs/check_docs.py
 	@echo "make: checking that the map of the code is up to date"
-	@$(BIN)/python tools/code_map.py --check
+	@$(BIN)/python tools/docs/code_map.py --check
 	@$(MAKE) --no-print-directory docs
 	@echo "make: checking that the changes render"
 	@$(BIN)/towncrier build --draft >/dev/null
@@ -102,19 +105,19 @@ bench-waits: $(READY) ## print what thousands of waits cost, here and with two o
 	@$(BIN)/python benchmarks/waits.py $(WAITS)
 
 matrix: $(READY) ## test all of Airflow 2.11 to 3.3 with Python 3.11 to 3.13, as far as they are here, and write the README table (ONLY=3.1)
-	@$(BIN)/python tools/matrix.py $(ONLY)
+	@$(BIN)/python tools/matrix/matrix.py $(ONLY)
 
 release-check: $(READY) ## rehearse a release: build, compare, install elsewhere, run the demo from there (FINAL=1 to release)
-	@$(BIN)/python tools/release_check.py $(if $(FINAL),--final)
+	@$(BIN)/python tools/checks/release_check.py $(if $(FINAL),--final)
 
 chaos: $(READY) ## kill Airflow's parts and disturb the service under 280 uploads (SEED=n replays; under ten minutes)
-	@$(BIN)/python tools/chaos.py $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python tools/reliability/chaos.py $(if $(SEED),--seed $(SEED))
 
 distributed: $(DISTRIBUTED) ## the same with Celery, two workers, two triggerers, PostgreSQL and Valkey (no Docker needed)
-	@.distributed/bin/python tools/distributed.py $(if $(SEED),--seed $(SEED))
+	@.distributed/bin/python tools/reliability/distributed.py $(if $(SEED),--seed $(SEED))
 
 soup: $(READY) ## 10,000 waits and 2,000 uploads while half of all answers are broken (about three minutes)
-	@PYTHONPATH=tests/support $(BIN)/python tools/soup.py $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python tools/reliability/soup.py $(if $(SEED),--seed $(SEED))
 
 waits-at-scale: $(READY) ## a thousand deferred sensors and one on 5,000 ids on a real Airflow, its triggerer killed half-way (a quarter of an hour)
 	@MAPPED=1000 MANY=5000 LOG_LEVEL=INFO $(BIN)/python -m pytest -q -s tests/system/test_waits_at_scale.py

@@ -31,6 +31,8 @@ GROUPS = {
 }
 
 
+# Before pytest-xdist reads the marks.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests that share an Airflow in one process, when pytest-xdist is used."""
     for item in items:

@@ -1,7 +1,7 @@
 """
 Fault soup: thousands of waits and uploads against a service of whose answers half are broken.
 
-    python tools/soup.py [--waits 10000] [--uploads 2000] [--seed 7]
+    make soup SEED=7
 
 Of all answers, 5 % each are: 500, 502, 503, a reset before the work and one after it, half a body, garbage, 429 with and
 without Retry-After, and a true answer that takes 30 s. What runs is the real trigger with its watcher, and the real operator

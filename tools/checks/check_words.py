@@ -1,5 +1,5 @@
 """
-Check that texts use the plain words of CONTRIBUTING.md: ``python tools/check_words.py [--list] [PATH ...]``.
+Check that texts use the plain words of CONTRIBUTING.md: ``python tools/checks/check_words.py [--list] [PATH ...]``.
 
 It reads Markdown pages without their code, and in Python files comments and strings with a space in them. Each line of
 ``old-words.txt`` is one rule: a regular expression, a tab, and what to write instead.
@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 RULES = Path(__file__).parent / "old-words.txt"
 PLACES = ["README.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md", "Makefile", "changes", "docs"]
 PLACES += ["airflow_provider_scantrust", "dags_examples", "tools", "tests", "benchmarks"]
