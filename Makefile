@@ -59,10 +59,10 @@ browser: $(UI_READY)
 
 test: $(READY) ## run all tests that need no browser and no other service
 	@echo "make: running the tests; those in tests/system start a real Airflow"
-	@$(BIN)/python -m pytest -q --numprocesses=$(TEST_PROCESSES) --dist=loadgroup --ignore=tests/system/ui
+	@$(BIN)/python -m pytest -q --numprocesses=$(TEST_PROCESSES) --ignore=tests/system/ui
 
 test-fast: $(READY) ## run the unit tests only (under a minute)
-	@$(BIN)/python -m pytest -q --numprocesses=2 --dist=loadgroup tests/unit
+	@$(BIN)/python -m pytest -q --numprocesses=2 tests/unit
 
 test-ui: browser ## run the tests of the Airflow UI in a headless Chromium, and install one if there is none
 	@echo "make: running the tests of the Airflow UI"

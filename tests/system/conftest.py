@@ -20,26 +20,6 @@ TOKEN = 'marked-token-4711/+=&"-not-a-secret'
 PASSWORD = 'marked-password-4712/+=&"-not-a-secret'
 
 
-# Tests of one group run in one process, on one Airflow; the groups run side by side.
-GROUPS = {
-    "test_on_airflow.py": "airflow-1",
-    "test_documented.py": "airflow-2",
-    "test_without_worker.py": "airflow-2",
-    "test_bulk.py": "airflow-3",
-    "test_waits_at_scale.py": "airflow-3",
-    "test_lineage_events.py": "airflow-3",
-}
-
-
-# Before pytest-xdist reads the marks.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests that share an Airflow in one process, when pytest-xdist is used."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group(GROUPS.get(item.path.name, "airflow-ui")))
-
-
 @pytest.fixture(scope="session")
 def running_sandbox() -> Iterator[Sandbox]:
     with Sandbox(token=TOKEN, time_scale=1) as sandbox:

@@ -167,7 +167,6 @@ def run_tests(python: Path, folder: Path) -> str:
             "-p",
             "no:cacheprovider",
             "--numprocesses=2",
-            "--dist=loadgroup",
             *ignored,
             "tests/unit",
             "tests/integration",
