@@ -132,6 +132,7 @@ class ScantrustTaskTrigger(BaseTrigger):
         from airflow_provider_scantrust.triggers.sharing import wait_shared
 
         started = time.monotonic()
+        outcome: Outcome | None
         try:
             await self._find_task_ids()
             if self.task_ids:
@@ -150,16 +151,16 @@ class ScantrustTaskTrigger(BaseTrigger):
             else:
                 codes = {}
             outcome = Outcome.of(codes)
+            event: dict[str, Any] = {"status": "complete", "outcome": outcome.as_dict()}
         except ScantrustError as error:
-            event: dict[str, Any] = {"status": "error", "error": error.as_dict()}
-        else:
-            if self.end_from_trigger and await self._store_result(outcome):
-                self.log.info(outcome.describe())
-                yield TaskSuccessEvent()
-                return
-            event = {"status": "complete", "outcome": outcome.as_dict()}
+            outcome = None
+            event = {"status": "error", "error": error.as_dict()}
         if self.scantrust_task_id is None:
             await asyncio.sleep(started + FIRST_EVENT - time.monotonic())
+        if outcome is not None and self.end_from_trigger and await self._store_result(outcome):
+            self.log.info(outcome.describe())
+            yield TaskSuccessEvent()
+            return
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from airflow.triggers.base import TriggerEvent
+from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 from structlog.contextvars import bind_contextvars, get_contextvars
 
 from airflow_provider_scantrust import exceptions as exc
@@ -22,7 +22,7 @@ from airflow_provider_scantrust.triggers import counters, sharing, watcher
 from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger, read_event
 from airflow_provider_scantrust.waits import queue
 from airflow_provider_scantrust.waits.queue import Queue
-from tasks import FIRST_EVENT, bottles, fire
+from tasks import FIRST_EVENT, TaskInstance, bottles, fire
 
 pytestmark = pytest.mark.usefixtures("quick")
 STATUS_PATH = "/api/v2/scm/tasks/"
@@ -330,20 +330,22 @@ async def test_secrets_backend_that_stays_away_ends_waits_with_an_error_that_a_r
         read_event(payload)
 
 
+@pytest.mark.parametrize("options", [{}, {"end_from_trigger": True, "do_xcom_push": False}])
 async def test_event_of_a_deferred_wait_comes_after_the_worker_is_gone(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    waiting = trigger(*submit(sandbox))
+    waiting = trigger(*submit(sandbox), **options)
+    waiting._task_instance = TaskInstance() if options else None
     events = waiting.run()
     monkeypatch.setattr("airflow_provider_scantrust.triggers.scantrust.FIRST_EVENT", FIRST_EVENT)
     monkeypatch.setattr("airflow_provider_scantrust.triggers.scantrust.asyncio.sleep", sleep)
     monkeypatch.setattr(sharing, "wait_shared", _no_wait)
-    assert "complete" == (await anext(events)).payload["status"]
+    assert isinstance(await anext(events), TaskSuccessEvent) == bool(options)
     assert 1 == len(slept)
     assert 4.0 < slept[0] <= 5.0
 
