@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_scantrust.waits.outcome import Outcome
 
 _JOBS_LOGGED = 20
-# XCom of a report that is too large to be kept with a deferred task.
-_REPORT_KEY = "report_so_far"
+_REPORT_KEY = "report_so_far"  # of a report that is too large to be kept with a deferred task
 
 
 class ScantrustUploadOperator(UploadParameters):
