@@ -219,14 +219,14 @@ class ScantrustUploadOperator(UploadParameters):
             return (
                 None
                 if self.items is None
-                else rows_of_program(flatten_rows(from_template(self.items, "items")), "items")
+                else rows_of_program(flatten_rows(from_template(self.items, "items")), "items", self.data_key)
             )
         if (path := as_path(self.source)) is not None:
-            return rows_of_file(path, self.file_options(), as_path(self.rejects_path))
+            return rows_of_file(path, self.data_key, self.file_options(), as_path(self.rejects_path))
         if again and not isinstance(self.source, Sequence):
             return None
-        options = {name: getattr(self, name) for name in ("columns", "constants")}
-        return rows_of_program(self.source, "source", as_path(self.rejects_path), **options)
+        options = {name: getattr(self, name) for name in ("columns", "constants", "null_values")}
+        return rows_of_program(self.source, "source", self.data_key, as_path(self.rejects_path), **options)
 
     def _send(self, context: Context, upload: Upload) -> dict[str, Any] | None:
         """Upload, and return the plan."""

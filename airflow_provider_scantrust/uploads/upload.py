@@ -20,7 +20,7 @@ from airflow_provider_scantrust.exceptions import (
     TooManyRejected,
     UploadInterrupted,
 )
-from airflow_provider_scantrust.sources.opening import Source
+from airflow_provider_scantrust.sources.tables import Source
 from airflow_provider_scantrust.uploads.calls import Call
 from airflow_provider_scantrust.uploads.constraints import ConstraintsPlan
 from airflow_provider_scantrust.uploads.kept import Log, fingerprint
