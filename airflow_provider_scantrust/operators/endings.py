@@ -1,4 +1,4 @@
-"""What a task that ends early leaves behind."""
+"""What a task leaves behind when it ends, well or early."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
+    from airflow_provider_scantrust.hooks.stats import WorkerStats
+    from airflow_provider_scantrust.uploads.report import Report
 
 
 @contextmanager
@@ -55,3 +57,11 @@ def ending(context: Context) -> Iterator[None]:
     except (Exception, AirflowTaskTimeout) as error:
         push_failure(context, error, permanent=False)
         raise
+
+
+def count_upload(stats: WorkerStats, report: Report) -> None:
+    """Add an upload to Airflow's metrics."""
+    stats.count("rows", report.rows, mode=report.mode)
+    stats.count("rows_rejected", sum(report.rejected.values()), mode=report.mode)
+    stats.count("keys_unmatched", report.unmatched, mode=report.mode)
+    stats.count("codes_affected", report.codes_affected, mode=report.mode)

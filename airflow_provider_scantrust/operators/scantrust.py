@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_scantrust.waits.outcome import Outcome
 
 _JOBS_LOGGED = 20
-# XCom of a report that is too large to be kept with a deferred task.
-_REPORT_KEY = "report_so_far"
+_REPORT_KEY = "report_so_far"  # of a report that is too large to be kept with a deferred task
 
 
 class ScantrustUploadOperator(UploadParameters):
@@ -61,7 +60,7 @@ class ScantrustUploadOperator(UploadParameters):
     :param sheet: Of an Excel source: its name, or its number from 0 on.
     :param on_duplicate: Rows of a source with the same key: ``last`` merges them, the last value of each field winning;
         ``fail`` names them.
-    :param max_in_flight: Requests at the same time.
+    :param max_in_flight: Requests at once.
     :param max_rejected: Rows of a source that may be rejected before the upload ends early; below 1, a share of all. None to
         end it only when Scantrust has refused the first hundred and accepted none. All rows rejected is always a failure.
     :param rejects_path: Where to write the rows of a source that were not updated, with line and reason. ``auto`` then sends
@@ -323,36 +322,26 @@ class ScantrustUploadOperator(UploadParameters):
         )
 
     def _finish(self, context: Context, report: Report, *, ended: bool = True) -> dict[str, Any]:
+        from airflow_provider_scantrust.operators.endings import count_upload
         from airflow_provider_scantrust.operators.tries import store_of, try_of
         from airflow_provider_scantrust.uploads.kept import end_progress
+        from airflow_provider_scantrust.uploads.reaction import react
 
         now = time.time()
         self._summary = summary = report.summary(now=now, ended=ended)
-        stats = self.hook.stats
-        stats.count("rows", report.rows, mode=report.mode)
-        stats.count("rows_rejected", sum(report.rejected.values()), mode=report.mode)
-        stats.count("keys_unmatched", report.unmatched, mode=report.mode)
-        stats.count("codes_affected", report.codes_affected, mode=report.mode)
+        count_upload(self.hook.stats, report)
+        key = f"key ({self.data_key})" if self.constraints is None else "value in `constraints`"
         try:
-            self._react(report)
+            react(report, key, on_unmatched=self.on_unmatched, on_discarded=self.on_discarded, log=self.log)
         except ScantrustError:
             _push(context, "report", summary)
             raise
         finally:
-            if not ended:
-                self.log.info("A ScantrustTaskSensor on the XCom task_ids can wait for the jobs.")
             self.log.info("%s", report.describe(now - report.started_at, ended=ended))
             self.log.info("Uploaded: %s", json.dumps(summary))
             end_progress(store_of(context), try_of(context), report, self.log)
         describe_events(context, self.outlets, summary)
         return summary
-
-    def _react(self, report: Report) -> None:
-        """Warn or fail, as wanted, of keys that no code has and fields that were discarded."""
-        from airflow_provider_scantrust.uploads.reaction import react
-
-        key = f"key ({self.data_key})" if self.constraints is None else "value in `constraints`"
-        react(report, key, on_unmatched=self.on_unmatched, on_discarded=self.on_discarded, log=self.log)
 
 
 def _push(context: Context, key: str, value: Any) -> None:

@@ -96,7 +96,7 @@ class LateRejects:
             writer.writerows(["", "unmatched", UNMATCHED, key] for key in keys)
         else:
             for key in keys:
-                row = dict(zip(names, (None, "unmatched", UNMATCHED, key), strict=True))
+                row = dict(zip(names, ("", "unmatched", UNMATCHED, key), strict=True))
                 text.write(json.dumps(row, ensure_ascii=False) + "\n")
         out.write(text.getvalue().encode())
         return len(keys)

@@ -49,6 +49,8 @@ class Progress:
         self._job_entries = 0
         self._announced: set[int] = set()
         self._begun: set[int] = set()
+        # Calls of which a part has become a job, or may have.
+        self._may_be_there: set[int] = set()
         # Calls that are repeated, and have left a job.
         self._left: set[int] = set()
         self.done: set[int] = set()
@@ -132,7 +134,12 @@ class Progress:
 
     def answered(self, call: Call, error: Exception | None) -> None:
         """Take note that it is known whether a job was made."""
-        if call.is_job and error is not None and not isinstance(error, _UNCERTAIN):
+        if not call.is_job:
+            return
+        if error is None or isinstance(error, _UNCERTAIN):
+            self._may_be_there.add(call.number)
+        elif call.number not in self._may_be_there:
+            # Another part of the call may have become a job.
             self._announced.discard(call.number)
 
     def call_done(self, number: int, counted: Report) -> None:

@@ -164,7 +164,7 @@ class Report:
         sent = self.rows - sum(self.rejected.values())
         took = f"in {seconds:.0f} s" if seconds >= 10 else f"in {seconds:.1f} s"
         if self.jobs and not ended:
-            what = f"Sent {sent:,} of {plural(self.rows, 'row')} {took}, {plural(len(self.jobs), 'job')} not waited for"
+            what = f"Sent {sent:,} of {plural(self.rows, 'row')} {took}, {plural(len(self.jobs), 'job')} to wait for"
         elif len(self.jobs) == self.rows == 1:
             what = f"Updated {plural(self.codes_affected, 'code')} {took}"
         else:

@@ -311,6 +311,16 @@ def test_only_jobs_that_may_have_been_made_are_reported(error: ScantrustError | 
     assert 2 + unknown == reported_after(submit, error=PermissionDenied("403"))
 
 
+def test_refusal_of_one_part_of_a_call_does_not_hide_the_job_of_another() -> None:
+    def submit(progress: Progress) -> None:
+        progress.before_call(job(0), 0)
+        progress.answered(job(0), None)
+        progress.before_call(job(0), 0)
+        progress.answered(job(0), RequestRejected("400", status=400))
+
+    assert 1 == reported_after(submit)
+
+
 def test_calls_of_another_size_are_another_upload(sandbox: Sandbox) -> None:
     payload = {"source": bottles(*range(1, 31)), "mode": "async"}
     store = Store()

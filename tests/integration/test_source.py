@@ -362,8 +362,9 @@ def test_keys_of_jobs_that_match_nothing_are_found(
 
 
 def rejected_in(path: str) -> set[tuple[int | None, str, str]]:
-    source = open_source(path, partial(io.FileIO, path), columns={name: name for name in REJECTED})
-    rows = [row for _, row in source if isinstance(row, dict)]
+    columns = {name: name for name in REJECTED}
+    with open_source(path, partial(io.FileIO, path), columns=columns) as source:
+        rows = [row for _, row in source if isinstance(row, dict)]
     return {
         (
             int(row["rejected_line"]) if row.get("rejected_line") else None,

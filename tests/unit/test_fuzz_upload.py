@@ -16,7 +16,6 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -34,7 +33,7 @@ from airflow_provider_scantrust.exceptions import (
     UploadInterrupted,
     UploadTimedOut,
 )
-from airflow_provider_scantrust.sources.opening import RowSource
+from airflow_provider_scantrust.sources.rows import RowSource
 from airflow_provider_scantrust.uploads.kept import Try, end_progress
 from airflow_provider_scantrust.uploads.options import Options, Rows
 from airflow_provider_scantrust.uploads.progress import Progress
@@ -286,7 +285,9 @@ def play(seed: int) -> int:
         source = [dict(row) for row in rows]
         try:
             with upload:
-                upload.send_rows(Rows(lambda source=source: nullcontext(RowSource(source)), None))  # type: ignore[misc]
+                upload.send_rows(
+                    Rows(lambda source=source: RowSource(source, data_key=KEY, keep_copy=True), None)
+                )  # type: ignore[misc]
                 if report.jobs and not report.jobs_ended:
                     upload.end_jobs(Outcome.of({task_id: service.jobs[task_id] for task_id in report.jobs}))
                 end_progress(store, this_try, report, LOG)
