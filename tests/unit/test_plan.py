@@ -115,7 +115,7 @@ def test_order_of_fields_makes_no_other_data(stack: ExitStack) -> None:
 
 
 def test_values_that_only_python_finds_equal_share_no_job(stack: ExitStack) -> None:
-    rows = [{KEY: f"{n}", "x": (1, True, 1.0, "1")[n % 4]} for n in range(16)]
+    rows = [{KEY: f"{n}", "x": (1, True, 1.5, "1")[n % 4]} for n in range(16)]
     plan = make_plan(filled(stack, rows), mode="async", limits=SMALL)
     for call in plan.calls():
         assert {repr(rows[int(key)]["x"]) for key in keys_of(call)} == {repr(call.scm_data["x"])}
