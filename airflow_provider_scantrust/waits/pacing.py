@@ -40,6 +40,7 @@ class Pacer:
     :param closer: The part of an even distance that calls keep at least, to make up for late turns.
     :param beat: Seconds whose turns may be taken all at once: fewer awakenings, and each finds the code still in the
         processor's cache.
+    :param margin: The part by which a second is stretched; 0 where ``limit`` is below the service's own.
     """
 
     def __init__(
@@ -50,11 +51,12 @@ class Pacer:
         windows: Sequence[tuple[int, float]] = (),
         closer: float = _CLOSER,
         beat: float = 0.0,
+        margin: float = _MARGIN,
     ) -> None:
         self._random = random
         self._closer = closer
         self._beat = beat
-        self._full = limit / (1.0 + _MARGIN)
+        self._full = limit / (1.0 + margin)
         self._rate = self._ceiling = self._full
         self._started: deque[float] = deque([float("-inf")] * limit, maxlen=limit)
         self._windows = [
