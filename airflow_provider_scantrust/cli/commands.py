@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
 
-from airflow_provider_scantrust.cli.table import COMMANDS, Command
+from airflow_provider_scantrust.cli.table import COMMANDS, Argument, Command
 
 
 def get_commands() -> list[Any]:
@@ -28,9 +28,15 @@ def _action(command: Command) -> ActionCommand:
         name=command.name,
         help=command.help,
         func=_runner(command),
-        args=[Arg(argument.flags, **argument.options) for argument in command.arguments],
+        args=list(map(_arg, command.arguments)),
         epilog=command.epilog or None,
     )
+
+
+def _arg(argument: Argument) -> Arg:
+    make: Any = Arg
+    arg: Arg = make(argument.flags, **argument.options)
+    return arg
 
 
 def _runner(command: Command) -> Callable[[argparse.Namespace], None]:

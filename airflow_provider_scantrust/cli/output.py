@@ -27,17 +27,17 @@ class Output:
 
     def __init__(self, form: str) -> None:
         self.is_json = form == "json"
-        self._stdout = sys.stdout
+        self.stdout = sys.stdout
         self._results = _console(sys.stdout)
         self._lines = _console(sys.stderr)
 
     def result(self, value: Any, *tables: Table) -> None:
         """Write the result: the value as JSON, or else tables."""
         if self.is_json:
-            self._stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+            self.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
         for table in () if self.is_json else tables:
             self._results.print(table)
-        self._stdout.flush()
+        self.stdout.flush()
 
     def say(self, text: str) -> None:
         """Write a line to standard error."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import redirect_stdout
 
 from airflow_provider_scantrust.cli.output import Output
 from airflow_provider_scantrust.exceptions import ConfigurationError
@@ -17,4 +18,5 @@ def sandbox(arguments: argparse.Namespace, out: Output) -> int:
             f"The sandbox needs {error.name}: pip install 'airflow-provider-scantrust[sandbox]'."
         ) from error
     options = arguments.options
-    return main(options[1:] if options[:1] == ["--"] else options)
+    with redirect_stdout(out.stdout):
+        return main(options[1:] if options[:1] == ["--"] else options)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_scantrust.api.endpoints import get_me
-from airflow_provider_scantrust.api.messages import Answer, Fault
+from airflow_provider_scantrust.api.messages import Answer, Endpoint, Fault
 from airflow_provider_scantrust.api.models import read_account
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ def check_access(hook: ScantrustHook) -> Access:
 
     last = _LastAnswer()
     transport = BlockingTransport(hook.get_conn(), log=hook.log, meter=last)
-    endpoint = replace(get_me(hook.settings.dialect), read=_read)
+    me = get_me(hook.settings.dialect)
+    endpoint = Endpoint(what=me.what, method=me.method, path=me.path, read=_read)
     account, permissions = transport.perform(
         hook.converse(endpoint, budget=hook.settings.budget.at_most(_SECONDS))
     )
@@ -79,7 +80,7 @@ def check_access(hook: ScantrustHook) -> Access:
     return Access(account, permissions, answer.elapsed, _skew(answer))
 
 
-def _read(data: Any) -> Any:
+def _read(data: Any) -> tuple[str, list[str] | None]:
     account = read_account(data)
     found = data.get("permissions") if isinstance(data, Mapping) else None
     is_list = isinstance(found, list) and all(isinstance(name, str) for name in found)
