@@ -6,7 +6,12 @@ import argparse
 from contextlib import redirect_stdout
 
 from airflow_provider_scantrust.cli.output import Output
+from airflow_provider_scantrust.cli.table import COMMANDS
 from airflow_provider_scantrust.exceptions import ConfigurationError
+
+SANDBOX_FLAGS = [
+    argument.flags[0] for command in COMMANDS if command.name == "sandbox" for argument in command.arguments
+]
 
 
 def sandbox(arguments: argparse.Namespace, out: Output) -> int:
@@ -17,6 +22,12 @@ def sandbox(arguments: argparse.Namespace, out: Output) -> int:
         raise ConfigurationError(
             f"The sandbox needs {error.name}: pip install 'airflow-provider-scantrust[sandbox]'."
         ) from error
-    options = arguments.options
+    words: list[str] = []
+    for flag in SANDBOX_FLAGS:
+        given = getattr(arguments, flag[2:].replace("-", "_"))
+        if given is True:
+            words.append(flag)
+        elif given not in (None, False):
+            words += [f"{flag}={each}" for each in (given if isinstance(given, list) else [given])]
     with redirect_stdout(out.stdout):
-        return main(options[1:] if options[:1] == ["--"] else options)
+        return main(words)

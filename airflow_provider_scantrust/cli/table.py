@@ -6,7 +6,6 @@ Rule: it imports nothing but argparse, because Airflow reads it for each of its 
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from typing import Any
 
@@ -250,11 +249,18 @@ COMMANDS = (
         "serve a local imitation of Scantrust",
         f"{_HERE}.sandbox:sandbox",
         (
+            _a("--port", type=int, help="port to listen on; 0 takes a free one"),
+            _a("--seed", type=int, metavar="N", help="begin with N codes, SBX00000001 and on"),
+            _a("--seed-csv", metavar="FILE", help="begin with the codes of a CSV file"),
+            _a("--field", action="append", metavar="NAME", help="another SCM field (may be repeated)"),
+            _a("--token", help="the token that has all permissions"),
+            _a("--time-scale", type=float, metavar="F", help="real seconds per service second"),
+            _a("--no-rate-limits", action="store_true", help="never answer 429"),
             _a(
-                "options",
-                nargs=argparse.REMAINDER,
-                metavar="…",
-                help="as of scantrust-sandbox; -- --help lists them",
+                "--deviation",
+                action="append",
+                metavar="NAME",
+                help="reverse an assumption about the service (may be repeated)",
             ),
         ),
     ),

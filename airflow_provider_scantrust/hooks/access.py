@@ -77,7 +77,7 @@ def check_access(hook: ScantrustHook) -> Access:
     )
     answer = last.answer
     assert answer is not None  # noqa: S101 - there is no result without an answer
-    return Access(account, permissions, answer.elapsed, _skew(answer))
+    return Access(account, permissions, answer.elapsed, read_skew(answer))
 
 
 def _read(data: Any) -> tuple[str, list[str] | None]:
@@ -87,7 +87,8 @@ def _read(data: Any) -> tuple[str, list[str] | None]:
     return account, found if is_list else None
 
 
-def _skew(answer: Answer) -> int | None:
+def read_skew(answer: Answer) -> int | None:
+    """Return the whole seconds that the sender's clock is ahead of this one; None where the answer does not tell."""
     try:
         date = parsedate_to_datetime(answer.headers["date"]).timestamp()
     except (KeyError, ValueError, TypeError, OverflowError, IndexError):

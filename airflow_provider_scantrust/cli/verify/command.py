@@ -10,7 +10,7 @@ from pathlib import Path
 
 from airflow_provider_scantrust.api.texts import plural
 from airflow_provider_scantrust.cli.output import NOT_ALL, Output, rows
-from airflow_provider_scantrust.cli.verify.reading import judge_errors, look
+from airflow_provider_scantrust.cli.verify.reading import judge_errors, look, look_at_logins
 from airflow_provider_scantrust.cli.verify.report import make_report, write_samples
 from airflow_provider_scantrust.cli.verify.survey import Survey
 from airflow_provider_scantrust.cli.verify.writing import Target, write
@@ -54,6 +54,7 @@ def run_survey(survey: Survey, target: Target | None, out: Output) -> None:
         try:
             if target is not None:
                 write(survey, target)
+            look_at_logins(survey)
         finally:
             judge_errors(survey)
             if target is not None and survey.is_value_changed:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_scantrust.api.dialect import spell_state
 from airflow_provider_scantrust.api.models import TaskState, read_state
+from airflow_provider_scantrust.cli.verify.masks import TASK_ID
 from airflow_provider_scantrust.cli.verify.reading import default_task_paths, describe
 from airflow_provider_scantrust.cli.verify.survey import Seen, Survey
 
@@ -50,8 +51,8 @@ class Jobs:
         task_id = _task_id(first)
         if task_id is None:
             return
-        if self._find(task_id):
-            self._judge_status(self._follow(task_id))
+        if (status := self._find(task_id)) is not None:
+            self._judge_status(self._follow(status, task_id))
         self._try_constraints(mine, wanted)
 
     def _submit(self, call: str, constraints: dict[str, Any], scm_data: dict[str, Any]) -> Seen:
@@ -62,46 +63,46 @@ class Jobs:
             json_body={"constraints": constraints, "scm_data": scm_data},
         )
         if (task_id := _task_id(seen)) is not None:
-            self._survey.secrets[task_id] = "<task_id>"
+            self._survey.secrets[task_id] = TASK_ID
         return seen
 
-    def _find(self, task_id: str) -> bool:
-        """Find out where the status is; return whether it was found."""
+    def _find(self, task_id: str) -> Seen | None:
+        """Find out where the status is; return it, or None."""
         survey = self._survey
-        is_there = self._status("task", task_id, self._path).status == 200
+        status = self._status("task", task_id, self._path)
         client = self._status("task_client_path", task_id, default_task_paths()[-1])
         leads = client.status == 200
         if 300 <= client.status < 400:
             to = urlsplit(client.headers.get("location", ""))
             leads = survey.call("task_client_path_followed", "GET", to.path).status == 200
         survey.judge("task-path-client", leads, describe(client))
-        if is_there:
+        if status.status == 200:
             survey.judge_path("task-path", "task_path", True)
-            return True
+            return status
         for path in default_task_paths():
-            if self._status("task_variant", task_id, path).status == 200:
+            if (status := self._status("task_variant", task_id, path)).status == 200:
                 survey.judge("task-path", False, f"it is at {path}")
                 survey.extra["task_path"] = self._path = path
-                return True
+                return status
         survey.judge_path("task-path", "task_path", False)
         survey.skip("task-unknown", "the path of the status is not known")
-        return False
+        return None
 
     def _status(self, call: str, task_id: str, path: str) -> Seen:
         return self._survey.call(call, "GET", path.replace("{task_id}", task_id))
 
-    def _follow(self, task_id: str, call: str = "task") -> list[Seen]:
-        """Poll until a job has ended; return all statuses."""
+    def _follow(self, status: Seen, task_id: str) -> list[Seen]:
+        """Poll until a job has ended; return all statuses, the given one first."""
         survey, pause = self._survey, _POLL_SECONDS
         end = survey.clock() + _MOST_SECONDS
-        followed = [self._status(call, task_id, self._path)]
+        followed = [status]
         while followed[-1].status == 200 and not _has_ended(followed[-1]):
             if survey.clock() > end:
                 survey.notes.append(f"A job had not ended after {_MOST_SECONDS:.0f} s.")
                 break
             survey.sleep(pause)
             pause = min(pause * 2, _LONGEST_POLL)
-            followed.append(self._status(call, task_id, self._path))
+            followed.append(self._status(status.call, task_id, self._path))
         return followed
 
     def _judge_status(self, followed: list[Seen]) -> None:
@@ -140,7 +141,8 @@ class Jobs:
         both = self._submit("two_constraints", {**mine, target.field: target.nobody}, wanted)
         task_id = _task_id(both)
         if task_id is not None and survey.is_found("task-path", "task_path"):
-            ended = self._follow(task_id, "task_two_constraints")[-1]
+            status = self._status("task_two_constraints", task_id, self._path)
+            ended = self._follow(status, task_id)[-1]
             affected = ended.fields.get("codes_affected")
             survey.judge("constraints-all", str(affected) == "0", f"codes_affected {affected}")
         seen = self._submit("list_of_ids", {"extended_id": [target.extended_id]}, wanted)

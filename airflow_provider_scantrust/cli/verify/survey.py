@@ -192,7 +192,8 @@ class Survey:
         detail = seen.fields.get("detail")
         named = _SECONDS.search(detail) if isinstance(detail, str) else None
         self.judge("retry-after", header.isdecimal(), f"Retry-After: {header or 'none'}")
-        self.judge("throttle-body", named is not None, "seconds named" if named else "no seconds named")
+        if seen.method != "HEAD":
+            self.judge("throttle-body", named is not None, "seconds named" if named else "no seconds named")
         seconds = int(header) if header.isdecimal() else int(named[1]) if named else 1
         self.sleep(min(float(seconds), _LONGEST_PAUSE))
 

@@ -45,12 +45,12 @@ class Target:
     def masks(self) -> dict[str, str]:
         """What a report shows instead."""
         return {
-            self.other: "<other value>",
-            self.extended_id: "<extended_id>",
-            self.field: "<field>",
-            self.value: "<value>",
-            self.nobody: "<no code>",
-            self.no_field: "<no field>",
+            self.other: "OTHER-VALUE",
+            self.extended_id: "EXTENDED-ID",
+            self.field: "field_name",
+            self.value: "VALUE",
+            self.nobody: "NO-CODE",
+            self.no_field: "no_such_field",
         }
 
 
