@@ -127,7 +127,11 @@ def get_provider_info() -> dict[str, Any]:
                         "port": "443 (the Test button of Airflow 3.3 needs it; tasks do not)",
                         "login": "only with the auth scheme login",
                         "password": "User Authorization Token from the Scantrust portal",
-                        **{name: _spell(EXTRAS[name].default) for name in _FIELDS},
+                        **{
+                            name: _spell(EXTRAS[name].default)
+                            for name in _FIELDS
+                            if EXTRAS[name].default is not None
+                        },
                     },
                 },
                 "conn-fields": {name: _field(name) for name in EXTRAS if name in _FIELDS},
@@ -147,11 +151,13 @@ def _field(name: str) -> dict[str, Any]:
     default = f" {_spell(extra.default)} when empty." if extra.default is not None else ""
     schema: dict[str, Any] = {"type": [extra.type, "null"]}
     if extra.choices:
-        schema["enum"] = [*extra.choices, None]
+        schema["enum"] = list(extra.choices)
+    if name == "portal_url":
+        schema["format"] = "url"
     return {"label": label, "description": f"{description}{default}", "schema": schema}
 
 
 def _spell(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

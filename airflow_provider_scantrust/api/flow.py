@@ -209,17 +209,18 @@ def _send(
         if not isinstance(reply, Answer):
             raise TypeError("a driver must reply to a Request with an Answer or a Fault")
         ledger.seconds += reply.elapsed
-        if (
-            reply.status == 400
-            and request.url.startswith("http://")
-            and _WANTS_TLS.search(reply.body[:4_096])
-        ):
+        if reply.status == 400 and request.url.startswith("http://") and _wants_tls(reply.body):
             raise _fault_error(Fault(FaultKind.NEEDS_TLS, "it says so"), endpoint, settings)
         target = _redirect_target(request, reply)
         if target is None or hops == MOST_REDIRECTS:
             return reply
         hops += 1
         request = replace(request, url=target)
+
+
+def _wants_tls(body: bytes) -> bool:
+    # Scantrust's own refusals are JSON, and may quote any words.
+    return not body.lstrip().startswith((b"{", b"[")) and bool(_WANTS_TLS.search(body[:4_096]))
 
 
 def _wait(pause: float, error: TransientError, auth: Auth, ledger: _Ledger) -> Conversation[None]:

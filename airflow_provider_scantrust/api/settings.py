@@ -25,7 +25,7 @@ from airflow_provider_scantrust.exceptions import ConfigurationError
 RETRY_SECONDS: float = EXTRAS["retry_seconds"].default
 PORTALS = {PRODUCTION: "https://portal.scantrust.com/#/"}
 
-# About 50 ms: slow enough for whoever guesses passwords, and computed once for each upload.
+# About 50 ms: slow for an attacker who guesses passwords, and computed once for each upload.
 _DIGEST_ROUNDS = 100_000
 
 

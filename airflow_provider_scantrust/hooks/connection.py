@@ -60,7 +60,7 @@ def _read_extra(text: str | None) -> Any:
     """Return what ``extra_dejson`` would, which takes each setting for a secret: all logs then mask words such as "login"."""
     try:
         return json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ConfigurationError(
             "The connection's extra must be a JSON object; it is no JSON at all."
         ) from None

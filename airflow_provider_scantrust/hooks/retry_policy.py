@@ -1,8 +1,8 @@
 """
-When Airflow 3.3 retries a task, and after how long, by what Scantrust has said.
+When Airflow 3.3 retries a task, and after how long.
 
-Below 3.3 there is no such thing: what a retry cannot mend fails the task at once all the same, and the others wait for the
-task's ``retry_delay``.
+Airflow before 3.3 has no retry policies: an error that a retry cannot fix fails the task there as well, and all others wait
+for the task's ``retry_delay``.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 class ScantrustRetryPolicy(RetryPolicy):
     """
-    Decide by the error whether a try is worth it; the default of this package's operator and sensor on Airflow 3.3.
+    Decide by the error whether to retry; the default of this package's operator and sensor on Airflow 3.3.
 
-    Throttled or out of service for longer than the call's own budget: retry, after the time that Scantrust named where it
-    named one. Bad data, no permission, wrong configuration: fail at once. All else, and what no exception tells, such as the
-    loss of a worker: the task's own ``retries`` and ``retry_delay``.
+    Throttled or out of service for longer than a call's budget: retry, after the time in ``Retry-After`` where there is one.
+    Bad data, no permission, wrong configuration: fail without using a retry. Everything else, and what raises no exception
+    (a lost worker): the task's own ``retries`` and ``retry_delay``.
     """
 
     def evaluate(
@@ -39,13 +39,13 @@ class ScantrustRetryPolicy(RetryPolicy):
                 timedelta(seconds=exception.retry_after),
                 f"Scantrust asks to come back in {exception.retry_after:.0f} s",
             )
-        # A job that failed is submitted anew by a retry.
+        # A retry submits the jobs that failed again.
         if (
             isinstance(exception, ScantrustError)
             and exception.permanent
             and not isinstance(exception, TaskFailed)
         ):
-            return RetryDecision.fail(f"{type(exception).__name__}: a retry cannot mend it")
+            return RetryDecision.fail(f"{type(exception).__name__}: a retry cannot fix this")
         return RetryDecision.default()
 
     def serialize(self) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from airflow_provider_scantrust.get_provider_info import CONNECTION_TYPE, get_pr
 from airflow_provider_scantrust.hooks.connection import not_found, settings_of
 from airflow_provider_scantrust.hooks.gate import Gate
 from airflow_provider_scantrust.hooks.stats import WorkerStats
-from airflow_provider_scantrust.hooks.waiting import WorkerWait
 from airflow_provider_scantrust.waits.jobs import ERROR_BUDGET, Jobs, poll_job
 from airflow_provider_scantrust.waits.pacing import Pacer
 
@@ -38,7 +37,7 @@ _TEST_SECONDS = 10.0
 
 
 class _Stopped(Exception):
-    """Ends an upload in another thread whose result nobody waits for any more."""
+    """Ends an upload in another thread whose result is no longer needed."""
 
 
 class ScantrustHook(BaseHook):
@@ -166,6 +165,8 @@ class ScantrustHook(BaseHook):
         :raises TransientError: No readable answer came within the error budget.
         :raises ScantrustError: A permanent error: no permission, no such job.
         """
+        from airflow_provider_scantrust.hooks.waiting import WorkerWait
+
         jobs = Jobs(task_ids, deadline=deadline, error_budget=error_budget)
         return WorkerWait(self, jobs).wait(poll_interval, longest_poll_interval)
 
@@ -180,6 +181,8 @@ class ScantrustHook(BaseHook):
         :raises TaskFailed: All jobs have ended, and at least one failed.
         :raises ScantrustError: A permanent error: no permission, no such job.
         """
+        from airflow_provider_scantrust.hooks.waiting import WorkerWait
+
         jobs = Jobs(task_ids, deadline=deadline, error_budget=error_budget)
         return WorkerWait(self, jobs).poll_before_deferral()
 
@@ -195,7 +198,7 @@ class ScantrustHook(BaseHook):
         """Return what identifies the account that jobs belong to; None where the connection cannot be read now."""
         try:
             return self.settings.account_digest
-        except ScantrustError:
+        except Exception:
             return None
 
     def reload(self) -> bool:

@@ -9,7 +9,7 @@ from airflow_provider_scantrust.api.messages import Answer, Fault
 
 class WorkerStats:
     """
-    Send counts of one connection to Airflow's metrics; whatever is wrong with those, it is not worth a task.
+    Send counts of one connection to Airflow's metrics. An error there never fails a task.
 
     One packet for each request is few: uploads are limited to ten a second.
 
@@ -36,7 +36,7 @@ class WorkerStats:
         if not count:
             return
         with suppress(Exception):
-            # In the process of a task it is this one which Airflow has set up, on every version.
+            # Airflow sets up this one in the process of a task, on every version.
             from airflow.providers.common.compat.sdk import Stats
 
             Stats.incr(f"scantrust.{name}", count, tags={**self._tags, **tags})

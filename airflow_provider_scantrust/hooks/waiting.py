@@ -88,13 +88,14 @@ class WorkerWait:
             self._say(notice)
         return Outcome.of(self._jobs.outcome())
 
-    def poke(self) -> Outcome | None:
+    def poke(self, poll_interval: float) -> Outcome | None:
         """
         Poll until each open job has given a readable answer; return None while one of them goes on.
 
+        :param poll_interval: Seconds after which a failed poll is repeated, at most.
         :raises ScantrustError: As :meth:`wait`.
         """
-        for _, notice in self._drive(inf):
+        for _, notice in self._drive(poll_interval, once=True):
             self._say(notice)
         if not self._jobs.open:
             return Outcome.of(self._jobs.outcome())
@@ -112,7 +113,7 @@ class WorkerWait:
         """
         started = self._clock()
         notices = []
-        for result, notice in self._drive(inf):
+        for result, notice in self._drive(_BEFORE_DEFERRAL, once=True):
             if isinstance(result, TransientError):
                 self._hook.log.info("The wait goes on in the triggerer: %s", result)
                 return None
@@ -126,11 +127,13 @@ class WorkerWait:
         return Outcome.of(self._jobs.outcome())
 
     def _drive(
-        self, poll_interval: float, longest: float | None = None
+        self, poll_interval: float, longest: float | None = None, *, once: bool = False
     ) -> Iterator[tuple[Task | ScantrustError, Notice | None]]:
-        """Poll one job after the other, until the wait is over or, with an infinite interval, each has answered."""
+        """Poll one job after the other, until the wait is over or, with ``once``, each has answered."""
         left = self._jobs.deadline - self._now()
-        wait = Wait(self._jobs, poll_interval, longest, joined=self._clock(), left=left, poll_first=True)
+        wait = Wait(
+            self._jobs, poll_interval, longest, joined=self._clock(), left=left, once=once, poll_first=True
+        )
         if not self._jobs.open:
             return
         # The pacer is kept over pokes; a new wait starts without the troubles of the last one.

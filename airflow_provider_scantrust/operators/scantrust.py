@@ -4,67 +4,32 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator
-
-from airflow_provider_scantrust.api.seconds import read_seconds
 from airflow_provider_scantrust.assets.scantrust import describe_events, scantrust_outlets
-from airflow_provider_scantrust.exceptions import (
-    ConfigurationError,
-    InvalidInput,
-    NotFound,
-    ScantrustError,
-    TaskFailed,
-)
+from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput, ScantrustError
 from airflow_provider_scantrust.links.scantrust import ScantrustPortalLink
-from airflow_provider_scantrust.operators.arguments import (
-    as_path,
-    check_choice,
-    check_number,
-    check_what_is_given,
-    flatten_rows,
-    from_template,
-    is_template,
-    name_default_args,
-    refuse_iterator,
-    refuse_options_of_source,
-)
+from airflow_provider_scantrust.operators.arguments import as_path, flatten_rows, from_template
+from airflow_provider_scantrust.operators.parameters import UploadParameters
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, XComArg
+    from airflow.providers.common.compat.sdk import Context
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
-    from airflow_provider_scantrust.uploads.options import Options, Rows
+    from airflow_provider_scantrust.uploads.options import Rows
     from airflow_provider_scantrust.uploads.report import Report
     from airflow_provider_scantrust.uploads.upload import Upload
     from airflow_provider_scantrust.waits.outcome import Outcome
 
-Reaction = Literal["warn", "fail", "ignore"]
-
 _JOBS_LOGGED = 20
 # XCom of a report that is too large to be kept with a deferred task.
 _REPORT_KEY = "report_so_far"
-# Options of a file that are handed to its reader as they are.
-_FILE_OPTIONS = (
-    "columns",
-    "constants",
-    "encoding",
-    "delimiter",
-    "quotechar",
-    "skip_rows",
-    "null_values",
-    "sheet",
-)
 
 
-class ScantrustUploadOperator(BaseOperator):
+class ScantrustUploadOperator(UploadParameters):
     """
     Set SCM data on Scantrust codes and report what became of every row.
 
@@ -124,145 +89,21 @@ class ScantrustUploadOperator(BaseOperator):
     :param scantrust_conn_id: The Airflow connection. (templated)
     """
 
-    template_fields: Sequence[str] = (
-        "items",
-        "source",
-        "columns",
-        "constants",
-        "rejects_path",
-        "constraints",
-        "scm_data",
-        "data_key",
-        "scantrust_conn_id",
-    )
-    template_fields_renderers = {  # noqa: RUF012 - Airflow's own form
-        "items": "json",
-        "columns": "json",
-        "constants": "json",
-        "constraints": "json",
-        "scm_data": "json",
-    }
     ui_color = "#d5ecf7"
     operator_extra_links = (ScantrustPortalLink(),)
 
-    def __init__(
-        self,
-        *,
-        items: Iterable[Mapping[str, Any]] | XComArg | str | None = None,
-        source: str | PathLike[str] | Iterable[Mapping[str, Any]] | XComArg | None = None,
-        columns: Mapping[str, str | None] | None = None,
-        constants: Mapping[str, Any] | None = None,
-        source_format: Literal["csv", "tsv", "jsonl", "parquet", "xlsx", "xlsb", "ods", "xls"] | None = None,
-        encoding: str | None = None,
-        delimiter: str | None = None,
-        quotechar: str | None = None,
-        skip_rows: int | None = None,
-        null_values: Sequence[str] | None = None,
-        sheet: str | int | None = None,
-        on_duplicate: Literal["last", "fail"] = "last",
-        max_in_flight: int = 16,
-        max_rejected: float | None = None,
-        rejects_path: str | PathLike[str] | None = None,
-        dry_run: bool = False,
-        constraints: Mapping[str, Any] | XComArg | str | None = None,
-        scm_data: Mapping[str, Any] | XComArg | str | None = None,
-        data_key: str = "extended_id",
-        mode: Literal["auto", "sync", "async"] = "auto",
-        codes_per_key: float | None = None,
-        wait_for_completion: bool = True,
-        deferrable: bool = True,
-        poll_interval: timedelta | float = 10,
-        timeout: timedelta | float = 24 * 60 * 60,
-        error_budget: timedelta | float = 600,
-        ids_per_job: int = 20_000,
-        items_per_call: int = 999,
-        on_unmatched: Reaction = "warn",
-        on_discarded: Reaction = "warn",
-        scantrust_conn_id: str = "scantrust_default",
-        **kwargs: Any,
-    ) -> None:
-        from airflow_provider_scantrust.hooks.retry_policy import use_by_default
-
-        super().__init__(**kwargs)
-        with name_default_args(kwargs.get("default_args")):
-            check_what_is_given(items, source, constraints, scm_data, mode)
-            refuse_iterator("items", items)
-            refuse_iterator("source", source)
-            if source is None:
-                refuse_options_of_source(
-                    columns=columns,
-                    constants=constants,
-                    source_format=source_format,
-                    encoding=encoding,
-                    delimiter=delimiter,
-                    quotechar=quotechar,
-                    skip_rows=skip_rows,
-                    null_values=null_values,
-                    sheet=sheet,
-                    max_rejected=max_rejected,
-                    rejects_path=rejects_path,
-                    dry_run=dry_run or None,
-                )
-            check_choice("mode", mode, ("auto", "sync", "async"))
-            check_choice("on_unmatched", on_unmatched, ("warn", "fail", "ignore"))
-            check_choice("on_discarded", on_discarded, ("warn", "fail", "ignore"))
-            check_choice("on_duplicate", on_duplicate, ("last", "fail"))
-            check_number("ids_per_job", ids_per_job, 1)
-            check_number("items_per_call", items_per_call, 1, 999)
-            check_number("max_in_flight", max_in_flight, 1)
-            if codes_per_key is not None and not codes_per_key > 0:
-                raise ValueError(f"`codes_per_key` must be above 0, not {codes_per_key!r}.")
-            self.poll_interval = read_seconds("poll_interval", poll_interval)
-            self.timeout = read_seconds("timeout", timeout)
-            self.error_budget = read_seconds("error_budget", error_budget)
-        self.items = items
-        self.source = as_path(source) or source
-        self.columns = columns
-        self.constants = constants
-        self.source_format = source_format
-        self.encoding = encoding
-        self.delimiter = delimiter
-        self.quotechar = quotechar
-        self.skip_rows = skip_rows
-        self.null_values = null_values
-        self.sheet = sheet
-        self.on_duplicate = on_duplicate
-        self.max_in_flight = max_in_flight
-        self.max_rejected = max_rejected
-        self.rejects_path = as_path(rejects_path) or rejects_path
-        self.dry_run_only = dry_run
-        self.constraints = constraints
-        self.scm_data = scm_data
-        self.data_key = data_key
-        self.mode = mode
-        self.codes_per_key = codes_per_key
-        self.wait_for_completion = wait_for_completion
-        self.deferrable = deferrable
-        self.ids_per_job = ids_per_job
-        self.items_per_call = items_per_call
-        self.on_unmatched = on_unmatched
-        self.on_discarded = on_discarded
-        self.scantrust_conn_id = scantrust_conn_id
-        self._names_map_index = "map_index" in str(rejects_path)
-        self._task_ids: list[str] = []
-        self._upload: Upload | None = None
-        self._report: Report | None = None
-        self._summary: dict[str, Any] | None = None
-        use_by_default(self)
-
-    def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
-        """Render templates; text without one stays as it was written, since native rendering would turn "007" into 7."""
-        if isinstance(content, str) and not is_template(content):
-            return content
-        return super().render_template(content, *args, **kwargs)
+    _upload: Upload | None = None
+    _report: Report | None = None
+    _summary: dict[str, Any] | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Check, upload, and wait if wanted."""
+        from airflow_provider_scantrust.operators.endings import ending
         from airflow_provider_scantrust.uploads.report import Report
 
         started = time.time()
         self._report = report = Report(mode="", rows=0, started_at=started)
-        with self._ending(context), self._make_upload(context, report) as upload:
+        with ending(context), self._make_upload(context, report) as upload:
             self._upload = upload
             plan = self._send(context, upload)
             if plan is not None and self.dry_run_only:
@@ -284,6 +125,7 @@ class ScantrustUploadOperator(BaseOperator):
         deadline_is: str = "timeout",
     ) -> dict[str, Any]:
         """Continue after the trigger has fired."""
+        from airflow_provider_scantrust.operators.endings import ending, reacting_to_jobs
         from airflow_provider_scantrust.triggers.deferral import TASK_IDS_KEY, read_end_of_wait
         from airflow_provider_scantrust.uploads.report import Report
 
@@ -293,8 +135,8 @@ class ScantrustUploadOperator(BaseOperator):
 
         ids = pull(TASK_IDS_KEY)
         self._report = loaded = Report.load(report or pull(_REPORT_KEY), ids if isinstance(ids, list) else [])
-        with self._ending(context), self._make_upload(context, loaded) as upload:
-            with self._reacting_to_jobs(context):
+        with ending(context), self._make_upload(context, loaded) as upload:
+            with reacting_to_jobs(context, self.hook, self.log):
                 outcome = read_end_of_wait(event, deadline_is)
             self.log.info("%s", outcome.describe())
             upload.end_jobs_after_deferral(outcome, self._rows(again=True))
@@ -331,6 +173,11 @@ class ScantrustUploadOperator(BaseOperator):
         return self.get_openlineage_facets_on_complete(task_instance)
 
     @cached_property
+    def _task_ids(self) -> list[str]:
+        """The jobs under way."""
+        return []
+
+    @cached_property
     def hook(self) -> ScantrustHook:
         """The hook that makes the calls."""
         from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
@@ -342,46 +189,24 @@ class ScantrustUploadOperator(BaseOperator):
         from airflow_provider_scantrust.operators.tries import map_index_of, progress_of
         from airflow_provider_scantrust.uploads.upload import Upload
 
-        options = self._options()
+        options = self.upload_options()
         source = as_path(self.source)
         path = as_path(self.rejects_path)
         if self.rejects_path is not None and path is None:
             raise ConfigurationError(
                 f"rejects_path must be a path or URL, not {type(self.rejects_path).__name__}."
             )
-        if path is not None and (index := map_index_of(context)) >= 0 and not self._names_map_index:
+        if path is not None and (index := map_index_of(context)) >= 0 and not self.names_map_index:
             path = name_with(path, index)
         return Upload(
             self.hook,
             self._submit,
             options,
             report,
-            make_progress=progress_of(context, self.hook, options, source, self._file_options(), self.log),
+            make_progress=progress_of(context, self.hook, options, source, self.file_options(), self.log),
             log=self.log,
             rejects=None if path is None else RejectsFile(path, self.log),
         )
-
-    def _options(self) -> Options:
-        from airflow_provider_scantrust.uploads.options import Options
-
-        return Options(
-            data_key="extended_id" if self.constraints is not None else self.data_key,
-            mode=self.mode,
-            codes_per_key=self.codes_per_key,
-            ids_per_job=self.ids_per_job,
-            items_per_call=self.items_per_call,
-            max_in_flight=self.max_in_flight,
-            on_duplicate=self.on_duplicate,
-            max_rejected=self.max_rejected,
-            is_strict=self.source is None,
-            stop_on_discarded=self.on_discarded == "fail",
-            dry_run=self.dry_run_only,
-        )
-
-    def _file_options(self) -> dict[str, Any]:
-        given = {name: getattr(self, name) for name in _FILE_OPTIONS}
-        given["format"] = self.source_format
-        return {name: value for name, value in given.items() if value is not None}
 
     def _rows(self, *, again: bool = False) -> Rows | None:
         """
@@ -395,14 +220,14 @@ class ScantrustUploadOperator(BaseOperator):
             return (
                 None
                 if self.items is None
-                else rows_of_program(flatten_rows(from_template(self.items, "items")), "items")
+                else rows_of_program(flatten_rows(from_template(self.items, "items")), "items", self.data_key)
             )
         if (path := as_path(self.source)) is not None:
-            return rows_of_file(path, self._file_options(), as_path(self.rejects_path))
+            return rows_of_file(path, self.data_key, self.file_options(), as_path(self.rejects_path))
         if again and not isinstance(self.source, Sequence):
             return None
-        options = {name: getattr(self, name) for name in ("columns", "constants")}
-        return rows_of_program(self.source, "source", as_path(self.rejects_path), **options)
+        options = {name: getattr(self, name) for name in ("columns", "constants", "null_values")}
+        return rows_of_program(self.source, "source", self.data_key, as_path(self.rejects_path), **options)
 
     def _send(self, context: Context, upload: Upload) -> dict[str, Any] | None:
         """Upload, and return the plan."""
@@ -445,10 +270,12 @@ class ScantrustUploadOperator(BaseOperator):
         return task_id
 
     def _wait(self, context: Context, upload: Upload, started: float) -> None:
+        from airflow_provider_scantrust.operators.endings import reacting_to_jobs
+
         report = upload.report
-        self._task_ids = report.task_ids
+        self._task_ids[:] = report.task_ids
         deadline = time.time() + self.timeout
-        with self._reacting_to_jobs(context):
+        with reacting_to_jobs(context, self.hook, self.log):
             outcome = self._poll(report, deadline)
             if outcome is None:
                 self._defer(context, report, deadline, started)
@@ -526,50 +353,6 @@ class ScantrustUploadOperator(BaseOperator):
 
         key = f"key ({self.data_key})" if self.constraints is None else "value in `constraints`"
         react(report, key, on_unmatched=self.on_unmatched, on_discarded=self.on_discarded, log=self.log)
-
-    @contextmanager
-    def _reacting_to_jobs(self, context: Context) -> Iterator[None]:
-        """Let a retry submit jobs again that have failed, and only those."""
-        from airflow_provider_scantrust.hooks.outcome import push_failed_jobs
-        from airflow_provider_scantrust.operators.tries import is_of_another_account, store_of
-        from airflow_provider_scantrust.uploads.kept import forget_jobs
-
-        try:
-            yield
-        except ScantrustError as error:
-            push_failed_jobs(context, error)
-            if isinstance(error, TaskFailed):
-                forget_jobs(store_of(context), error.failed_jobs, self.log)
-            elif isinstance(error, NotFound):
-                if is_of_another_account(context, self.hook):
-                    self.log.warning(
-                        "The connection now leads to another account than the jobs. Their ids are kept."
-                    )
-                else:
-                    forget_jobs(store_of(context), {}, self.log)
-                    self.log.warning(
-                        "Scantrust does not know a job of this upload, so a wait for it could never end: when this task is "
-                        "cleared, everything is uploaded again."
-                    )
-            raise
-
-    @contextmanager
-    def _ending(self, context: Context) -> Iterator[None]:
-        """Leave the XCom ``failure``, and tell Airflow whether a retry can help."""
-        from airflow_provider_scantrust.hooks.outcome import push_failure, raise_for_airflow
-
-        try:
-            yield
-        except TaskFailed as error:
-            # A retry submits the jobs again.
-            push_failure(context, error, permanent=False)
-            raise
-        except ScantrustError as error:
-            push_failure(context, error, permanent=error.permanent)
-            raise_for_airflow(error)
-        except (Exception, AirflowTaskTimeout) as error:
-            push_failure(context, error, permanent=False)
-            raise
 
 
 def _push(context: Context, key: str, value: Any) -> None:

@@ -132,7 +132,7 @@ class ScantrustTaskSensor(BaseSensorOperator):
                 self._task_ids = read_task_ids(self.scantrust_task_id)
                 jobs = Jobs(self._task_ids, deadline=self._deadline, error_budget=self._budget)
                 self._waiting = WorkerWait(self._hook, jobs)
-            outcome = self._waiting.poke()
+            outcome = self._waiting.poke(self.poke_interval)
         except ScantrustError as error:
             push_failed_jobs(context, error)
             push_failure(context, error, permanent=error.permanent)
@@ -281,8 +281,8 @@ def _check(given: dict[str, Any], default_args: dict[str, Any]) -> None:
     :raises ValueError: One of them cannot work; the message says when it comes from ``default_args``.
     """
     for name in ("timeout", "poke_interval", "error_budget", "max_wait", "execution_timeout", "mode"):
-        value = given.get(name)
-        # Given where Airflow has merged them: nothing else tells a default from an argument.
+        value = given.get(name, default_args.get(name))
+        # Airflow has merged some of them before: nothing else tells a default from an argument.
         source = " (from default_args)" if name in default_args and default_args[name] is value else ""
         try:
             if name == "mode" and value not in (None, "poke", "reschedule"):

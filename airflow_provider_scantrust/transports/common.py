@@ -54,7 +54,7 @@ def unpack(body: bytes, encoding: str) -> bytes:
     """
     Return a body unpacked, for proxies that pack although they are asked not to.
 
-    The libraries unpack by themselves, some of them without a bound; so they are told not to. What cannot be unpacked is
+    The libraries would unpack without a bound, so their own unpacking is off. What cannot be unpacked is
     returned as it is, and is then no JSON.
 
     :param encoding: The header Content-Encoding.
@@ -151,7 +151,7 @@ def say(step: Pause | Notice, log: Log) -> None:
 
 
 def is_plain_and_local(url: str) -> bool:
-    """Whether a request would go unencrypted to this machine: allowed because nobody else can hear it."""
+    """Whether a request would go unencrypted to this machine: allowed because it stays on this machine."""
     parts = urlsplit(url)
     return parts.scheme == "http" and is_this_machine(parts.hostname or "")
 

@@ -48,8 +48,8 @@ class ScantrustTaskTrigger(BaseTrigger):
     :param task_ids: The jobs' ids.
     :param deadline: Seconds since the epoch at which the wait ends: it holds over restarts. None to go by Airflow's own
         timeout of the trigger.
-    :param poll_interval: Seconds between two questions for one job.
-    :param longest_poll_interval: When given, the interval doubles after each question up to this.
+    :param poll_interval: Seconds between two polls of one job.
+    :param longest_poll_interval: When given, the interval doubles after each poll up to this.
     :param error_budget: Seconds without a readable answer about a job after which the wait ends.
     :param scantrust_conn_id: The Airflow connection. (templated where the wait starts here)
     :param stored_at: Where the list of ids is: the arguments of ``XCom.get_one``.

@@ -31,7 +31,7 @@ from airflow_provider_scantrust.waits.jobs import Jobs, changed_since
 # Seconds for which a lookup is good.
 _GOOD_FOR = 300.0
 # Seconds between two lookups because of errors: a thousand polls that are refused are not a thousand lookups.
-_APART = 1.0
+_APART = 0.2
 # An idle watcher keeps its login and what it knows of the rate.
 _KEPT_IDLE = 600.0
 
@@ -100,11 +100,11 @@ class Watchers:
         Return None when the connection has changed since the poll; its waits have moved then.
         """
         lookup = self._lookups[wait.conn_id]
-        not_before = -inf
-        if lookup.at < polled_at and self._clock() >= lookup.doubted_at + _APART:
+        if lookup.at < polled_at:
+            if (pause := lookup.doubted_at + _APART - self._clock()) > 0:
+                await asyncio.sleep(pause)
             lookup.doubted_at = self._clock()
-            not_before = polled_at
-        settings = await self._look_up(wait.conn_id, not_before)
+        settings = await self._look_up(wait.conn_id, not_before=polled_at)
         old = wait.watcher
         if old is not None and settings.account != old.settings.account:
             log.info("The connection %s has changed; its waits go on with it.", wait.conn_id)

@@ -227,7 +227,7 @@ class Watcher:
     async def _poll(self, transport: AioTransport, job: Job) -> None:
         """Poll a job once, and take what came back."""
         sent_at = self._clock()
-        self._counters.asked += 1
+        self._counters.polled += 1
         was_silent = self._queue.silent_since < inf
         result: Task | ScantrustError | None
         try:

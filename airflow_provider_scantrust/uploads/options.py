@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal, Protocol
 
 from airflow_provider_scantrust.api.models import UploadResult
-from airflow_provider_scantrust.sources.opening import Source
+from airflow_provider_scantrust.sources.tables import Source
 from airflow_provider_scantrust.uploads.mode import DANGER_ZONE, FEW_CODES
 from airflow_provider_scantrust.uploads.plan import Mode
 from airflow_provider_scantrust.waits.pacing import Pacer

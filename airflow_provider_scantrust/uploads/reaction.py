@@ -31,14 +31,8 @@ def react(report: Report, key: str, *, on_unmatched: Reaction, on_discarded: Rea
     for _, reaction, text in found:
         if reaction == "warn":
             log.warning("%s", text)
-    if (
-        on_discarded != "ignore"
-        and report.discarded
-        and report.rows
-        and not report.codes_affected
-        and not report.jobs
-    ):
-        log.warning("This upload updated no code at all.")
+    if report.discarded and set(report.fields) <= report.discarded.keys():
+        log.warning("Every field of this upload was discarded, so no code has a new value.")
     if failures:
         what, _ = failures[0]
         raise what(" ".join(text for _, text in failures))

@@ -252,7 +252,7 @@ class Report:
     def _unmatched_beyond(self, outcome: Outcome) -> int:
         """Return how many keys matched nothing of the jobs whose counts were not kept: by what the totals leave."""
         keys: list[int] = [keys for task_id, (keys, *_) in self.jobs.items() if task_id not in outcome.counts]
-        kept = list(outcome.counts.values())
+        kept = [number for task_id, number in outcome.counts.items() if task_id in self.jobs]
         if max(keys, default=1) == 1:
             return outcome.nothing - kept.count(0)
         if outcome.unsaid > kept.count(None):

@@ -20,7 +20,7 @@ from airflow_provider_scantrust.exceptions import (
     TooManyRejected,
     UploadInterrupted,
 )
-from airflow_provider_scantrust.sources.opening import Source
+from airflow_provider_scantrust.sources.tables import Source
 from airflow_provider_scantrust.uploads.calls import Call
 from airflow_provider_scantrust.uploads.constraints import ConstraintsPlan
 from airflow_provider_scantrust.uploads.kept import Log, fingerprint
@@ -122,7 +122,9 @@ class Upload:
     def end_jobs(self, outcome: Outcome) -> None:
         """Count what jobs did that were waited for here."""
         nothing = self._count_jobs(outcome)
-        if nothing and self._rejects and self._plan and self._spool:
+        if self._plan is None or self._spool is None:
+            self._add_late_rejects(nothing, None)
+        elif nothing and self._rejects:
             for key in find_keys(self._plan, self._options.data_key, nothing):
                 self._spool.reject(key, "unmatched", UNMATCHED)
             self._write_rejects(self._spool)
@@ -133,14 +135,16 @@ class Upload:
 
         :param rows: To be read again; None when they cannot be.
         """
-        nothing = self._count_jobs(outcome)
+        self._add_late_rejects(self._count_jobs(outcome), rows)
+
+    def _add_late_rejects(self, nothing: Mapping[int, list[str]], rows: Rows | None) -> None:
         if nothing and self._rejects is not None:
             rejects = LateRejects(self._rejects, self._options.data_key, nothing, self._log)
             self.report.rejects = rejects.write(lambda: self._read_again(rows), self.report.rejects)
 
     def _read_again(self, rows: Rows | None) -> tuple[Source, Spool, Plan]:
         if rows is None:
-            raise SourceNotFound("its rows came from a function")
+            raise SourceNotFound("its rows are not there any more")
         self._read(rows)
         if self._source is None or self._spool is None or self._plan is None:
             raise SourceNotFound("it is not there")

@@ -77,7 +77,7 @@ class Outcome:
         Return what the sensor returns: codes affected in all, and by each of up to ``NAMED`` jobs.
 
         Of more jobs it tells how many there are, and names only those worth a look, at most ``NAMED``: they affected
-        nothing, or nobody knows.
+        nothing, or Scantrust gives no count.
         """
         if self.jobs <= NAMED:
             return {"codes_affected": self.codes_affected, "tasks": self.counts}

@@ -8,8 +8,8 @@ Rule 2: of the jobs that are due, the one that is due longest goes first. When m
 Rule 3: the rate limit holds for every second and for every minute (``pacing``).
 Rule 4: a 429 stops all polls for the time that the service names and lowers the rate; the job keeps its place. No time
         that is named stops the queue for longer than five minutes, since the service may be back before.
-Rule 5: a failed poll is repeated soon, before all jobs that are due; after three failures in a row the job waits for its
-        turn again, so that broken jobs do not hold up the others.
+Rule 5: a failed poll is repeated soon, before the jobs that are due, but not two repeats in a row; after three failures in
+        a row the job waits for its turn again, so that broken jobs do not hold up the others.
 Rule 6: after five failures with no answer in between, one poll at a time is sent, after growing pauses, until an answer
         can be read.
 Rule 7: a wait ends when its jobs have ended, with a permanent error, at its deadline, or when its error budget has passed:
@@ -40,6 +40,8 @@ GRACE = 120.0
 _CLOSER = 0.8
 # Seconds whose polls may be sent together: seven, at 47 a second.
 _BEAT = 0.15
+# Next to none: the rate is below the service's already.
+_MARGIN = 0.001
 
 _DOWN = 5
 _LONGEST_QUIET = 15.0
@@ -62,7 +64,7 @@ def make_pacer(polls_per_second: int, random: Random) -> Pacer:
         windows=[(POLLS_PER_MINUTE, 60.0)],
         closer=_CLOSER,
         beat=_BEAT,
-        margin=0.0,
+        margin=_MARGIN,
     )
 
 
@@ -70,14 +72,15 @@ class Wait:
     """
     The wait of one task, as the queue sees it.
 
-    :param interval: Seconds between two polls of one job; infinite to stop after one answer about each.
+    :param interval: Seconds between two polls of one job.
     :param longest: When given, the interval doubles after each poll up to this.
     :param joined: Monotonic seconds, as all times here.
     :param left: Seconds to the deadline.
+    :param once: Poll each job until it has given one answer that can be read.
     :param poll_first: The first poll does not wait for an interval. It never does once the deadline has passed.
     """
 
-    __slots__ = ("error", "interval", "is_over", "jobs", "joined", "longest", "poll_first", "until")
+    __slots__ = ("error", "interval", "is_over", "jobs", "joined", "longest", "once", "poll_first", "until")
 
     def __init__(
         self,
@@ -87,11 +90,13 @@ class Wait:
         *,
         joined: float,
         left: float,
+        once: bool = False,
         poll_first: bool = False,
     ) -> None:
         self.jobs = jobs
         self.interval = interval
         self.longest = longest
+        self.once = once
         self.joined = joined
         self.until = joined + (left if left > 0 else GRACE)
         self.poll_first = poll_first or left <= 0
@@ -141,6 +146,7 @@ class Queue:
         self._turns: list[Job] = []
         self._repeats: list[Job] = []
         self._stale = 0
+        self._repeated = False
         self._failures_in_a_row = 0
         self._last_error: TransientError | None = None
         self._quiet_until = -inf
@@ -182,14 +188,15 @@ class Queue:
         most = 1 if self.is_down else min(at_most, self._most_at_once)
         if len(self.under_way) >= most:
             return inf
-        heap = self._repeats if self._repeats and self._repeats[0].due <= now else self._turns
-        due = min((each[0].due for each in (self._turns, self._repeats) if each), default=inf)
-        seconds = max(due, self._quiet_until) - now
+        turn, repeat = (heap[0].due if heap else inf for heap in (self._turns, self._repeats))
+        seconds = max(min(turn, repeat), self._quiet_until) - now
         if seconds <= 0:
             seconds = self._pacer.take_turn(now)
         if seconds > 0:
             return seconds
-        job = heappop(heap)
+        # Never two repeats in a row while others are due: those may be the broken ones.
+        self._repeated = repeat <= now and not (self._repeated and turn <= now)
+        job = heappop(self._repeats if self._repeated else self._turns)
         self.under_way.add(job)
         return job
 
@@ -214,7 +221,7 @@ class Queue:
             elif not result.is_done:
                 if wait.longest is not None:
                     job.interval = min(wait.longest, job.interval * 2)
-                self._push(job, now, job.interval)
+                self._push(job, now, inf if wait.once else job.interval)
             return notice
         if not isinstance(result, TransientError):
             self._heard()
@@ -306,7 +313,9 @@ class Queue:
         if job.failures <= _REPEATED_SOON:
             pause = min(pause, backoff(job.failures, self._random))
         self._push(job, now, max(pause, named))
-        self._failures_in_a_row += 1
+        # A repeat that fails is no news about the service.
+        if not 1 < job.failures <= _REPEATED_SOON + 1:
+            self._failures_in_a_row += 1
         # Polls that were under way together fail together; that is one sign, not many.
         if self.is_down and now >= self._quiet_until:
             pause = min(_LONGEST_QUIET, FIRST_BACKOFF * 2.0 ** min(self._quiet_times, 10)) * self._random()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
+from airflow_provider_scantrust.api import flow
+from airflow_provider_scantrust.api.extras import EXTRAS
 from airflow_provider_scantrust.sandbox import Sandbox
 
 
@@ -26,5 +29,8 @@ def sandbox(running_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbo
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make all jitter small, so that a back-off of seconds takes milliseconds."""
+    """Five tries in all, and pauses of milliseconds where they would be seconds."""
     monkeypatch.setattr("random.random", lambda: 0.005)
+    monkeypatch.setattr(flow, "FIRST_BACKOFF", 0.005)
+    monkeypatch.setattr(flow, "LONGEST_BACKOFF", 0.1)
+    monkeypatch.setitem(EXTRAS, "retry_attempts", replace(EXTRAS["retry_attempts"], default=5))

@@ -312,7 +312,7 @@ def test_request_that_is_taken_too_slowly_ends_in_time() -> None:
 def test_answer_behind_an_interim_one_is_never_taken_for_that_of_the_next_call(
     driver: Callable[..., Any],
 ) -> None:
-    pieces = [b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", 0.05, answer(GOOD)]
+    pieces: list[bytes | float] = [b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", 0.05, answer(GOOD)]
     with HostileServer(lambda: pieces) as server:
         extra = {"request_timeout": SECONDS, "retry_attempts": 2}
         result = outcome(driver, ME, read_settings(host=server.url, password="t", extra=extra))

@@ -19,6 +19,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTas
 from pyarrow import parquet
 
 from airflow_provider_scantrust.decorators.scantrust import ScantrustUploadDecoratedOperator
+from airflow_provider_scantrust.exceptions import SourceNotFound, TaskFailed
+from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 from airflow_provider_scantrust.operators.files import is_same_place
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sandbox import Sandbox
@@ -308,7 +310,7 @@ def test_identical_rows_become_few_jobs(sandbox: Sandbox, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
-@pytest.mark.parametrize("form", ["csv", "jsonl", "csv.gz", "parquet", "decorated"])
+@pytest.mark.parametrize("form", ["csv", "jsonl", "csv.gz", "decorated"])
 def test_keys_of_jobs_that_match_nothing_are_found(
     sandbox: Sandbox, tmp_path: Path, deferrable: bool, form: str
 ) -> None:
@@ -332,8 +334,6 @@ def test_keys_of_jobs_that_match_nothing_are_found(
         Path(source).write_bytes(gzip.compress((tmp_path / "x").read_bytes()))
     elif form == "jsonl":
         Path(source).write_text("".join(json.dumps(record) + "\n" for record in records))
-    elif form == "parquet":
-        parquet.write_table(pyarrow.Table.from_pylist(records), source)
 
     def make() -> ScantrustUploadOperator:
         if form == "decorated":
@@ -411,6 +411,87 @@ def test_forced_jobs_count_unmatched_rows_and_do_not_list_them(sandbox: Sandbox,
     assert (1, 2, 1) == (report["requests"], report["codes_affected"], report["unmatched"]["count"])
     assert report["discarded_fields"] is None
     assert not (tmp_path / "rejects.csv").exists()
+
+
+@pytest.mark.parametrize("what", ["changed", "gone"])
+def test_rejects_are_the_rows_that_were_read_whatever_became_of_the_source(
+    sandbox: Sandbox, tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, rejects = tmp_path / "b.csv", tmp_path / "rejects.csv"
+    write_csv(path, [bottle(1), ["UNKNOWN", "FR", "2026-11-01"], bottle(2)])
+    real = ScantrustHook.upload
+
+    def upload_and_change(hook: ScantrustHook, *args: Any, **options: Any) -> Any:
+        if what == "changed":
+            write_csv(path, [["OTHER", "DE", "2026-11-01"]] * 5)
+        else:
+            path.unlink()
+        return real(hook, *args, **options)
+
+    monkeypatch.setattr(ScantrustHook, "upload", upload_and_change)
+    report = upload(source=str(path), rejects_path=str(rejects))
+    assert (2, 1) == (report["codes_affected"], report["unmatched"]["count"])
+    with rejects.open() as file:
+        assert [("3", "UNKNOWN")] == [
+            (row["rejected_line"], row["extended_id"]) for row in csv.DictReader(file)
+        ]
+
+
+def test_retry_of_an_upload_whose_source_is_gone_only_waits(sandbox: Sandbox, tmp_path: Path) -> None:
+    path, store = tmp_path / "lots.csv", Store()
+    write_csv(path, [["L-000001", "FR"], ["NONE", "DE"]], ["lot_number", "market"])
+    sandbox.fault(path="/api/v2/scm/tasks/", status=403)
+    options = {"data_key": "lot_number", "rejects_path": str(tmp_path / "rejects.csv")}
+    with pytest.raises(AirflowFailException, match="PermissionDenied"):
+        try_once(store, str(path), **options)
+    path.unlink()
+    report = try_once(store, str(path), try_number=2, **options)
+    assert (2, 10, 1, 2) == (
+        report["rows"],
+        report["codes_affected"],
+        report["unmatched"]["count"],
+        report["requests"],
+    )
+    assert 2 == len(sandbox.tasks())
+
+
+def test_missing_source_may_come_late(sandbox: Sandbox, tmp_path: Path) -> None:
+    path = tmp_path / "not yet.csv"
+    for source in (str(path), f"file://{path}"):
+        with pytest.raises(SourceNotFound, match=r"not yet\.csv"):
+            upload(source=source)
+    write_csv(path, [bottle(1)])
+    assert 1 == upload(source=str(path))["codes_affected"]
+
+
+def test_field_that_the_campaign_discards_is_found_before_any_job(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.seed(2950)
+    rows = [[f"SBX{number:08d}", "L1"] for number in range(1, 2501)]
+    source = write_csv(tmp_path / "b.csv", rows, ["extended_id", "LOT"])
+    with pytest.raises(AirflowFailException, match=r"DiscardedFields: .*LOT.*No job was submitted"):
+        upload(source=source, on_discarded="fail")
+    assert [] == sandbox.tasks()
+    report = upload(source=source)
+    assert (["LOT"], 1) == (report["discarded_fields"], report["jobs"])
+
+
+def test_after_a_clear_calls_that_discarded_a_field_are_repeated(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.seed(4950)
+    rows = [[f"SBX{number:08d}", "FR", "x"] for number in range(1, 2601)]
+    source = write_csv(tmp_path / "b.csv", rows, ["extended_id", "market", "cellar"])
+    store = Store()
+    sandbox.jobs(fail=True)
+    with pytest.raises(TaskFailed):
+        try_once(store, source)
+    # An ordinary retry submits only the job again, a clear also what the field was discarded of.
+    sandbox.jobs(fail=True)
+    with pytest.raises(TaskFailed):
+        try_once(store, source, try_number=2)
+    assert 1 == len([entry for entry in sandbox.transcript() if entry["path"] == "/api/v2/scm/upload/"])
+    sandbox.clear_transcript()
+    report = try_once(store, source, try_number=3, cleared=True)
+    assert 1 == len([entry for entry in sandbox.transcript() if entry["path"] == "/api/v2/scm/upload/"])
+    assert 2600 == report["codes_affected"]
 
 
 def test_dry_run_returns_the_plan_and_sends_nothing(sandbox: Sandbox, tmp_path: Path) -> None:

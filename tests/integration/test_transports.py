@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -10,12 +11,13 @@ from typing import Any
 import pytest
 
 from airflow_provider_scantrust.api import endpoints
+from airflow_provider_scantrust.api.flow import converse
 from airflow_provider_scantrust.api.messages import Endpoint
 from airflow_provider_scantrust.api.settings import read_settings
 from airflow_provider_scantrust.exceptions import ConfigurationError, ScantrustError
 from airflow_provider_scantrust.sandbox import Sandbox
-from airflow_provider_scantrust.transports.aio import choose_proxy
-from drivers import DRIVERS, ME, outcome
+from airflow_provider_scantrust.transports.aio import AioTransport, choose_proxy
+from drivers import DRIVERS, LOG, ME, outcome
 from tasks import bottles
 
 UPLOAD = endpoints.upload_scm_data(bottles(1, 2), "extended_id")
@@ -230,3 +232,22 @@ def test_no_library_exception_escapes_from_a_broken_server(driver: Callable[...,
     finally:
         server.close()
     assert issubclass(kind, ScantrustError)
+
+
+def test_waits_that_need_a_login_together_make_one_over_aiohttp(sandbox: Sandbox) -> None:
+    settings = read_settings(
+        host=sandbox.url,
+        login="sandbox",
+        password="sandbox-password-not-a-secret",
+        extra={"auth_scheme": "login", "login_endpoint": "/api/v2/auth/login/"},
+    )
+    auth = settings.make_auth()
+
+    async def ask_together() -> list[str]:
+        async with AioTransport(verify=True, log=LOG) as transport:
+            talks = [converse(ME, settings, auth, random=lambda: 0.5) for _ in range(60)]
+            return await asyncio.gather(*map(transport.perform, talks))
+
+    assert {"sandbox"} == set(asyncio.run(ask_together()))
+    paths = [entry["path"] for entry in sandbox.transcript()]
+    assert (1, 60) == (paths.count("/api/v2/auth/login/"), paths.count(ME.path))

@@ -16,6 +16,7 @@ from airflow import __version__ as release
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
+from airflow_provider_scantrust.triggers import scantrust as triggers
 from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger
 
 try:
@@ -23,6 +24,8 @@ try:
 except ImportError:
     from airflow.exceptions import AirflowRescheduleException as AirflowRescheduleException
 
+# There is no scheduler here that an early event could confuse.
+FIRST_EVENT, triggers.FIRST_EVENT = triggers.FIRST_EVENT, 0.0
 AIRFLOW_2 = release.startswith("2.")
 
 

@@ -465,8 +465,8 @@ def test_throttled_login_is_waited_for() -> None:
 def test_no_error_carries_a_secret(secret: str) -> None:
     using = settings() if secret == TOKEN else login_settings()
     auth = using.make_auth()
-    if isinstance(auth, LoginAuth):
-        auth.login().succeed("jwt-secret")
+    if (login := auth.login()) is not None:
+        login.succeed("jwt-secret")
     for reply in (
         answer(400, {"detail": f"you sent {secret}", secret[:3]: [secret]}),
         answer(503, f"debug page: {secret}".encode()),
@@ -524,4 +524,11 @@ def test_page_of_a_gateway_is_one_line_of_its_words() -> None:
     with pytest.raises(
         exc.ServiceUnavailable, match=r"an HTML page: 502 Bad Gateway 502 Bad Gateway nginx 1\.25"
     ):
+        conversation.run()
+
+
+def test_refusal_that_quotes_words_about_plain_http_is_about_the_rows() -> None:
+    using = read_settings(host="http://127.0.0.1:8443", password=TOKEN)
+    conversation = talk(UPLOAD, answer(400, {"url": ["plain HTTP is not allowed"]}), using=using)
+    with pytest.raises(exc.RequestRejected):
         conversation.run()

@@ -469,3 +469,35 @@ def test_report_survives_a_deferral() -> None:
     assert report == loaded
     loaded.end_jobs(Outcome.of({"t-1": 2}))
     assert 2 == loaded.codes_affected
+
+
+@pytest.mark.parametrize("sizes", [[1], [20_000, 20_000, 7], range(1, 5000)])
+def test_report_of_many_jobs_is_small_and_still_knows_what_each_did(sizes: Sequence[int]) -> None:
+    report = Report("async", 5000, 0.0)
+    for number in range(5000):
+        report.add_job(
+            job_of(sizes[number % len(sizes)], f"key {number}", number), f"{number * 7919 % 5000:036d}"
+        )
+    outcome = Outcome.of(
+        {task_id: 0 if place % 2 else 30_000 for place, task_id in enumerate(report.task_ids)}
+    )
+    assert len(json.dumps(report.summary(now=1.0))) < 8_000
+    stored = json.loads(json.dumps(report.save()))
+    assert len(json.dumps(stored)) < 32_000
+    assert len(json.dumps(outcome.as_dict())) < 64_000
+    loaded = Report.load(stored, report.task_ids)
+    outcome = Outcome.from_dict(json.loads(json.dumps(outcome.as_dict())))
+    assert sum(job[0] for job in report.jobs.values()) == sum(job[0] for job in loaded.jobs.values())
+    if list(sizes) == [1]:
+        assert set(range(1, 5000, 2)) == set(loaded.jobs_without_code(outcome))
+        loaded.end_jobs(outcome)
+        assert 2500 == loaded.unmatched
+
+
+def test_report_without_its_task_ids_still_counts() -> None:
+    report = Report("async", 3, 0.0)
+    for number, keys in enumerate((1, 1, 1)):
+        report.add_job(job_of(keys, f"key {number}", number), f"t-{number}")
+    loaded = Report.load(report.save())
+    loaded.end_jobs(Outcome.of({"t-0": 4, "t-1": 0, "t-2": 5}))
+    assert (9, 1) == (loaded.codes_affected, loaded.unmatched)
