@@ -10,7 +10,7 @@ from typing import Any
 from airflow_provider_scantrust.exceptions import ConfigurationError, ScantrustError
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 from airflow_provider_scantrust.operators.rows import rows_of_file
-from airflow_provider_scantrust.sources.opening import Source
+from airflow_provider_scantrust.sources.tables import Source
 from airflow_provider_scantrust.uploads.kept import fingerprint
 from airflow_provider_scantrust.uploads.options import Options, Rows
 
@@ -28,7 +28,7 @@ class SourceFile:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.path: str = arguments.file
         self.options = _file_options(arguments)
-        self._inner = rows_of_file(self.path, self.options, arguments.rejects)
+        self._inner = rows_of_file(self.path, arguments.data_key, self.options, arguments.rejects)
         self.source: Source | None = None
         self.rows = Rows(self._open, self._inner.name)
 
