@@ -26,33 +26,9 @@ from airflow_provider_scantrust.uploads.calls import Call
 from airflow_provider_scantrust.uploads.kept import Try, forget_jobs
 from airflow_provider_scantrust.uploads.progress import Progress
 from airflow_provider_scantrust.uploads.report import Report
-from tasks import TaskInstance, bottles
+from tasks import Died, Store, TaskInstance, bottles
 
 KEY = "scantrust_upload"
-
-
-class Died(BaseException):
-    """Stands for SIGKILL: nothing of this package catches it in order to tidy up."""
-
-
-class Store(dict[str, Any]):
-    """Airflow's task state store, as far as it is used; a worker can die before or after any write to it."""
-
-    def __init__(self, dies: Callable[[Any], bool] = lambda value: False) -> None:
-        super().__init__()
-        self.dies = dies
-        self.dead = False
-
-    def set(self, key: str, value: Any) -> None:
-        if self.dead:
-            raise Died
-        if self.dies(value):
-            self.dead = True
-            raise Died
-        self[key] = json.loads(json.dumps(value))
-
-    def delete(self, key: str) -> None:
-        self.pop(key, None)
 
 
 PAYLOADS: dict[str, dict[str, Any]] = {

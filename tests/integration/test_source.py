@@ -26,7 +26,7 @@ from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperat
 from airflow_provider_scantrust.sandbox import Sandbox
 from airflow_provider_scantrust.sources.opening import open_source
 from airflow_provider_scantrust.sources.tables import REJECTED
-from tasks import TaskInstance, run
+from tasks import Store, TaskInstance, run
 
 HEADER = ["extended_id", "market", "bottling_date"]
 
@@ -546,16 +546,6 @@ def test_missing_column_is_named(sandbox: Sandbox, tmp_path: Path) -> None:
 def test_empty_file_is_no_call_and_no_failure(sandbox: Sandbox, tmp_path: Path) -> None:
     assert 0 == upload(source=write_csv(tmp_path / "b.csv", []))["rows"]
     assert [] == sandbox.transcript()
-
-
-class Store(dict[str, Any]):
-    """Airflow's task state store, as far as it is used."""
-
-    def set(self, key: str, value: Any) -> None:
-        self[key] = json.loads(json.dumps(value))
-
-    def delete(self, key: str) -> None:
-        self.pop(key, None)
 
 
 def try_once(

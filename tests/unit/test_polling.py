@@ -276,7 +276,7 @@ def test_two_watchers_on_one_token_settle_below_the_limit(limit: int, seconds: f
     pair = [Watched(service, seed=seed) for seed in (1, 2)]
     for watched in pair:
         watched.join(0.0, jobs=1500)
-    due, until = [0.0, 0.0], 900.0
+    due, until = [0.0, 0.0], 400.0
     while (now := min(due)) < until:
         index = due.index(now)
         following = pair[index].step(now)

@@ -23,20 +23,11 @@ from airflow_provider_scantrust.uploads.progress import Progress
 from airflow_provider_scantrust.uploads.report import Report
 from airflow_provider_scantrust.waits.outcome import Outcome
 from steps import CONTRACT
-from tasks import TaskInstance
+from tasks import Store, TaskInstance
 
 STORED = json.loads((CONTRACT / "stored.json").read_text(encoding="utf-8"))
 EVENTS = STORED["events"]
 FIRST, SECOND = EVENTS["complete"]["codes_affected"]
-
-
-class Store(dict[str, Any]):
-    """Airflow's task state store, as far as it is used."""
-
-    set = dict.__setitem__
-
-    def delete(self, key: str) -> None:
-        self.pop(key, None)
 
 
 def resume(event: str, kwargs: dict[str, Any] | None = None, store: Store | None = None) -> Any:

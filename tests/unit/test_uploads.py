@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_scantrust.api.models import UploadResult
@@ -257,6 +257,7 @@ def test_file_that_is_simply_wrong_ends_the_upload_early(max_in_flight: int) -> 
     assert service.calls < 500
 
 
+@settings(max_examples=25)
 @given(st.integers(0, 899), st.sampled_from([1, 16]))
 def test_good_stretch_anywhere_in_a_call_is_found(start: int, max_in_flight: int) -> None:
     refused = {f"K{number}" for number in range(999) if not start <= number < start + 100}

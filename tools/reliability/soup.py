@@ -1,7 +1,7 @@
 """
 Fault soup: thousands of waits and uploads against a service of whose answers half are broken.
 
-    python tools/soup.py [--waits 10000] [--uploads 2000] [--seed 7]
+    make soup SEED=7
 
 Of all answers, 5 % each are: 500, 502, 503, a reset before the work and one after it, half a body, garbage, 429 with and
 without Retry-After, and a true answer that takes 30 s. What runs is the real trigger with its watcher, and the real operator
@@ -68,6 +68,7 @@ from airflow_provider_scantrust.transports import blocking  # noqa: E402
 from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger, read_event  # noqa: E402
 from chaos_judge import SUBMITTED_AGAIN  # noqa: E402
 from chaos_sandbox import SandboxProcess  # noqa: E402
+from tasks import Store, TaskInstance  # noqa: E402
 
 WAITS, UPLOADS = 10_000, 2_000
 CODES = 7
@@ -155,30 +156,6 @@ class StdlibLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Keep what the watcher says."""
         self.lines.take(f"watcher {threading.current_thread().name}", record.getMessage())
-
-
-class Store(dict[str, Any]):
-    """Airflow's task state store, as far as it is used."""
-
-    def set(self, key: str, value: Any) -> None:
-        self[key] = json.loads(json.dumps(value))
-
-    def delete(self, key: str) -> None:
-        self.pop(key, None)
-
-
-class TaskInstance:
-    """What the operator uses of a task instance."""
-
-    max_tries = TRIES - 1
-
-    def __init__(self, task: Any, try_number: int) -> None:
-        self.task = task
-        self.try_number = try_number
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        """Take it as Airflow would: it must be JSON."""
-        json.dumps(value)
 
 
 class FastHook(ScantrustHook):

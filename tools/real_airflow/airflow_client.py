@@ -89,7 +89,7 @@ class AirflowClient:
     def _send(self, method: str, path: str, json: Any, params: dict[str, Any] | None) -> requests.Response:
         url = self.ui_url + (path if path.startswith("/") else f"/api/{self._api_version}/{path}")
         headers = {"Accept": "application/json"}
-        return self._http.request(method, url, json=json, params=params, headers=headers, timeout=30)
+        return self._http.request(method, url, json=json, params=params, headers=headers, timeout=90)
 
     def _login(self) -> None:
         response = self._http.get(f"{self.ui_url}/auth/token", timeout=30)

@@ -1,7 +1,7 @@
 """
 Rehearse a release: build it, look into what was built, install it elsewhere and run the demo from there.
 
-    python tools/release_check.py [--final]
+    python tools/checks/release_check.py [--final]
 
 Files that passed are put into ``.release/dist``. All happens in a temporary folder, so that nothing of this repository can be
 imported where the installed package should be.
@@ -25,7 +25,7 @@ from pathlib import Path
 
 from airflow_provider_scantrust import __version__
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DIST = ROOT / ".release" / "dist"
 PACKAGE = "airflow_provider_scantrust"
 NAME = "airflow-provider-scantrust"
@@ -112,7 +112,7 @@ def check(folder: Path, final: bool) -> None:
         for name in ("tools", "dags_examples"):
             shutil.copytree(source / name, demo / name)
         shutil.rmtree(source)
-        run(str(python), "tools/demo.py", cwd=demo)
+        run(str(python), "tools/demo.py", cwd=demo, PYTHONPATH=str(demo / "tools" / "real_airflow"))
 
 
 def changelog_problems(changelog: str, waiting: Iterable[str]) -> Iterator[str]:
@@ -227,9 +227,9 @@ def git(*arguments: str) -> str:
     return output("git", *arguments, cwd=ROOT)
 
 
-def run(*command: str, cwd: Path | None = None) -> None:
+def run(*command: str, cwd: Path | None = None, **env: str) -> None:
     """Run a command and show what it prints."""
-    subprocess.run(command, cwd=cwd, env=clean_environ(), check=True)
+    subprocess.run(command, cwd=cwd, env=clean_environ() | env, check=True)
 
 
 def output(*command: str, cwd: Path | None = None, **env: str) -> str:

@@ -1,5 +1,5 @@
 """
-Draw the map of the code for the docs from the import graph: ``python tools/code_map.py [--check]``.
+Draw the map of the code for the docs from the import graph: ``python tools/docs/code_map.py [--check]``.
 
 The layers are those of the import contract in pyproject.toml. An import that others imply (a imports b, b imports c, and a imports c
 as well) has no arrow of its own.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import grimp
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "docs" / "images" / "code-map.svg"
 PACKAGE = "airflow_provider_scantrust"
 # Beside the layers: they share nothing with them, or little.
@@ -48,7 +48,9 @@ def main() -> int:
     if not parser.parse_args().check:
         PICTURE.write_text(picture, encoding="utf-8")
     elif PICTURE.read_text(encoding="utf-8") != picture:
-        print(f"{PICTURE.relative_to(ROOT)} is out of date: run python tools/code_map.py", file=sys.stderr)
+        print(
+            f"{PICTURE.relative_to(ROOT)} is out of date: run python tools/docs/code_map.py", file=sys.stderr
+        )
         return 1
     return 0
 

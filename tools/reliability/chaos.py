@@ -1,7 +1,7 @@
 """
 Kill the parts of a real Airflow and disturb the service while uploads of every kind run, and see what became of them.
 
-    python tools/chaos.py [--seed 7] [--runs 16]
+    make chaos SEED=7
 
 SQLite, LocalExecutor, and the sandbox in a process of its own, which is never killed: its data is the judge.
 """
@@ -33,7 +33,7 @@ from chaos_search import TOKEN, ChaosSearch
 from chaos_workload import DAG_ID, MEANT_TO_FAIL, Workload
 from local_airflow import LocalAirflow
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DAGS = Path(__file__).resolve().parent / "chaos_dags"
 # Seconds without a heartbeat after which a scheduler is killed and started again, as a liveness probe has it done.
 SILENT = 45.0

@@ -1,5 +1,5 @@
 """
-Tests the provider with every Airflow and Python it supports: ``python tools/matrix.py [2.11 3.0 3.1 3.2 3.3 lowest]``.
+Tests the provider with every Airflow and Python it supports: ``make matrix ONLY="3.2 3.3 lowest"``.
 
 Each pair has an environment of its own in ``.matrix/``, which is kept. It has the pins of ``matrix/constraints-<version>.txt``
 (3.3: ``constraints.txt``), and the provider as a user gets it: as a built wheel. There run all unit and integration tests, from a
@@ -26,7 +26,9 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-REPO = Path(__file__).resolve().parent.parent
+import make_venv
+
+REPO = Path(__file__).resolve().parents[2]
 ENVIRONMENTS = REPO / ".matrix"
 PAGE = REPO / "README.md"
 VERSIONS = ["2.11", "3.0", "3.1", "3.2", "3.3"]
@@ -34,7 +36,7 @@ PYTHONS = ["3.11", "3.12", "3.13"]
 LOWEST = "lowest"
 # The newest Python each Airflow supports, where that is not the newest of all.
 NEWEST_PYTHON = {"2.11": "3.12", "3.0": "3.12"}
-TEST_TOOLS = ["hypothesis", "pytest", "pytest-asyncio", "pytest-socket", "structlog", "trustme"]
+TEST_TOOLS = ["hypothesis", "pytest", "pytest-asyncio", "pytest-socket", "pytest-xdist", "structlog", "trustme"]
 RANGED = ["aiohttp", "apache-airflow-providers-common-compat", "pendulum", "requests"]
 # What these need themselves, and what needs them, comes in versions that fit them.
 BESIDE_LOWEST = [
@@ -50,7 +52,7 @@ BESIDE_LOWEST = [
 NOT_HERE = ["test_upkeep.py", "test_site.py"]
 _COUNTS = re.compile(r"^(?:(\d+) failed, )?(\d+) passed(?:, (\d+) skipped)?.*? in [\d.]+s", re.MULTILINE)
 _TABLE = re.compile(
-    r"(?<=<!-- matrix: written by tools/matrix.py -->\n).*?(?=<!-- matrix: end -->)", re.DOTALL
+    r"(?<=<!-- matrix: written by tools/matrix/matrix.py -->\n).*?(?=<!-- matrix: end -->)", re.DOTALL
 )
 
 
@@ -164,6 +166,7 @@ def run_tests(python: Path, folder: Path) -> str:
             "default",
             "-p",
             "no:cacheprovider",
+            "--numprocesses=2",
             *ignored,
             "tests/unit",
             "tests/integration",
@@ -183,8 +186,9 @@ def smoke(python: Path) -> None:
     """Run ``matrix_smoke.py`` where only the installed package can be imported."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
-        command = [str(python), "-W", "ignore", str(REPO / "tools" / "matrix_smoke.py"), str(result)]
-        process = subprocess.Popen(command, cwd=folder, env=clean_environ())
+        command = [str(python), "-W", "ignore", str(REPO / "tools" / "matrix" / "matrix_smoke.py"), str(result)]
+        env = clean_environ() | {"PYTHONPATH": str(REPO / "tools" / "real_airflow")}
+        process = subprocess.Popen(command, cwd=folder, env=env)
         try:
             code = process.wait()
         except KeyboardInterrupt:
@@ -206,24 +210,17 @@ def environment(pair: Pair) -> Path:
     digest = hashlib.sha256((pins + (REPO / "pyproject.toml").read_text()).encode()).hexdigest()
     if not python.exists():
         print(f"{pair}: making an environment with {pair.interpreter}", flush=True)
-        subprocess.run([pair.interpreter, "-m", "venv", folder], check=True)
+        make_venv.make(folder, pair.interpreter)
     if not stamp.exists() or stamp.read_text() != digest:
         print(f"{pair}: installing (about a minute)", flush=True)
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
             file.write(pins)
             file.flush()
             tools = [*TEST_TOOLS, "apache-airflow-providers-standard", "jsonschema"]
-            _pip(
-                python,
-                "install",
-                "-c",
-                file.name,
-                pinned("apache-airflow", pins),
-                f"{REPO}[sandbox,parquet,zstd]",
-                *tools,
-            )
+            provider = f"{REPO}[sandbox,parquet,zstd]"
+            make_venv.install(python, "-c", file.name, pinned("apache-airflow", pins), provider, *tools)
         stamp.write_text(digest)
-    _pip(python, "install", "--no-deps", "--force-reinstall", str(REPO))
+    make_venv.install(python, "--no-deps", "--reinstall", str(REPO))
     return python
 
 
@@ -240,7 +237,7 @@ def constraints(pair: Pair) -> str:
             pins = pins.replace(pinned(name, pins) + "\n", f"{name}=={bounds[name]}\n")
         for name in BESIDE_LOWEST:
             pins = pins.replace(pinned(name, pins) + "\n", "")
-    more = [*TEST_TOOLS, "pyarrow", "zstandard"]
+    more = [*TEST_TOOLS, "execnet", "pyarrow", "zstandard"]
     return pins + "".join(f"{pinned(name, root)}\n" for name in more if f"\n{name}==" not in pins)
 
 
@@ -280,12 +277,6 @@ def write_cell(pair: Pair, result: str) -> None:
 def _rank(row: tuple[str, dict[str, str]]) -> tuple[list[int], str]:
     number, _, rest = row[0].partition(", ")
     return [int(part) for part in number.split(".")], rest
-
-
-def _pip(python: Path, *arguments: str) -> None:
-    # Compiling pays: every part of Airflow starts in two thirds of the time.
-    options = ["--quiet", "--disable-pip-version-check"]
-    subprocess.run([python, "-m", "pip", *arguments, *options], env=clean_environ(), check=True)
 
 
 def clean_environ() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """
 The same as ``chaos.py`` with CeleryExecutor, two workers, two triggerers, PostgreSQL and Valkey, all on this machine.
 
-    python tools/distributed.py [--seed 7] [--runs 16]
+    make distributed SEED=7
 """
 
 from __future__ import annotations
