@@ -272,16 +272,17 @@ class ScantrustHook(BaseHook):
             raise _Stopped
 
     def _call(self, endpoint: Endpoint[T], budget: Budget | None = None) -> T:
-        return self._transport.perform(self._converse(endpoint, budget))
+        return self._transport.perform(self.converse(endpoint, budget))
 
     def _call_paced(self, endpoint: Endpoint[T]) -> T:
         # Threads that start together share one connection lookup, one session and one gate: from Python 3.12 on,
         # cached_property does not see to that.
         with self._first_call:
             transport, gate = self._upload_transport, self._gate
-        return transport.perform(gate.pace(self._converse(endpoint)))
+        return transport.perform(gate.pace(self.converse(endpoint)))
 
-    def _converse(self, endpoint: Endpoint[T], budget: Budget | None = None) -> Conversation[T]:
+    def converse(self, endpoint: Endpoint[T], budget: Budget | None = None) -> Conversation[T]:
+        """Return the conversation of a call, signed and with the connection's budget."""
         return converse(endpoint, self.settings, self._auth, random=random.random, budget=budget)
 
 

@@ -105,8 +105,10 @@ class Upload:
         try:
             self._read(rows)
         except SourceNotFound as error:
+            if self._options.dry_run:
+                raise
             self._progress = self._make_progress()
-            known = None if self._options.dry_run else self._progress.take_up_without_source()
+            known = self._progress.take_up_without_source()
             if known is None:
                 raise
             self._log.warning("%s The last try had made every call, so nothing is left but its jobs.", error)

@@ -181,7 +181,9 @@ def test_issue_form_is_one_that_github_shows(path: Path) -> None:
 
 
 def test_issue_forms_ask_for_what_is_needed_and_for_no_token() -> None:
-    assert ["bug_report", "feature_request", "service_differs"] == [path.stem for path in FORMS]
+    assert ["bug_report", "feature_request", "service_differs", "verify_report"] == [
+        path.stem for path in FORMS
+    ]
     assert {"provider", "airflow", "python", "report", "log"} <= set(form("bug_report"))
     assert {"behaviour", "request", "answer"} <= set(form("service_differs"))
     for name in ("bug_report", "service_differs"):
