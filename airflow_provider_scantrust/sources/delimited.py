@@ -88,6 +88,6 @@ class DelimitedSource(FileSource):
 
     def rejected_records(self) -> tuple[Records, list[str]]:
         """Return the records of the copy, and the header as it stands there."""
-        records = Records(self, self.reopen(), keep_text=True)
+        records = Records(self, self.reopen())
         records.read_fields()
         return records, records.header

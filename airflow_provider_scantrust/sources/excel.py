@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import re
+import io
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from datetime import date, datetime, time, timedelta
+from itertools import compress, islice
 from typing import Any, BinaryIO
 
 from airflow_provider_scantrust.exceptions import InvalidInput
+from airflow_provider_scantrust.sources.excel_cells import Problems, find_problems
 from airflow_provider_scantrust.sources.fields import Fields
-from airflow_provider_scantrust.sources.packing import refuse_other_kinds
+from airflow_provider_scantrust.sources.packing import Unpacked, refuse_other_kinds, unpack_whole
 from airflow_provider_scantrust.sources.tables import FileSource, Row, UnreadableRow, need
 
 EXCEL_FORMATS = ("xlsx", "xlsb", "ods", "xls")
 # Excel keeps 15 digits of a number; what was typed beyond them is lost.
 _MOST_EXACT = 10**15
 _SAMPLE = 25
-_ERROR_CELL = re.compile(
-    rb'<c [^>]*?\br="([A-Z]{1,3}\d{1,7})"[^>]*?\bt="e"|<c [^>]*?\bt="e"[^>]*?\br="([A-Z]{1,3}\d{1,7})"'
-)
-_SHEET = re.compile(r'<sheet [^>]*?name="([^"]*)"[^>]*?r:id="([^"]*)"')
-_TARGET = re.compile(r"<Relationship [^>]*?>")
 
 
 class ExcelSource(FileSource):
@@ -30,8 +26,8 @@ class ExcelSource(FileSource):
     One sheet of a workbook; its first row names the columns, and rows have the sheet's own numbers.
 
     Text stays text; whole numbers keep every digit, up to Excel's 15; dates become YYYY-MM-DD, with a time as in ISO 8601;
-    a formula gives its last value; an empty cell is "", as in CSV. Cells with an error are rejected; only ``.xlsx`` tells
-    them from empty ones.
+    a formula gives its last value; an empty cell is "", as in CSV. A cell with an error, or with a formula
+    that was never calculated, is rejected in .xlsx, and the reason to refuse the other formats.
 
     :param sheet: Name or number, from 0; None for the first.
     :param skip_rows: Rows above the header.
@@ -54,63 +50,82 @@ class ExcelSource(FileSource):
         self._sheet = sheet
         self._skip_rows = skip_rows
         self.header: list[str] = []
+        self._kept: list[bool] = []
+        self._problems: Problems = {}
+        self._first_column = 0
 
     def _read(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
         return self.fields.without_nulls(self._rows())
 
     def _rows(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
-        rows, errors = self._open_sheet(self.open_whole())
+        rows = self._open_sheet(self.open_whole(unpack_whole))
         fields = self._read_header(rows)
+        names = [field for field in fields if field is not None]
+        constants = self.fields.constants
         for number, cells in rows:
-            texts, problem = _read_cells(cells, errors.get(number, {}), self.header)
+            texts, problem = self._read_cells(number, cells)
             if problem is not None:
                 yield number, UnreadableRow(problem, "invalid")
-            elif any(texts):
-                named = zip(fields, texts, strict=True)
-                yield (
-                    number,
-                    {
-                        **{field: text for field, text in named if field is not None},
-                        **self.fields.constants,
-                    },
-                )
+            elif any(texts) and any(map(str.strip, texts)):
+                row: Row = dict(zip(names, compress(texts, self._kept), strict=True))
+                yield number, {**row, **constants} if constants else row
 
     def rejected_rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Return number and cells of each row of the copy."""
-        rows, _ = self._open_sheet(self.reopen())
+        """Return number and cells of each row of the copy; one that cannot be sent has a cell too many."""
+        rows = self._open_sheet(self.reopen())
         self._read_header(rows)
         for number, cells in rows:
-            yield number, [_show(cell) for cell in cells]
+            _, problem = self._read_cells(number, cells)
+            yield number, [*map(_show, cells), *([""] if problem else [])]
 
     def _read_header(self, rows: Iterator[tuple[int, Sequence[Any]]]) -> list[str | None]:
-        sample: list[Sequence[Any]] = []
         for number, cells in rows:
-            if number > self._skip_rows and any(cell != "" for cell in cells):
-                self.header = [_show(cell) for cell in cells]
+            texts = [_show(cell) for cell in cells]
+            if number > self._skip_rows and any(map(str.strip, texts)):
+                self.header = texts
                 break
         else:
             raise InvalidInput(f"{self.name}: the sheet is empty; its first row must name the columns.")
-        # What stands below is looked at only when the header is wrong: the rows cannot be read twice.
-        if self.fields.data_key is not None:
-            try:
-                return self.fields.of_header(self.header, self.name)
-            except InvalidInput:
-                sample = [cells for (_, cells), _ in zip(rows, range(_SAMPLE), strict=False)]
-        return self.fields.of_header(self.header, self.name, below=sample)
+        try:
+            fields = self.fields.of_header(self.header, self.name)
+        except InvalidInput:
+            # What stands below is looked at only when the header is wrong: the rows cannot be read twice.
+            below = [(number - 1, cells) for number, cells in islice(rows, _SAMPLE)]
+            fields = self.fields.of_header(self.header, self.name, below=below)
+        self._kept = [field is not None for field in fields]
+        return fields
 
-    def _open_sheet(
-        self, file: BinaryIO
-    ) -> tuple[Iterator[tuple[int, Sequence[Any]]], dict[int, dict[int, str]]]:
-        """Return the rows with their numbers, and row -> column -> what is wrong for cells with an error."""
+    def _read_cells(self, row: int, cells: Sequence[Any]) -> tuple[list[str], str | None]:
+        """Return the cells as they are sent, and what is wrong with them."""
+        texts: list[str] = []
+        problems: list[str] = []
+        empty = self._problems.get(row, {})
+        for place, cell in enumerate(cells):
+            if isinstance(cell, str) and not empty:
+                texts.append(cell)
+                continue
+            texts.append(_show(cell))
+            problem = empty.get(place + self._first_column) or _find_problem(cell)
+            if problem and self._kept[place]:
+                problems.append(f"column {self.header[place]!r}: {problem}")
+        return texts, "; ".join(problems) or None
+
+    def _open_sheet(self, file: BinaryIO) -> Iterator[tuple[int, Sequence[Any]]]:
+        """Return the rows with their numbers."""
         calamine = need("python_calamine", "excel", self.name)
         head = file.read(512)
         file.seek(0)
-        if not head:
-            raise InvalidInput(f"{self.name}: the file is empty (0 bytes).")
         if not head.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
             refuse_other_kinds(self.name, head)
-            raise InvalidInput(f"{self.name}: this is not an Excel or OpenDocument file.")
+            raise InvalidInput(
+                f"{self.name}: this is not an Excel or OpenDocument file. If it is text, give source_format='csv'."
+            )
         try:
+            if head.startswith(b"PK"):
+                with zipfile.ZipFile(file) as archive:
+                    size = sum(part.file_size for part in archive.infolist())
+                Unpacked(self.name, file.seek(0, io.SEEK_END)).take(0, size)
+                file.seek(0)
             book = calamine.CalamineWorkbook.from_filelike(file)
             names = list(book.sheet_names)
             wanted = 0 if self._sheet is None else self._sheet
@@ -125,7 +140,8 @@ class ExcelSource(FileSource):
                     f"{self.name}: there is no sheet {wanted!r}; it has {len(names)}, numbered from 0: "
                     f"{', '.join(map(repr, names))}."
                 )
-            rows = book.get_sheet_by_index(wanted).iter_rows()
+            sheet = book.get_sheet_by_index(wanted)
+            self._problems = find_problems(file, names[wanted], self.name)
         except InvalidInput:
             raise
         except Exception as error:  # each kind of damage has an exception of its own
@@ -133,26 +149,15 @@ class ExcelSource(FileSource):
                 f"{self.name}: this cannot be read as an Excel or OpenDocument file; is it damaged, truncated or protected by a "
                 f"password? {error}"
             ) from error
-        return enumerate(rows, start=1), _find_errors(file, names[wanted])
+        # Rows are counted from the first of the sheet, cells from the first column in use.
+        self._first_column = sheet.start[1] if sheet.start else 0
+        return enumerate(sheet.iter_rows(), start=1)
 
 
-def _read_cells(
-    cells: Sequence[Any], errors: dict[int, str], header: Sequence[str]
-) -> tuple[list[str], str | None]:
-    """Return the cells as they are sent, or what is wrong with one of them."""
-    texts = []
-    for column, cell in enumerate(cells):
-        if column in errors:
-            return [], f"column {header[column]!r}: the cell {errors[column]} holds an error"
-        if isinstance(cell, float | int) and not isinstance(cell, bool) and abs(cell) >= _MOST_EXACT:
-            return [], (
-                f"column {header[column]!r}: {cell:.0f} has more than 15 digits, and Excel keeps only 15; format the column as "
-                "text and enter it again"
-            )
-        if isinstance(cell, timedelta):
-            return [], f"column {header[column]!r}: {cell} is a duration; format the column as text"
-        texts.append(_show(cell))
-    return texts, None
+def _find_problem(cell: Any) -> str | None:
+    if isinstance(cell, float | int) and abs(cell) >= _MOST_EXACT:
+        return f"{cell:.0f} has more than 15 digits, and Excel keeps only 15; format the column as text and enter it again"
+    return f"{cell} is a duration; format the column as text" if isinstance(cell, timedelta) else None
 
 
 def _show(cell: Any) -> str:
@@ -167,40 +172,3 @@ def _show(cell: Any) -> str:
     if isinstance(cell, date | time):
         return cell.isoformat()
     return str(cell)
-
-
-def _find_errors(file: BinaryIO, sheet: str) -> dict[int, dict[int, str]]:
-    """Return the cells of an .xlsx sheet that hold an error: the library gives them as empty ones."""
-    found: dict[int, dict[int, str]] = {}
-    file.seek(0)
-    with (
-        suppress(zipfile.BadZipFile, KeyError, StopIteration, UnicodeError),
-        zipfile.ZipFile(file) as archive,
-    ):
-        book = archive.read("xl/workbook.xml").decode()
-        links = archive.read("xl/_rels/workbook.xml.rels").decode()
-        relation = next(link for name, link in _SHEET.findall(book) if _plain(name) == sheet)
-        target = next(tag for tag in _TARGET.findall(links) if f'Id="{relation}"' in tag)
-        path = re.search(r'Target="/?(?:xl/)?([^"]*)"', target)
-        if path is None:
-            return found
-        with archive.open(f"xl/{path[1]}") as part:
-            rest = b""
-            while block := part.read(1 << 20):
-                text = rest + block
-                for match in _ERROR_CELL.finditer(text):
-                    cell = (match[1] or match[2]).decode()
-                    letters = cell.rstrip("0123456789")
-                    column = 0
-                    for letter in letters:
-                        column = column * 26 + ord(letter) - 64
-                    found.setdefault(int(cell[len(letters) :]), {})[column - 1] = cell
-                # A tag may go over the border of two blocks; one that is found twice does no harm.
-                rest = text[-200:]
-    return found
-
-
-def _plain(name: str) -> str:
-    for entity, letter in (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&apos;", "'"), ("&amp;", "&")):
-        name = name.replace(entity, letter)
-    return name

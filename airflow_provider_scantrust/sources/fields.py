@@ -11,11 +11,14 @@ from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInp
 from airflow_provider_scantrust.sources.tables import REJECTED, REJECTED_TEXT, Row, UnreadableRow
 
 _MOST_NAMED = 30
-# Around a name; a byte order mark may be left from another encoding or from files that were joined.
-_BLANKS = "\ufeff\u200b"
+_MOST_KNOWN = 10_000
+# Around a name or an extended_id; a byte order mark may be left from another encoding or from files that were joined.
+_BLANKS = "\ufeff\u200b" + "".join(filter(str.isspace, map(chr, range(0x3001))))
 _FORMULA = re.compile(r'="((?:[^"]|"")*)"', re.DOTALL)
 # As a code, or a number, looks: no name of a field.
-_VALUE = re.compile(r"(?=.*\d)[A-Z0-9_-]{8,40}|\d{4}-\d\d-\d\d|\d+([.,]\d+)?")
+_VALUE = re.compile(
+    r"(?=.*\d)[A-Z0-9_-]{8,40}|(?=(?:.*\d){4})[A-Za-z0-9-]{8,40}|\d{4}-\d\d-\d\d|\d+([.,]\d+)?"
+)
 
 
 class Fields:
@@ -40,14 +43,15 @@ class Fields:
         for argument, what in ((columns, "columns"), (constants, "constants")):
             if argument is not None and not isinstance(argument, Mapping):
                 raise ConfigurationError(f"{what} must be a dict, not {type(argument).__name__}.")
-        self.columns = dict(columns or {})
+        self.columns = {_clean(name): field for name, field in (columns or {}).items()}
         self.constants = dict(constants or {})
-        self.data_key = data_key
+        self.data_key = data_key.strip() if isinstance(data_key, str) else data_key
         if isinstance(null_values, str | Mapping) or not all(
             isinstance(each, str) for each in null_values or ()
         ):
             raise ConfigurationError(f"null_values must be a list of texts, not {show(null_values)}.")
         self.null_values = frozenset(null_values or ())
+        self._known: dict[Any, Any] = {}
         for name in [*self.constants, *(field for field in self.columns.values() if field is not None)]:
             if not isinstance(name, str) or not name.strip():
                 raise ConfigurationError(
@@ -56,14 +60,20 @@ class Fields:
                 )
 
     def of_header(
-        self, given: Sequence[str], where: str, *, about: str = "", below: Sequence[Sequence[Any]] = ()
+        self,
+        given: Sequence[str],
+        where: str,
+        *,
+        about: str = "",
+        below: Sequence[tuple[int, Sequence[Any]]] = (),
     ) -> list[str | None]:
         """
         Return the field of each column, None for columns that are left out.
 
         :param where: The file, for the message.
         :param about: How it was read, for the message.
-        :param below: The first rows below the header, to find the cause when it is the wrong one.
+        :param below: The first rows below the header, each with the number of lines above it, to find the cause when it is
+            the wrong one.
         :raises InvalidInput: The key has no column, a column is named that is not there, has no name, or two end in the
             same field.
         """
@@ -127,8 +137,7 @@ class Fields:
                 is_fixed = is_fixed or all(name in record for name in REJECTED)
                 record = self._without_rejected(record)
                 if self.columns or self.constants:
-                    missing -= record.keys()
-                    record = self._rename(record, f"{where}, line {line}")
+                    record = self._rename(record, missing, f"{where}, line {line}")
             except InvalidInput:
                 raise
             except Exception as error:  # any names, any exceptions
@@ -152,25 +161,36 @@ class Fields:
         )
 
     def _without_nulls(self, row: Row) -> Row:
-        nulls = self.null_values
-        return {name: value for name, value in row.items() if not (isinstance(value, str) and value in nulls)}
+        nulls, constants = self.null_values, self.constants
+        return {
+            name: value
+            for name, value in row.items()
+            if not (isinstance(value, str) and value in nulls) or name in constants
+        }
 
     def key_column(self, header: Sequence[str]) -> int | None:
         """Return the place of the key's column."""
         fields = [self.columns.get(name, name) for name in map(clean_name, header)]
         return fields.index(self.data_key) if self.data_key in fields else None
 
-    def _cause(self, header: Sequence[str], missing: Sequence[str], below: Sequence[Sequence[Any]]) -> str:
-        wanted = {*missing, *self.columns}
+    def resembles_key(self, name: str) -> bool:
+        """Whether a column is the key's, or would be if it were spelled correctly."""
+        wanted = [self.data_key, *(name for name, field in self.columns.items() if field == self.data_key)]
+        return any(isinstance(field, str) and _spell(name) == _spell(field) for field in wanted)
+
+    def _cause(
+        self, header: Sequence[str], missing: Sequence[str], below: Sequence[tuple[int, Sequence[Any]]]
+    ) -> str:
+        wanted = {_spell(name) for name in (*missing, *self.columns) if isinstance(name, str)}
         for name in header:
-            if name.startswith(("ï»¿", "þÿ", "ÿþ")):
+            if name.startswith(("ï»¿", "þÿ", "ÿþ", "п»ї", "\ufffd")):
                 return " It begins with a byte order mark that encoding= does not fit: leave encoding= out."
             for field in missing:
-                if _spell(name) == _spell(field):
+                if isinstance(field, str) and _spell(name) and _spell(name) == _spell(field):
                     return f" Names must match exactly: rename the column, or use columns={{{name!r}: {field!r}}}."
-        for number, cells in enumerate(below, start=1):
-            if wanted & {clean_name(cell) for cell in cells if isinstance(cell, str)}:
-                return f" The names stand {number} rows further down: use skip_rows={number}."
+        for above, cells in below:
+            if wanted & {_spell(cell) for cell in cells if isinstance(cell, str)}:
+                return f" The names stand below a title: use skip_rows={above}."
         if header and any(_VALUE.fullmatch(name) for name in header):
             return " The first line looks like a row: is the header missing? Add a line with the names."
         return ""
@@ -181,9 +201,14 @@ class Fields:
         ours = {*REJECTED, REJECTED_TEXT}.difference(self.columns)
         return {name: value for name, value in record.items() if name not in ours}
 
-    def _rename(self, record: Row, where: str) -> Row:
+    def _rename(self, record: Row, missing: set[str], where: str) -> Row:
         row: Row = {}
-        for name, value in record.items():
+        for given, value in record.items():
+            if (name := self._known.get(given)) is None:
+                if len(self._known) >= _MOST_KNOWN:
+                    self._known.clear()
+                name = self._known[given] = _clean(given)
+                missing.discard(name)
             field = self.columns.get(name, name)
             if field is None:
                 continue
@@ -199,8 +224,17 @@ class Fields:
 
 def clean_name(name: str) -> str:
     """Return a column's name without the blanks around it, a stray byte order mark, and Excel's text formula."""
-    name = name.strip().strip(_BLANKS).strip()
-    return unwrap(name).strip() if name.startswith('="') else name
+    name = strip_blanks(name)
+    return strip_blanks(unwrap(name)) if name.startswith('="') else name
+
+
+def strip_blanks(text: str) -> str:
+    """Return a text without the white space around it, of any kind, and without byte order marks."""
+    return text.strip(_BLANKS)
+
+
+def _clean(name: Any) -> Any:
+    return clean_name(name) if isinstance(name, str) else name
 
 
 def unwrap(text: str) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from math import isinf
 from typing import Any, BinaryIO
 
 from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import InvalidInput
-from airflow_provider_scantrust.sources.fields import Fields
-from airflow_provider_scantrust.sources.numbers import MOST_EXACT, is_exact, not_exact
+from airflow_provider_scantrust.sources.fields import Fields, clean_name
 from airflow_provider_scantrust.sources.tables import REJECTED, REJECTED_TEXT, FileSource, Row, UnreadableRow
 from airflow_provider_scantrust.sources.text import TextLines, check_encoding
+from airflow_provider_scantrust.sources.values import INEXACT, is_exact
+
+_UNFIXED = {*REJECTED, REJECTED_TEXT}
+_PANDAS = "With pandas: df.to_json(path, orient='records', lines=True)."
 
 
 class JsonLinesSource(FileSource):
@@ -61,7 +63,7 @@ class JsonLinesSource(FileSource):
             try:
                 record = _DECODER.decode(text)
             except (ValueError, RecursionError) as error:
-                if not text.endswith(("\n", "\r")):
+                if not text.endswith(("\n", "\r")) and "Extra data" not in str(error):
                     raise InvalidInput(
                         f"{self.name}, line {line}: the file is truncated: its last line has no end and is not valid "
                         f"JSON ({error})."
@@ -79,32 +81,53 @@ class JsonLinesSource(FileSource):
         text = text.strip()
         how = f"{self.name}: this must be one object per line (JSON lines), and is"
         if text.startswith("["):
-            raise InvalidInput(f"{how} a JSON array. Convert it: jq -c '.[]' in.json > out.jsonl")
+            raise InvalidInput(f"{how} a JSON array. Convert it: jq -c '.[]' in.json > out.jsonl. {_PANDAS}")
+        if text.startswith("{") and text.endswith("},"):
+            raise InvalidInput(
+                f"{how} objects with commas between them. Convert it: sed 's/,$//' in.json > out.jsonl"
+            )
         if text.startswith("{") and not text.endswith("}"):
             raise InvalidInput(
                 f"{how} one object over several lines. Convert it: jq -c . in.json > out.jsonl (or '.rows[]' for the rows in it)"
             )
         try:
             record = json.loads(text)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError) as error:
+            if "Extra data" in str(error) and text.startswith("{"):
+                raise InvalidInput(
+                    f"{how} several objects in one line. Convert it: jq -c . in.json > out.jsonl"
+                ) from error
             return
-        key = self.fields.data_key
-        names = (
-            [self.fields.columns.get(name, name) for name in record] if isinstance(record, dict) else [key]
-        )
-        if key not in names and (path := _find_rows(record)):
-            raise InvalidInput(
-                f"{how} one object around the rows. Convert it: jq -c '{path}[]' in.json > out.jsonl"
-            )
+        if not isinstance(record, dict):
+            return
+        names = {self.fields.columns.get(name, name): name for name in map(clean_name, record)}
+        if self.fields.data_key not in names:
+            if path := _find_rows(record):
+                raise InvalidInput(
+                    f"{how} one object around the rows. Convert it: jq -c '{path}[]' in.json > out.jsonl"
+                )
+            if record and all(isinstance(value, dict) for value in record.values()):
+                raise InvalidInput(
+                    f"{how} one object around the rows, by their keys. Convert it: "
+                    f"jq -c 'to_entries[] | {{{self.fields.data_key}: .key}} + .value' in.json > out.jsonl"
+                )
+            if any(
+                isinstance(value, list) and value[:1] and isinstance(value[0], list)
+                for value in record.values()
+            ):
+                raise InvalidInput(f"{how} one object around the table. {_PANDAS}")
+        elif all(isinstance(value, list | dict) for value in record.values()):
+            raise InvalidInput(f"{how} one object around the columns. {_PANDAS}")
 
 
 def _find_rows(value: Any, depth: int = 3) -> str | None:
     """Return where in an object a list of rows is, as jq writes it."""
     for name, each in value.items():
+        place = f".{name}" if name.isidentifier() and name.isascii() else f".[{json.dumps(name)}]"
         if isinstance(each, list) and each and all(isinstance(row, dict) for row in each):
-            return f".{name}"
+            return place
         if isinstance(each, dict) and depth and (path := _find_rows(each, depth - 1)):
-            return f".{name}{path}"
+            return f"{place}{path}"
     return None
 
 
@@ -113,14 +136,14 @@ def _check_record(record: Any) -> Row | UnreadableRow:
         return UnreadableRow(f"it has the name {show(record.name)} twice")
     if not isinstance(record, dict):
         return UnreadableRow(f"it is not a JSON object but {type(record).__name__}")
-    if record.keys() == {*REJECTED, REJECTED_TEXT}:
-        return UnreadableRow(f"{REJECTED_TEXT} must be turned into names and values first")
+    if record.keys() >= _UNFIXED:
+        return UnreadableRow(f"{REJECTED_TEXT} must be turned into names and values, or removed, first")
     row: Row = record
     if None in record.values():
         row = {name: value for name, value in record.items() if value is not None}
     if _Inexact in set(map(type, row.values())):
         name = next(name for name, value in row.items() if type(value) is _Inexact)
-        return UnreadableRow(not_exact(name, row[name]), "invalid")
+        return UnreadableRow(f"field {show(name)}: {row[name]} {INEXACT}", "invalid")
     return row
 
 
@@ -143,9 +166,9 @@ def _to_dict(pairs: list[tuple[str, Any]]) -> Any:
 
 def _read_float(text: str) -> str:
     value = float(text)
-    if value.is_integer() and is_exact(value):
-        return str(int(value))
-    return _Inexact(text) if isinf(value) or abs(value) >= MOST_EXACT else text
+    if not is_exact(value):
+        return _Inexact(text)
+    return str(int(value)) if value.is_integer() else text
 
 
 def _refuse_constant(text: str) -> Any:

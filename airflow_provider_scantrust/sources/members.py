@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import date
 from typing import Any
 
 from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.sources.tables import REJECTED, REJECTED_TEXT, UnreadableRow
+from airflow_provider_scantrust.sources.values import is_missing, plain_moment, plain_number
 
 _LONGEST_REPR = 100_000
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
@@ -40,12 +40,12 @@ def make_member(name: Any, value: Any) -> str:
     """
     if not isinstance(name, str):
         raise TypeError("a name in JSON is text")
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_make_text)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_make_plain)
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError:
-            text = json.dumps(value, allow_nan=False, default=_make_text)
+            text = json.dumps(value, allow_nan=False, default=_make_plain)
     return f"{json.dumps(name)}: {text}"
 
 
@@ -80,8 +80,8 @@ def members_of_row(row: Any, is_key: Callable[[Any], bool]) -> list[Member]:
         if not isinstance(row, Mapping):
             raise TypeError("no row")
         for name, value in row.items():
-            # A number or a date is no key; as text it would be one.
-            if is_key(name) and not isinstance(value, str | int | None):
+            # A date is no key; as text it would be one.
+            if is_key(name) and not isinstance(plain_number(value), str | int | None):
                 raise TypeError(f"a key of type {type(value).__name__}")
             members.append((name, make_member(name, value)))
     except Exception:  # any objects, any exceptions
@@ -96,8 +96,8 @@ def _skip(text: str, position: int) -> int:
     return position
 
 
-def _make_text(value: Any) -> str:
-    # What cannot be sent must not become text that can.
-    if isinstance(value, date) and value == value:
-        return value.isoformat()
-    raise TypeError
+def _make_plain(value: Any) -> Any:
+    # What cannot be sent must not become a value that can.
+    if is_missing(value) or (plain := plain_number(plain_moment(value))) is value:
+        raise TypeError
+    return plain

@@ -75,7 +75,8 @@ def open_source(
     if found not in FORMATS:
         raise ConfigurationError(
             f"{name}: {f'source_format={format!r} is not known' if format else 'the name does not tell the format'}. "
-            f"Give source_format=, one of {', '.join(FORMATS)}."
+            f"Give source_format=, one of {', '.join(FORMATS)}. If this is a folder, list its files and upload them with "
+            "`.expand(source=…)`."
         )
     is_table, is_sheet = found in ("csv", "tsv"), found in EXCEL_FORMATS
     for option, given, fits, where in (

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from itertools import chain
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from airflow_provider_scantrust.exceptions import InvalidInput
 from airflow_provider_scantrust.sources.tables import need
@@ -23,7 +24,9 @@ MOST_TIMES = 300
 UNPACKED_FREELY = 256 * 1024 * 1024
 
 _BLOCK = 256 * 1024
-_GZIP, _ZSTD, _ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+# Of an archive with files, and of an empty one.
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 # A zstd block of four bytes makes 128 KiB: so much at once cannot unpack to more than about 16 MiB.
 _ZSTD_STEP = 512
 _MOST_LAYERS = 3
@@ -35,9 +38,20 @@ _KINDS = (
     (b"%PDF", "a PDF document; export the table as CSV"),
     (b"\xd0\xcf\x11\xe0", "an old Excel file (xls); name it .xls, or give source_format='xls'"),
     (b"PAR1", "a Parquet file; name it .parquet, or give source_format='parquet'"),
+    (b"ARROW1", "an Arrow (Feather) file; write it as Parquet"),
+    (b"ORC", "an ORC file; write it as Parquet"),
+    (b"Obj\x01", "an Avro file; write it as Parquet"),
+    (b"\x1f\x9d", "a compress (.Z) archive; unpack it, or pack it with gzip"),
+    (b"\x04\x22\x4d\x18", "an lz4 archive; unpack it, or pack it with gzip"),
+    (b"{\\rtf", "an RTF document; export the table as CSV"),
     (b"SQLite format 3\x00", "a SQLite database"),
+    ((_GZIP, _ZSTD, *_ZIP), "a packed file inside packed files; unpack it"),
 )
-_PAGES = (b"<!doctype html", b"<html", b"<head", b"<body")
+_TAR = (257, b"ustar")
+_PAGE = re.compile(
+    rb"<(?:!doctype html|html|head|body|table|meta|div|script|style|title|center|h1)\b", re.IGNORECASE
+)
+_XML = re.compile(rb"<\?xml\b", re.IGNORECASE)
 _EXCEL_PARTS = ("xl/", "[Content_Types].xml", "content.xml", "mimetype")
 
 
@@ -69,33 +83,53 @@ class Unpacked:
             )
 
 
-def unpack(name: str, raw: BinaryIO) -> Iterator[bytes]:
+def unpack_text(name: str, raw: BinaryIO) -> Iterator[bytes]:
     """
-    Return the content of a file, block by block; gzip, zstd and a zip archive of one file are unpacked.
+    Return the content of a text file, block by block; gzip, zstd and a zip archive of one file are unpacked.
+
+    :raises InvalidInput: It is empty, or something else than text.
+    :raises Broken: It is damaged or truncated.
+    """
+    blocks = _unpack(name, raw, (_unzip, *_ZIP))
+    first = next(blocks)
+    refuse_other_kinds(name, first)
+    return chain((first,), blocks)
+
+
+def unpack_whole(name: str, raw: BinaryIO) -> Iterator[bytes]:
+    """
+    Return the content of a file that is no text, block by block; gzip and zstd are unpacked.
+
+    :raises InvalidInput: It is empty, damaged or truncated.
+    """
+    try:
+        yield from _unpack(name, raw)
+    except Broken as error:
+        raise InvalidInput(f"{name}: {error}.") from error
+
+
+def _unpack(name: str, raw: BinaryIO, *more: Any) -> Iterator[bytes]:
+    """
+    Unpack a file, and those in it.
 
     Whether it is packed is read from its first bytes and not from its name: some stores unpack ``.gz`` objects on
     delivery.
-
-    :raises InvalidInput: It is empty, damaged, truncated, or something else than text.
     """
     blocks = _blocks_of(raw)
     for _ in range(_MOST_LAYERS):
         first = _first_of(blocks)
-        if first.startswith(_GZIP):
-            blocks = _gunzip(name, chain((first,), blocks))
-        elif first.startswith(_ZSTD):
-            blocks = _unpack_zstd(name, chain((first,), blocks))
-        elif first.startswith(_ZIP):
-            blocks = _unzip(name, chain((first,), blocks))
-        else:
+        layers = ((_gunzip, _GZIP), (_unpack_zstd, _ZSTD), *more)
+        layer = next((layer for layer, *starts in layers if first.startswith(tuple(starts))), None)
+        if layer is None:
             break
+        blocks = layer(name, chain((first,), blocks))
     if not first:
         raise InvalidInput(
             f"{name}: the file is empty (0 bytes). If it is a folder, list its files and upload them with "
             "`.expand(source=…)`."
         )
-    refuse_other_kinds(name, first)
-    return chain((first,), blocks)
+    yield first
+    yield from blocks
 
 
 def refuse_other_kinds(name: str, first: bytes) -> None:
@@ -107,10 +141,15 @@ def refuse_other_kinds(name: str, first: bytes) -> None:
     for start, what in _KINDS:
         if first.startswith(start):
             raise InvalidInput(f"{name}: this is {what}.")
-    if first[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_PAGES):
+    if first[_TAR[0] :].startswith(_TAR[1]):
+        raise InvalidInput(f"{name}: this is a tar archive; unpack it, or pack its file with gzip.")
+    text = first[:1024].lstrip(b"\xef\xbb\xbf \t\r\n")
+    if _PAGE.match(text) or (text.startswith((b"<!--", b"<?xml")) and b"<html" in text.lower()):
         raise InvalidInput(
-            f"{name}: this is an HTML page, perhaps of a login or an error; download the file itself."
+            f"{name}: this is an HTML page, perhaps of a login or an error; download the file itself, or export the table as CSV."
         )
+    if _XML.match(text):
+        raise InvalidInput(f"{name}: this is an XML document; export the table as CSV or as .xlsx.")
 
 
 def _blocks_of(raw: BinaryIO) -> Iterator[bytes]:
@@ -201,7 +240,7 @@ def _unzip(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
             copy.write(block)
         try:
             with zipfile.ZipFile(cast("BinaryIO", copy)) as archive:
-                members = [member for member in archive.infolist() if not member.is_dir()]
+                members = [member for member in archive.infolist() if not _is_by_product(member)]
                 if any(member.filename.startswith(_EXCEL_PARTS) for member in members):
                     raise InvalidInput(
                         f"{name}: this is an Excel or OpenDocument file; name it .xlsx, .xlsb or .ods, or give source_format=."
@@ -218,6 +257,16 @@ def _unzip(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
                         yield block
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
             raise Broken(f"the zip archive is damaged or cannot be read ({error})") from error
+
+
+def _is_by_product(member: zipfile.ZipInfo) -> bool:
+    """Whether a member is a folder, or what macOS and Windows add to an archive."""
+    name = member.filename
+    return (
+        member.is_dir()
+        or name.startswith("__MACOSX/")
+        or name.rpartition("/")[2] in (".DS_Store", "Thumbs.db")
+    )
 
 
 class Broken(Exception):

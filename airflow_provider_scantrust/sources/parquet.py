@@ -6,23 +6,27 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime, time
+from datetime import datetime
 from itertools import repeat
 from typing import Any, BinaryIO
 from uuid import UUID
 
+from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import InvalidInput
 from airflow_provider_scantrust.sources.fields import Fields
-from airflow_provider_scantrust.sources.numbers import is_exact, not_exact
-from airflow_provider_scantrust.sources.packing import Unpacked, refuse_other_kinds
-from airflow_provider_scantrust.sources.tables import FileSource, Row, UnreadableRow, need
+from airflow_provider_scantrust.sources.members import Member, make_member
+from airflow_provider_scantrust.sources.packing import Unpacked, refuse_other_kinds, unpack_whole
+from airflow_provider_scantrust.sources.tables import REJECTED_TEXT, FileSource, Row, UnreadableRow, need
+from airflow_provider_scantrust.sources.values import INEXACT, is_exact, plain_moment
 
 _ROWS_AT_ONCE = 10_000
 _BYTES_AT_ONCE = 64 * 1024 * 1024
 _BUFFER = 256 * 1024
 
-# Texts of a column's values, and which of them cannot be sent, with the reason.
-_Texts = tuple[list[str | None], dict[int, str]]
+# Why a value cannot be sent, and how JSON carries it so that it is rejected again, if it can.
+_Bad = tuple[str, str]
+# Texts of a column's values, None where there is none that can be sent, and index -> why.
+_Texts = tuple[list[str | None], dict[int, _Bad]]
 
 
 class ParquetSource(FileSource):
@@ -46,32 +50,60 @@ class ParquetSource(FileSource):
         super().__init__(name, open_file, keep_copy=keep_copy)
         self.fields = fields
         self._size = 0
+        self._kept: list[str] = []
 
     def _read(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
         return self.fields.without_nulls(self._rows())
 
-    def rejected_rows(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
-        """Return line and row of the copy, by the names of its columns."""
+    def rejected_members(self) -> Iterator[tuple[int, list[Member]]]:
+        """Return line and members of each row of the copy, by the names of its columns; a value that cannot be sent as a number."""
         with self._open_parquet(self.reopen()) as file, self._explaining():
-            for line, rows in self._tables(file, dict.fromkeys(file.schema_arrow.names)):
-                yield from enumerate(rows, start=line)
+            for line, names, rows, bad in self._tables(file, dict.fromkeys(self._kept)):
+                for index, values in enumerate(rows):
+                    members = [
+                        (name, make_member(name, value))
+                        for name, value in zip(names, values, strict=True)
+                        if value is not None
+                    ]
+                    for name, (reason, literal) in bad.get(index, {}).items():
+                        # As text this value would pass when it is uploaded again.
+                        text = make_member(REJECTED_TEXT, f"column {name!r}: {reason}")
+                        members.append(
+                            (name, f"{json.dumps(name)}: {literal}") if literal else (REJECTED_TEXT, text)
+                        )
+                    yield line + index, members
 
     def _rows(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
-        with self._open_parquet(self.open_whole()) as file, self._explaining():
-            names = [name for name in file.schema_arrow.names if name not in self._index_of(file)]
+        constants = self.fields.constants
+        with self._open_parquet(self.open_whole(unpack_whole)) as file, self._explaining():
+            index = self._index_of(file)
+            names = [name for name in file.schema_arrow.names if name not in index]
             fields = self.fields.of_header(names, self.name)
             kept: dict[str, str | None] = {
                 name: field for name, field in zip(names, fields, strict=True) if field is not None
             }
-            for start, rows in self._tables(file, kept):
-                for line, row in enumerate(rows, start=start):
-                    yield line, {**row, **self.fields.constants} if isinstance(row, dict) else row
+            if left_out := sorted(name for name in index if not name.startswith("__index_level_")):
+                self.notes.append(
+                    f"{self.name}: {', '.join(map(repr, left_out))} is the index of a pandas DataFrame and no field. To upload it, "
+                    "name it in columns=."
+                )
+            self._kept = list(kept)
+            for line, named, rows, bad in self._tables(file, kept):
+                for place, values in enumerate(rows):
+                    if place in bad:
+                        problems = (f"column {name!r}: {reason}" for name, (reason, _) in bad[place].items())
+                        yield line + place, UnreadableRow("; ".join(problems), "invalid")
+                        continue
+                    row: Row = dict(zip(named, values, strict=True))
+                    if None in values:
+                        row = {name: value for name, value in row.items() if value is not None}
+                    yield line + place, {**row, **constants} if constants else row
 
     def _tables(
         self, file: Any, kept: dict[str, str | None]
-    ) -> Iterator[tuple[int, Iterator[Row | UnreadableRow]]]:
+    ) -> Iterator[tuple[int, list[str], Iterable[tuple[str | None, ...]], dict[int, dict[str, _Bad]]]]:
         """
-        Return rows, many at a time, and the number of the first.
+        Return rows, many at a time: the number of the first, names, values, and index -> column -> what cannot be sent.
 
         :param kept: Column -> field, None for the column's own name.
         """
@@ -89,7 +121,7 @@ class ParquetSource(FileSource):
             # A null takes no byte, and a row is one all the same.
             bound.take(0, max(batch.nbytes, batch.num_rows))
             columns: list[list[str | None]] = []
-            bad: dict[int, UnreadableRow] = {}
+            bad: dict[int, dict[str, _Bad]] = {}
             for name, read in readers.items():
                 try:
                     texts, wrong = read(batch.column(name))
@@ -98,16 +130,10 @@ class ParquetSource(FileSource):
                         f"{self.name}, column {name!r}, row {line} or one of the {batch.num_rows - 1} after it: {error}"
                     ) from error
                 columns.append(texts)
-                bad.update(
-                    {
-                        index: UnreadableRow(f"column {name!r}: {reason}", "invalid")
-                        for index, reason in wrong.items()
-                    }
-                )
-            yield (
-                line,
-                _make_rows([field or name for name, field in kept.items()], columns, batch.num_rows, bad),
-            )
+                for index, why in wrong.items():
+                    bad.setdefault(index, {})[name] = why
+            rows = zip(*columns, strict=True) if columns else repeat((), batch.num_rows)
+            yield line, [field or name for name, field in kept.items()], rows, bad
             line += batch.num_rows
         if line - 1 != file.metadata.num_rows:
             raise InvalidInput(
@@ -135,8 +161,6 @@ class ParquetSource(FileSource):
         self._size = raw.seek(0, os.SEEK_END)
         raw.seek(0)
         head = raw.read(512)
-        if not head:
-            raise InvalidInput(f"{self.name}: the file is empty (0 bytes).")
         if not head.startswith(b"PAR1"):
             refuse_other_kinds(self.name, head)
         with self._explaining():
@@ -156,19 +180,6 @@ class ParquetSource(FileSource):
             raise InvalidInput(
                 f"{self.name}: this cannot be read as Parquet; is it damaged or truncated? {error}"
             ) from error
-
-
-def _make_rows(
-    names: list[str], columns: list[list[str | None]], count: int, bad: dict[int, UnreadableRow]
-) -> Iterator[Row | UnreadableRow]:
-    rows: Iterable[tuple[str | None, ...]] = zip(*columns, strict=True) if columns else repeat((), count)
-    for index, values in enumerate(rows):
-        if index in bad:
-            yield bad[index]
-        elif None in values:
-            yield {name: value for name, value in zip(names, values, strict=True) if value is not None}
-        else:
-            yield dict(zip(names, values, strict=True))
 
 
 def _uuids_of(file: Any) -> set[str]:
@@ -216,18 +227,23 @@ def _find_reader(kind: Any, where: str) -> Callable[[Any], _Texts]:
     if types.is_date32(kind):
         return lambda column: _read_dates(column.cast(arrow.string()).to_pylist())
     if types.is_floating(kind):
-        return lambda column: _read_floats(column.to_pylist(), column.cast(arrow.string()).to_pylist())
+        return lambda column: _read_floats(
+            column.to_pylist(), column.cast(arrow.string()).to_pylist(), kind.bit_width // 8
+        )
+    if types.is_timestamp(kind) and kind.unit == "ns":
+        return lambda column: (_read_nanoseconds(column, kind.tz), {})
     if types.is_timestamp(kind):
+        # Longer units could wrap around.
         unit = arrow.timestamp("us", kind.tz)
-        # Some nanoseconds are lost; longer units could wrap around.
-        safe = kind.unit != "ns"
-        return lambda column: (_apply(_format_datetime, column.cast(unit, safe=safe)), {})
-    if types.is_date64(kind) or types.is_time(kind):
-        unit = arrow.date32() if types.is_date64(kind) else arrow.time64("us")
-        return lambda column: (_apply(lambda value: value.isoformat(), column.cast(unit, safe=False)), {})
+        return lambda column: (_apply(plain_moment, column.cast(unit)), {})
+    if types.is_date64(kind):
+        return lambda column: (_apply(plain_moment, column.cast(arrow.date32(), safe=False)), {})
+    if types.is_time(kind):
+        return lambda column: (_apply(_without_zeros, column.cast(arrow.string())), {})
     if types.is_decimal(kind):
         return lambda column: (_apply(lambda value: format(value, "f"), column), {})
-    if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
+    is_bytes = types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
+    if is_bytes or types.is_fixed_size_binary(kind):
         return lambda column: _read_binary(column.to_pylist())
     raise InvalidInput(
         f"{where}: values of type {kind} are not single values of text, number or date. "
@@ -239,43 +255,58 @@ def _apply(make_text: Callable[[Any], str], column: Any) -> list[str | None]:
     return [None if value is None else make_text(value) for value in column.to_pylist()]
 
 
-def _format_datetime(value: datetime) -> str:
-    return value.date().isoformat() if value.time() == time() else value.isoformat()
+def _without_zeros(clock: str) -> str:
+    return clock.rstrip("0").rstrip(".") if "." in clock else clock
+
+
+def _read_nanoseconds(column: Any, zone: str | None) -> list[str | None]:
+    """Return timestamps with all their digits, of which Python's own type keeps six."""
+    arrow = _arrow("")
+    whole = column.cast(arrow.timestamp("us", zone), safe=False).to_pylist()
+    numbers = column.cast(arrow.int64()).to_pylist()
+    texts: list[str | None] = []
+    for moment, number in zip(whole, numbers, strict=True):
+        text = None if moment is None else plain_moment(moment)
+        if text is not None and (rest := number % 1000):
+            text = datetime.isoformat(moment, timespec="microseconds")
+            text = f"{text[:26]}{rest:03}{text[26:]}"
+        texts.append(text)
+    return texts
 
 
 def _read_dates(texts: list[str | None]) -> _Texts:
     # Arrow writes "<value out of range: 1073741824>".
     bad = {
-        index: "the date is outside the calendar"
+        index: ("the date is outside the calendar", "")
         for index, text in enumerate(texts)
         if text and text[0] == "<"
     }
-    return texts, bad
+    return [None if index in bad else text for index, text in enumerate(texts)] if bad else texts, bad
 
 
-def _read_floats(values: list[float | None], texts: list[str | None]) -> _Texts:
-    bad: dict[int, str] = {}
+def _read_floats(values: list[float | None], texts: list[str | None], size: int) -> _Texts:
+    bad: dict[int, _Bad] = {}
     for index, value in enumerate(values):
         if value is None:
             continue
         if value - value != 0:
-            bad[index] = f"{value} is not a number that can be sent"
+            texts[index], bad[index] = None, (f"{value} is not a number that can be sent", "")
         elif value.is_integer():
             texts[index] = str(int(value))
-            if not is_exact(value):
-                bad[index] = not_exact("", value).partition(": ")[2]
+            if not is_exact(value, size):
+                texts[index], bad[index] = None, (f"{value} {INEXACT}", repr(value))
     return texts, bad
 
 
 def _read_binary(values: list[bytes | None]) -> _Texts:
     texts: list[str | None] = []
-    bad: dict[int, str] = {}
+    bad: dict[int, _Bad] = {}
     for index, value in enumerate(values):
         try:
             texts.append(None if value is None else value.decode())
         except UnicodeDecodeError:
             texts.append(None)
-            bad[index] = "the bytes are not utf-8 text"
+            bad[index] = (f"the bytes {show(value)} are not utf-8 text", "")
     return texts, bad
 
 

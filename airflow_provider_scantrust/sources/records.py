@@ -13,9 +13,10 @@ from contextlib import suppress
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
+from airflow_provider_scantrust.api.texts import plural
 from airflow_provider_scantrust.exceptions import InvalidInput
 from airflow_provider_scantrust.sources.fields import Fields, clean_name
-from airflow_provider_scantrust.sources.text import LONGEST_LINE, TextLines, count_lines
+from airflow_provider_scantrust.sources.text import LONGEST_LINE, TextLines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +26,8 @@ DELIMITERS = ",;\t|"
 # One record spans so many lines only when a quote is not closed: then it has swallowed others.
 _MOST_LINES = 1000
 _SAMPLE = 25
+_LONG_ID = 8
+_MARK = "\ufeff"
 _SEP = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 
 
@@ -43,11 +46,10 @@ class Records:
     """
     One reading of a delimited file; iterated once, it returns line, cells, and what is wrong with them or None.
 
-    :param keep_text: Keep each record's text, so that records which are not valid CSV have their cells as they stand.
     :raises InvalidInput: The file is empty or not text.
     """
 
-    def __init__(self, source: Dialect, raw: BinaryIO, *, keep_text: bool = False) -> None:
+    def __init__(self, source: Dialect, raw: BinaryIO) -> None:
         # The limit is one for the whole process: it is only ever raised.
         csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
         self.notes: list[str] = []
@@ -67,16 +69,11 @@ class Records:
         self.line_end = next(
             (end for end in ("\r\n", "\n", "\r") if sample and sample[0].endswith(end)), "\n"
         )
-        # What csv calls the dialect.
-        self.dialect: dict[str, Any] = {
-            "delimiter": self.delimiter,
-            "quotechar": source.quotechar or None,
-            "quoting": csv.QUOTE_MINIMAL if source.quotechar else csv.QUOTE_NONE,
-        }
+        self.dialect = _dialect(self.delimiter, source.quotechar)
         self._sample = sample
+        # The lines of the record at hand.
         self._kept: list[str] = []
-        feed: Iterable[str] = chain(sample, lines)
-        self._reader = csv.reader(self._keep(feed) if keep_text else feed, strict=True, **self.dialect)
+        self._reader = csv.reader(self._keep(chain(sample, lines)), strict=True, **self.dialect)
         self.header: list[str] = []
 
     def read_fields(self) -> list[str | None]:
@@ -97,7 +94,8 @@ class Records:
                 "for example encoding='utf-16-le'."
             )
         self.header = header
-        below = _parse(self._sample[self._reader.line_num :], self.dialect)
+        first = self._reader.line_num
+        below = _parse(self._sample[first:], self.dialect, self._above + first)
         about = f" (delimiter {self.delimiter!r}, encoding {self.encoding})"
         return self._source.fields.of_header(header, self._name, about=about, below=below)
 
@@ -107,102 +105,131 @@ class Records:
 
         :raises InvalidInput: The file is truncated or damaged after the line named.
         """
-        reader, width, text = self._reader, len(self.header), self._text
+        reader, header, text, kept = self._reader, self.header, self._text, self._kept
+        width, above = len(header), self._above
         repeated = 0
-        key = self._source.fields.key_column(self.header)
         while True:
             line = reader.line_num + 1
             text.letters_read = text.letters
-            self._kept.clear()
+            kept.clear()
             try:
                 cells = next(reader, None)
             except csv.Error as error:
-                yield line + self._above, self._split_text(), self._explain(line, error)
+                yield from self._look_at_error(line, error)
                 continue
             if cells is None:
                 break
             if len(cells) == width and reader.line_num == line and not text.has_nul:
                 if (cells[0] and not cells[0].isspace()) or not _is_empty(cells):
-                    if cells == self.header:
+                    if cells == header or (cells[0][:1] == _MARK and _cleaned(cells) == _cleaned(header)):
                         repeated += 1
                     else:
-                        yield line + self._above, cells, None
+                        yield line + above, cells, None
                 continue
-            yield from self._look_at(line, cells, key)
+            yield from self._look_at(line, cells)
         if repeated:
-            self.notes.append(f"{self._name}: {repeated} more header line{'s' * (repeated > 1)} skipped.")
+            self.notes.append(f"{self._name}: {plural(repeated, 'more header line')} skipped.")
         if not text.ends_with_line_end:
             self.notes.append(
                 f"{self._name}: the last line has no line end. If the file was cut there, its last value is incomplete."
             )
 
-    def _look_at(
-        self, line: int, cells: list[str], key: int | None
-    ) -> Iterator[tuple[int, list[str], str | None]]:
+    def _look_at(self, line: int, cells: list[str]) -> Iterator[tuple[int, list[str], str | None]]:
         """Return a record that is not simply one line with all its cells."""
         width, last = len(self.header), self._reader.line_num
         if _is_empty(cells):
             return
-        start = line + self._above
-        if len(cells) != width:
-            if len(cells) < width and not self._text.ends_with_line_end:
-                raise InvalidInput(
-                    f"{self._name}, line {start}: the file is truncated: its last row has {len(cells)} of {width} cells "
-                    "and no line end."
-                )
-            yield start, cells, f"it has {len(cells)} cells, and the header has {width} columns"
-            return
-        if self._text.has_nul and any("\0" in cell for cell in cells):
-            yield start, cells, "it holds a NUL character"
-            return
-        # Blank lines above a record belong to it as csv counts, and its own cells have the other line ends.
-        start += last - line - sum(map(count_lines, cells))
-        rows = self._swallowed(cells, key) if last > line else []
-        if not rows:
-            yield start, cells, None
-        for place, row in enumerate(rows):
-            yield (
-                start + place,
-                [*row, ""],
-                f"a quote that opens in line {start} closes in line {last + self._above}, and the lines between look like rows. "
-                'If quotes are inch marks, set quotechar=""',
+        if (
+            len(cells) < width
+            and not self._text.ends_with_line_end
+            and last + self._above == self._text.lines
+        ):
+            raise InvalidInput(
+                f"{self._name}, line {line + self._above}: the file is truncated: its last row has {len(cells)} of {width} "
+                "cells and no line end."
             )
+        if last > line and self._looks_like_rows():
+            yield from self._split(line, "a quote opens in it and closes in another")
+        elif len(cells) != width:
+            yield (
+                line + self._above,
+                cells,
+                f"it has {len(cells)} cells{self._where(line)}, and the header has {width} columns",
+            )
+        else:
+            has_nul = self._text.has_nul and any("\0" in cell for cell in cells)
+            yield line + self._above, cells, "it holds a NUL character" if has_nul else None
 
-    def _swallowed(self, cells: list[str], key: int | None) -> list[list[str]]:
-        """Return the rows that a quote has made one, or nothing for a record whose cells hold line ends."""
-        lines = re.split(r"\r\n|\r|\n", self.delimiter.join(cells))
-        rows = [text.split(self.delimiter) for text in lines]
-        place = key or 0
-        own = _shape(rows[0][place]) if len(rows[0]) > place else ""
-        alike = [len(row) == len(cells) and _shape(row[place]) == own for row in rows[1:]]
-        return rows if own and any(alike) else []
-
-    def _explain(self, line: int, error: csv.Error) -> str:
+    def _look_at_error(self, line: int, error: csv.Error) -> Iterator[tuple[int, list[str], str | None]]:
         """
-        Return what is wrong with text that is not valid CSV.
+        Return text that is not valid CSV.
 
         :raises InvalidInput: It has swallowed what comes after it.
         """
         last = self._reader.line_num
         # After a cell that is too long the rest of its lines would be taken for rows.
-        swallows = last > line and "field limit" in str(error)
-        if self._text.ended or swallows or last - line >= _MOST_LINES:
+        if (
+            last > line
+            and "field limit" not in str(error)
+            and self._looks_like_rows()
+            and not self._is_open(error)
+        ):
+            yield from self._split(line, f"it is not valid CSV: {error}")
+        elif (
+            self._is_open(error)
+            or (last > line and "field limit" in str(error))
+            or last - line >= _MOST_LINES
+        ):
             raise InvalidInput(
                 f"{self._name}, line {line + self._above}: the record that begins here has not ended by line "
-                f"{last + self._above} ({error}). A quote is not closed, or the file is truncated."
+                f"{last + self._above} ({error}). A quote is not closed, or the file is truncated. If quotes are inch marks, "
+                'set quotechar="".'
             ) from error
-        where = f" (lines {line + self._above} to {last + self._above})" if last > line else ""
-        return f"it is not valid CSV: {error}{where}"
+        else:
+            cells = _split_text("".join(self._kept), self.delimiter)
+            # Never as many as there are columns, or the row would pass as a good one when it is uploaded unchanged.
+            cells = [*cells, ""] if len(cells) == len(self.header) else cells
+            advice = "; double the quotes inside quotes, a backslash does not protect them" * (
+                '\\"' in "".join(self._kept)
+            )
+            yield line + self._above, cells, f"it is not valid CSV: {error}{self._where(line)}{advice}"
 
-    def _split_text(self) -> list[str]:
-        """Return the cells of text that is not valid CSV, character by character as they stand."""
-        cells = "".join(self._kept).rstrip("\r\n").split(self.delimiter)
-        # Never as many as there are columns, or the row would pass as a good one when it is uploaded unchanged.
-        return [*cells, ""] if len(cells) == len(self.header) else cells
+    def _is_open(self, error: csv.Error) -> bool:
+        return "unexpected end of data" in str(error)
+
+    def _split(self, line: int, problem: str) -> Iterator[tuple[int, list[str], str]]:
+        """Return the rows that a quote has made one, each as it stands and with one cell too many."""
+        start = line + self._above
+        reason = (
+            f"{problem}; lines {start} to {start + len(self._kept) - 1} were read as one row, and they look like several. "
+            'If quotes are inch marks, set quotechar=""'
+        )
+        for place, text in enumerate(self._kept):
+            cells = _split_text(text, self.delimiter)
+            if not _is_empty(cells):
+                yield start + place, [*cells, ""] if len(cells) == len(self.header) else cells, reason
+
+    def _looks_like_rows(self) -> bool:
+        """Whether a line inside the record at hand has as many cells as a row, and a key that is like the record's own."""
+        key = self._source.fields.key_column(self.header) or 0
+        own, *others = (self._key_in(text, key) for text in self._kept)
+        return own is not None and any(other is not None and _are_alike(own, other) for other in others)
+
+    def _key_in(self, text: str, place: int) -> str | None:
+        quote = self._source.quotechar
+        for cells in (_split_text(text, self.delimiter), next(csv.reader([text], **self.dialect), [])):
+            if len(cells) == len(self.header):
+                return cells[place].strip().strip(quote)
+        return None
+
+    def _where(self, line: int) -> str:
+        last = self._reader.line_num
+        return f" (lines {line + self._above} to {last + self._above})" if last > line else ""
 
     def _keep(self, lines: Iterable[str]) -> Iterator[str]:
+        keep = self._kept.append
         for line in lines:
-            self._kept.append(line)
+            keep(line)
             yield line
 
 
@@ -210,40 +237,67 @@ def find_delimiter(sample: Sequence[str], quote: str, fields: Fields) -> str:
     """
     Return the delimiter that fits header and first rows.
 
-    The key among the names counts most, then how many rows have as many cells as the header, then their number; on a tie
-    the comma comes last, since it also stands inside numbers and names.
+    The key among the names counts most, also below a title, then how many rows have as many cells as the header, then their
+    number; on a tie the comma comes last, since it also stands inside numbers and names.
     """
 
-    def fit(delimiter: str) -> tuple[bool, float, int, bool]:
-        dialect = {
-            "delimiter": delimiter,
-            "quotechar": quote or None,
-            "quoting": csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
-        }
-        header, *rows = _parse(sample, dialect) or [[]]
+    def fit(delimiter: str) -> tuple[bool, bool, float, int, bool]:
+        records = [cells for _, cells in _parse(sample, _dialect(delimiter, quote), 0)] or [[]]
+        header, *rows = records
         names = {fields.columns.get(name, name) for name in map(clean_name, header)}
+        is_near = any(fields.resembles_key(cell) for cells in records for cell in cells)
         fitting = sum(len(row) == len(header) for row in rows) / len(rows) if rows else 1.0
-        return fields.data_key in names, fitting, len(header), delimiter != ","
+        return fields.data_key in names, is_near, fitting, len(header), delimiter != ","
 
-    head = next((line for line in sample if line.strip()), "")
-    found = [delimiter for delimiter in DELIMITERS if delimiter in head and delimiter != quote]
+    text = "".join(sample)
+    found = [delimiter for delimiter in DELIMITERS if delimiter in text and delimiter != quote]
     return max(found, key=fit, default=",")
 
 
-def _parse(lines: Sequence[str], dialect: dict[str, Any]) -> list[list[str]]:
-    """Return the records of some lines, as far as they can be read."""
-    records: list[list[str]] = []
+def _dialect(delimiter: str, quote: str) -> dict[str, Any]:
+    """Return what csv calls the dialect."""
+    quoting = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
+    return {"delimiter": delimiter, "quotechar": quote or None, "quoting": quoting}
+
+
+def _parse(lines: Sequence[str], dialect: dict[str, Any], above: int) -> list[tuple[int, list[str]]]:
+    """Return the records of some lines, as far as they can be read, each with the number of lines above it."""
+    reader = csv.reader(lines, **dialect)
+    records: list[tuple[int, list[str]]] = []
     with suppress(csv.Error):
-        records.extend(cells for cells in csv.reader(lines, **dialect) if not _is_empty(cells))
+        while True:
+            start = above + reader.line_num
+            if (cells := next(reader, None)) is None:
+                break
+            if not _is_empty(cells):
+                records.append((start, cells))
     return records
+
+
+def _split_text(text: str, delimiter: str) -> list[str]:
+    """Return the cells of a line, character by character as they stand."""
+    return text.rstrip("\r\n").split(delimiter)
+
+
+def _are_alike(one: str, other: str) -> bool:
+    """Whether two texts may be keys of one kind."""
+    if not one or not other or abs(len(one) - len(other)) > 1:
+        return False
+    kinds = [{_kind(letter) for letter in text} for text in (one, other)]
+    # Of long random ids one may lack a kind of letters.
+    return kinds[0] == kinds[1] or (len(one) >= _LONG_ID and all("0" in kind for kind in kinds))
+
+
+def _kind(letter: str) -> str:
+    if letter.isdigit():
+        return "0"
+    return ("a" if letter.islower() else "A") if letter.isalpha() else letter
+
+
+def _cleaned(names: Sequence[str]) -> list[str]:
+    return [clean_name(name) for name in names]
 
 
 def _is_empty(cells: Sequence[str]) -> bool:
     """Whether nothing stands in a row; a lone Ctrl-Z ends files of old systems."""
     return not "".join(cells).strip(" \t\r\n\v\f\x1a\u00a0")
-
-
-def _shape(text: str) -> str:
-    """Return what keys of one kind have in common: runs of letters and of digits."""
-    text = re.sub(r"[^\W\d_]+", "a", text.strip().strip('"'))
-    return re.sub(r"\d+", "0", text)

@@ -8,7 +8,7 @@ from os import PathLike
 from typing import Any
 
 from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput
-from airflow_provider_scantrust.sources.fields import Fields
+from airflow_provider_scantrust.sources.fields import Fields, clean_name
 from airflow_provider_scantrust.sources.members import Member, members_of_row
 from airflow_provider_scantrust.sources.tables import Row, Source, UnreadableRow
 
@@ -39,9 +39,10 @@ class RowSource(Source):
         null_values: Sequence[str] | None = None,
         keep_copy: bool = False,
     ) -> None:
-        if hasattr(rows, "to_dict") and hasattr(rows, "columns"):
+        if hasattr(rows, "columns") and not isinstance(rows, Mapping):
             raise InvalidInput(
-                f'{name} is a {type(rows).__name__}; give its rows: df.to_dict("records") (polars: df.to_dicts()).'
+                f'{name} is a {type(rows).__name__}; give its rows: df.to_dict("records") (polars: df.to_dicts(), '
+                "pyarrow: table.to_pylist())."
             )
         if isinstance(rows, Mapping | str | bytes) or not isinstance(rows, Iterable):
             raise InvalidInput(f"{name} must be a list of rows, each a dict, not {type(rows).__name__}.")
@@ -68,6 +69,7 @@ class RowSource(Source):
                     f"{self.name} is a list of {type(row).__name__}, not of rows. To upload several files, map the task: "
                     "`.expand(source=…)`."
                 )
+            row = _as_dict(row)
             if self._copy is not None:
                 members = members_of_row(row, self._is_key)
                 self._copy.write(json.dumps(members).encode() + b"\n")
@@ -80,4 +82,16 @@ class RowSource(Source):
                 yield number, UnreadableRow(f"it is not a dict but {type(row).__name__}")
 
     def _is_key(self, name: Any) -> bool:
+        name = clean_name(name) if isinstance(name, str) else name
         return bool(self.fields.columns.get(name, name) == self.fields.data_key)
+
+
+def _as_dict(row: Any) -> Any:
+    """Return a row of a database driver, which has names besides its values, as a dict."""
+    if not isinstance(row, tuple):
+        return (
+            dict(zip(row.keys(), row, strict=True))
+            if type(row).__name__ == "Row" and hasattr(row, "keys")
+            else row
+        )
+    return row._asdict() if hasattr(row, "_asdict") else row

@@ -7,10 +7,9 @@ Rule: a problem of one row stands in the row's place; a problem of the whole fil
 from __future__ import annotations
 
 import importlib
-import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -103,11 +102,16 @@ class FileSource(Source):
         raw = self._stack.enter_context(self._open_file())
         return raw if self._copy is None else cast("BinaryIO", _Tee(raw, self._copy))
 
-    def open_whole(self) -> BinaryIO:
-        """Copy the file, for a format that cannot be read from front to back, and return the copy."""
+    def open_whole(self, unpack: Callable[[str, BinaryIO], Iterable[bytes]]) -> BinaryIO:
+        """
+        Copy the file, for a format that cannot be read from front to back, and return the copy.
+
+        :param unpack: Returns the blocks of an open file.
+        """
         self._copy = self._copy or self._temporary_file()
         with self._open_file() as raw:
-            shutil.copyfileobj(raw, self._copy, 1 << 20)
+            for block in unpack(self.name, raw):
+                self._copy.write(block)
         self._copy.seek(0)
         return self._copy
 

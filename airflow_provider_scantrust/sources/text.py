@@ -13,7 +13,7 @@ from itertools import chain
 from typing import BinaryIO
 
 from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput
-from airflow_provider_scantrust.sources.packing import Broken, unpack
+from airflow_provider_scantrust.sources.packing import Broken, unpack_text
 
 # Sixteen of the longest values.
 LONGEST_LINE = 1024 * 1024
@@ -54,6 +54,9 @@ class TextLines:
 
     :param encoding: None to go by the byte order mark, or else utf-8.
     :raises InvalidInput: The file is empty, or not text.
+
+    Attributes: ``lines`` counts those above the block at hand, and all of them from the last line on if it has no end, which
+    ``ends_with_line_end`` then tells.
     """
 
     def __init__(self, name: str, raw: BinaryIO, encoding: str | None) -> None:
@@ -61,11 +64,10 @@ class TextLines:
         self.lines = 0
         self.has_nul = False
         self.ends_with_line_end = True
-        self.ended = False
         # What was handed on, and up to where the reader has got whole records.
         self.letters = self.letters_read = 0
         try:
-            self._blocks = unpack(name, raw)
+            self._blocks = unpack_text(name, raw)
             first = next(self._blocks)
         except Broken as error:
             raise self._broken(error) from error
@@ -103,11 +105,11 @@ class TextLines:
                 self.letters += end
                 yield from io.StringIO(text[:end], newline="")
                 self.lines += count_lines(text[:end])
-        if begun:
+        # Old systems end a file with Ctrl-Z.
+        if begun := begun.rstrip("\x1a"):
             self.ends_with_line_end = begun.endswith("\r")
-            yield begun
             self.lines += 1
-        self.ended = True
+            yield begun
 
     def _texts(self) -> Iterator[str]:
         decoder = codecs.getincrementaldecoder(self.encoding)()

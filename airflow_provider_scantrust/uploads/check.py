@@ -6,19 +6,15 @@ Rule: what passes here can be written as JSON and read back by Scantrust as the 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime, time
-from decimal import Decimal
-from numbers import Integral, Real
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import InvalidInput
-from airflow_provider_scantrust.sources.fields import unwrap
-from airflow_provider_scantrust.sources.numbers import is_exact
+from airflow_provider_scantrust.sources.fields import clean_name, strip_blanks, unwrap
 from airflow_provider_scantrust.sources.tables import UnreadableRow
+from airflow_provider_scantrust.sources.values import is_missing, plain_moment, plain_number
 from airflow_provider_scantrust.uploads.doubts import BETWEEN, Doubts, is_plain
 
 # Scantrust: SCM fields, special fields.
@@ -37,7 +33,6 @@ _LOOK_AT_EACH = 100
 _MOST_NAMED = 20
 # Scantrust: an extended_id holds no blanks, so those around it are not part of it.
 _STRIPPED_KEY = "extended_id"
-_INEXACT = "is a floating-point number that cannot hold all its digits; use text or an integer"
 
 Row = dict[str, Any]
 
@@ -149,7 +144,7 @@ class RowCheck:
         return key, shape.names, values, BETWEEN.join(values) if is_text else None
 
     def _read_key(self, given: Any, number: int) -> str:
-        if given is None or (isinstance(given, str) and not str.strip(given)):
+        if is_missing(given) or (isinstance(given, str) and not strip_blanks(given)):
             raise BadRow("key missing", f"field {show(self.data_key)}: the key is empty")
         try:
             key = read_key(given, self.data_key)
@@ -251,8 +246,8 @@ def read_key(value: Any, data_key: str = "") -> str:
         raise ValueError(f"a key must be text, not {type(value).__name__}")
     text = unwrap(str(_check_digits(_plain(value))))
     if data_key == _STRIPPED_KEY:
-        text = text.strip().strip("\ufeff")
-    if not text.strip():
+        text = strip_blanks(text)
+    if not strip_blanks(text):
         raise ValueError("the key is empty")
     return read_text(text)
 
@@ -263,9 +258,9 @@ def read_name(name: Any) -> str:
 
     :raises ValueError: It is not text, or text that cannot be sent.
     """
-    if not isinstance(name, str) or not str.strip(name):
+    if not isinstance(name, str) or not (cleaned := clean_name(str.__str__(name))):
         raise ValueError("a field's name must be text")
-    return read_text(str.__str__(name).strip())
+    return read_text(cleaned)
 
 
 def read_text(text: str) -> str:
@@ -299,13 +294,7 @@ def read_value(field: str, value: Any) -> Any:
     """
     if is_missing(value):
         raise ValueError(f'there is no value ({value}); leave the field out, or send "" to clear it')
-    if isinstance(value, datetime):
-        # Not the class's own isoformat: what a subclass makes of it is not known to be a date.
-        midnight = datetime.timetz(value).replace(tzinfo=None) == time()
-        value = date.isoformat(value) if midnight else datetime.isoformat(value)
-    elif isinstance(value, date):
-        value = date.isoformat(value)
-    value = plain_number(_plain(value))
+    value = plain_number(_plain(plain_moment(value)))
     if not isinstance(value, str | int | float):
         raise ValueError(
             f"a value of type {type(value).__name__} cannot be sent; use text, a number, true or false, or a date"
@@ -317,54 +306,6 @@ def read_value(field: str, value: Any) -> Any:
         allowed, meaning = SPECIAL_FIELDS[field]
         if isinstance(value, bool) or str(value) not in {str(number) for number in allowed}:
             raise ValueError(f"{show(value)} is out of range; it must be {meaning}")
-    return value
-
-
-def is_missing(value: Any) -> bool:
-    """Whether a value stands for none: None, NaN, NaT and NA, of Python, numpy and pandas."""
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return True
-    if isinstance(value, str | bytes | Mapping | list | tuple | set | frozenset):
-        return False
-    try:
-        # Only what is missing differs from itself.
-        return bool(value != value)
-    except Exception:  # any object, any exception
-        return False
-
-
-def plain_number(value: Any) -> Any:
-    """
-    Return a number of another library, or a decimal, as Python's own; anything else as it is.
-
-    :raises ValueError: JSON cannot carry it, or it cannot hold its digits.
-    """
-    # numpy's scalars are not all registered as numbers, and all have this method.
-    if type(value).__module__ == "numpy" and hasattr(value, "item") and not hasattr(value, "__len__"):
-        value = value.item()
-        if isinstance(value, date):
-            return read_value("", value)
-    if isinstance(value, bool | str):
-        return value
-    if isinstance(value, Decimal):
-        if not value.is_finite():
-            raise ValueError(f"{value} is a number that JSON cannot carry")
-        whole = value.to_integral_value() if abs(value.adjusted()) < 1_000 else value
-        if value == whole and abs(value.adjusted()) < 1_000:
-            return int(value)
-        # A number where a float holds all its digits; else its text, digit by digit.
-        return float(value) if Decimal(repr(float(value))) == value else format(value, "f")
-    if isinstance(value, Integral):
-        return int(value)
-    if isinstance(value, Real):
-        number = float(value)
-        if not math.isfinite(number):
-            raise ValueError(f"{number!r} is a number that JSON cannot carry")
-        if not number.is_integer():
-            return number
-        if not is_exact(number):
-            raise ValueError(f"{number!r} {_INEXACT}")
-        return int(number)
     return value
 
 

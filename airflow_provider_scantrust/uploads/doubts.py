@@ -8,26 +8,25 @@ from datetime import date
 
 from airflow_provider_scantrust.api.texts import plural, show
 
-# Texts that tools write where a value is missing.
+# Texts that tools write where a value is missing: pandas, numpy, databases, R, JavaScript. Excel's errors begin with "#".
 PLACEHOLDERS = frozenset(
     {
-        "nan",
-        "nat",
-        "none",
-        "null",
-        "\\n",
-        "<na>",
-        "n/a",
-        "#n/a",
-        "#na",
-        "#ref!",
-        "#value!",
-        "#name?",
-        "#div/0!",
-        "#num!",
-        "#null!",
-        "-nan",
-        "1.#ind",
+        *(
+            "nan",
+            "-nan",
+            "nat",
+            "none",
+            "null",
+            "nil",
+            "na",
+            "n/a",
+            "undefined",
+            "1.#ind",
+            "-1.#ind",
+            "1.#qnan",
+            "-1.#qnan",
+        ),
+        *("\\n", "<na>", "<null>", "<none>", "<nil>", "(null)", "(none)", "(blank)", "[null]"),
     }
 )
 # Between the values of a row.
@@ -39,20 +38,34 @@ _LONGEST_ROW = 65_536
 # Values that need a look of their own. Dates up to the 28th are good in each month, and the most common.
 _NEEDS_LOOK = re.compile(
     r"""\x1f(?!\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])\x1f)(?:
-    [\s'"=#<\\] | -?1?[.#nN][^\x1f]{0,8}\x1f
-    | \d{1,4}[-/.]\d{1,2}[-/.]\d | \d{1,2}[-./ ]{1,2}[^\W\d_]{3}
-    | [-+]?\d(?:[.,]\d+)?[eE]\+?\d{1,3}\x1f | [2-7]\d{4}\x1f
+    [\s'"=\#<\\(\[] | -?1?[.nN][^\x1f]{0,6}\x1f | [uU][nN][dD]
+    | \d{1,4}[-/.]\d{1,2}(?:[-/.]\d|\x1f) | \d{1,4}[-./\ ]{1,2}[^\W\d_]{3}
+    | [-+]?\d{1,3}(?:[.,]\d+)?[eE]\+?\d{1,3}\x1f | [2-7]\d{4}(?:[.,]\d+)?\x1f | (?:19|20)\d{6}\x1f
+    | [JFMASOND][a-z]{2,8}\.?[\ -]\d
     )""",
     re.VERBOSE,
 )
 _ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _DATE_LIKE = re.compile(
-    r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2}))(?:[T ]\d{1,2}:\d{2}\S*)?"
+    r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2}))(?:[T ]\d{1,2}:\d{2}[^\n]{0,20})?"
 )
-_MONTH_NAME = re.compile(r"\d{1,2}[-. /]{1,2}[^\W\d_]{3,10}\.?[-. /]{1,2}(?:\d{4}|\d{2})")
-_LOST_DIGITS = re.compile(r"[-+]?\d(?:[.,]\d+)?[eE]\+?\d{1,3}")
+# With the name of a month, without a day, or without anything between: dates only where others are.
+_MAYBE_DATE = re.compile(
+    r"""\d{1,2}[-./\ ]{1,2}[^\W\d_]{3,10}\.?[-./\ ]{1,2}(?:\d{4}|\d{2})
+    | \d{4}[-./\ ][^\W\d_]{3,10}\.?[-./\ ]\d{1,2}
+    | [JFMASOND][a-z]{2,8}\.?[\ -]\d{1,2}(?:st|nd|rd|th)?,?[\ -](?:\d{4}|\d{2})
+    | [JFMASOND][a-z]{2,8}[\ -](?:\d{4}|\d{2})
+    | (?:19|20)\d{2}[-/](?:0[1-9]|1[0-2]) | (?:0?[1-9]|1[0-2])/(?:19|20)\d{2}
+    | (?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])""",
+    re.VERBOSE,
+)
+_LOST_DIGITS = re.compile(r"[-+]?\d{1,3}(?:[.,]\d+)?[eE]\+?\d{1,3}")
+_EXCEL_ERROR = re.compile(r"#(?:N/?[A-Z]|[A-Z]/[A-Z]|[^\W\d_][^!?\n]{0,15}[!?]|\#+)")
 # What Excel counts from 1900 on: 1954 to 2119.
 _SERIAL = range(20_000, 80_000)
+_SERIAL_MOMENT = re.compile(r"(\d{5})(?:[.,]\d+)?")
+# Stray marks are blanks, too.
+_MARKS = ("\ufeff", "\u200b")
 
 _TEXTS = {
     "dates": (
@@ -60,7 +73,7 @@ _TEXTS = {
         "Scantrust stores them as they are, and its portal then cannot show or edit them.",
     ),
     "placeholder": (
-        "holds text that stands for a missing value",
+        "holds text that tools write where a value is missing",
         "It is sent as text; list it in null_values= to leave these fields alone.",
     ),
     "digits": (
@@ -141,29 +154,33 @@ def classify(value: str) -> str:
     "date" is a good date, and "maybe date" is one where the field's other values are dates.
     """
     # Most values are words, numbers or codes.
-    if value.isalnum():
-        if value.lower() in PLACEHOLDERS:
-            return "placeholder"
-        is_serial = len(value) == 5 and value.isdecimal() and int(value) in _SERIAL
-        return "maybe date" if is_serial else ""
+    if value.isalnum() and not value[0].isdigit():
+        return "placeholder" if value.lower() in PLACEHOLDERS else ""
     if not value:
         return ""
-    if value[0].isspace() or value[-1].isspace():
+    if value[0].isspace() or value[-1].isspace() or value.startswith(_MARKS) or value.endswith(_MARKS):
         return "placeholder" if value.strip().lower() in PLACEHOLDERS else "blanks"
     if value[0] == "'":
         return "apostrophe"
-    if value[0].isdigit() or value[0] in "-+":
-        if _ISO_DATE.fullmatch(value):
-            try:
-                date.fromisoformat(value)
-            except ValueError:
-                return "dates"
-            return "date"
-        if len(value) <= 40:
-            if _DATE_LIKE.fullmatch(value):
-                return "dates"
-            if _MONTH_NAME.fullmatch(value):
-                return "maybe date"
-            if _LOST_DIGITS.fullmatch(value):
-                return "digits"
-    return "placeholder" if value.lower() in PLACEHOLDERS else ""
+    if len(value) <= 40:
+        if value[0].isdigit() and (kind := _classify_date(value)):
+            return kind
+        if value[0] in "JFMASOND" and _MAYBE_DATE.fullmatch(value):
+            return "maybe date"
+        if value[0] in "-+0123456789" and not value.isalnum() and _LOST_DIGITS.fullmatch(value):
+            return "digits"
+    is_error = value[0] == "#" and _EXCEL_ERROR.fullmatch(value)
+    return "placeholder" if is_error or value.lower() in PLACEHOLDERS else ""
+
+
+def _classify_date(value: str) -> str:
+    if _ISO_DATE.fullmatch(value):
+        try:
+            date.fromisoformat(value)
+        except ValueError:
+            return "dates"
+        return "date"
+    if _DATE_LIKE.fullmatch(value):
+        return "dates"
+    serial = _SERIAL_MOMENT.fullmatch(value)
+    return "maybe date" if (serial and int(serial[1]) in _SERIAL) or _MAYBE_DATE.fullmatch(value) else ""

@@ -18,11 +18,11 @@ from airflow_provider_scantrust.exceptions import ConfigurationError
 from airflow_provider_scantrust.sources.delimited import DelimitedSource
 from airflow_provider_scantrust.sources.excel import EXCEL_FORMATS, ExcelSource
 from airflow_provider_scantrust.sources.jsonlines import JsonLinesSource
-from airflow_provider_scantrust.sources.members import Member, make_member, members_of_text, write_line
+from airflow_provider_scantrust.sources.members import Member, members_of_text, write_line
 from airflow_provider_scantrust.sources.opening import find_format
 from airflow_provider_scantrust.sources.parquet import ParquetSource
 from airflow_provider_scantrust.sources.rows import RowSource
-from airflow_provider_scantrust.sources.tables import REJECTED, REJECTED_TEXT, Source, UnreadableRow, need
+from airflow_provider_scantrust.sources.tables import REJECTED, Source, need
 
 T = TypeVar("T")
 
@@ -93,7 +93,7 @@ def write_rejects(
             rows = ((line, members_of_text(text)) for line, text in enumerate(lines, start=1))
             return _write_members(rows, rejects(), stream, lines.encoding)
         if isinstance(source, ParquetSource):
-            return _write_members(_parquet_members(source), rejects(), stream)
+            return _write_members(source.rejected_members(), rejects(), stream)
         if isinstance(source, RowSource):
             return _write_members(enumerate(source.rejected_members(), start=1), rejects(), stream)
     raise TypeError(f"{type(source).__name__} is not a source whose rejects can be written")
@@ -179,15 +179,6 @@ def _write_members(
         stream.write(write_line(line, kind, reason, members))
         written += 1
     return written
-
-
-def _parquet_members(source: ParquetSource) -> Iterator[tuple[int, list[Member]]]:
-    for line, row in source.rejected_rows():
-        if isinstance(row, UnreadableRow):
-            # As text one of its values would be another.
-            yield line, [(REJECTED_TEXT, make_member(REJECTED_TEXT, row.reason))]
-        else:
-            yield line, [(name, make_member(name, value)) for name, value in row.items()]
 
 
 class _Encoded:
