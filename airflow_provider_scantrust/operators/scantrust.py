@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -190,9 +189,6 @@ class ScantrustUploadOperator(UploadParameters):
         from airflow_provider_scantrust.uploads.upload import Upload
 
         options = self.upload_options()
-        if not self.dry_run_only:
-            most = min(options.items_per_call, self.hook.settings.items_per_call)
-            options = replace(options, items_per_call=most)
         source = as_path(self.source)
         path = as_path(self.rejects_path)
         if self.rejects_path is not None and path is None:

@@ -75,7 +75,8 @@ class Records:
         }
         self._sample = sample
         self._kept: list[str] = []
-        feed: Iterable[str] = chain(sample, lines)
+        self._has_ended = False
+        feed: Iterable[str] = chain(sample, lines, self._note_end())
         self._reader = csv.reader(self._keep(feed) if keep_text else feed, strict=True, **self.dialect)
         self.header: list[str] = []
 
@@ -131,7 +132,7 @@ class Records:
             yield from self._look_at(line, cells, key)
         if repeated:
             self.notes.append(f"{self._name}: {repeated} more header line{'s' * (repeated > 1)} skipped.")
-        if not text.ends_with_line_end:
+        if text.cut_line is not None:
             self.notes.append(
                 f"{self._name}: the last line has no line end. If the file was cut there, its last value is incomplete."
             )
@@ -145,7 +146,7 @@ class Records:
             return
         start = line + self._above
         if len(cells) != width:
-            if len(cells) < width and not self._text.ends_with_line_end:
+            if len(cells) < width and self._text.cut_line == last + self._above:
                 raise InvalidInput(
                     f"{self._name}, line {start}: the file is truncated: its last row has {len(cells)} of {width} cells "
                     "and no line end."
@@ -186,7 +187,7 @@ class Records:
         last = self._reader.line_num
         # After a cell that is too long the rest of its lines would be taken for rows.
         swallows = last > line and "field limit" in str(error)
-        if self._text.ended or swallows or last - line >= _MOST_LINES:
+        if self._has_ended or swallows or last - line >= _MOST_LINES:
             raise InvalidInput(
                 f"{self._name}, line {line + self._above}: the record that begins here has not ended by line "
                 f"{last + self._above} ({error}). A quote is not closed, or the file is truncated."
@@ -199,6 +200,10 @@ class Records:
         cells = "".join(self._kept).rstrip("\r\n").split(self.delimiter)
         # Never as many as there are columns, or the row would pass as a good one when it is uploaded unchanged.
         return [*cells, ""] if len(cells) == len(self.header) else cells
+
+    def _note_end(self) -> Iterator[str]:
+        self._has_ended = True
+        yield from ()
 
     def _keep(self, lines: Iterable[str]) -> Iterator[str]:
         for line in lines:

@@ -60,8 +60,8 @@ class TextLines:
         self.name = name
         self.lines = 0
         self.has_nul = False
-        self.ends_with_line_end = True
-        self.ended = False
+        # The number of the last line, where that has no end.
+        self.cut_line: int | None = None
         # What was handed on, and up to where the reader has got whole records.
         self.letters = self.letters_read = 0
         try:
@@ -104,10 +104,10 @@ class TextLines:
                 yield from io.StringIO(text[:end], newline="")
                 self.lines += count_lines(text[:end])
         if begun:
-            self.ends_with_line_end = begun.endswith("\r")
+            if not begun.endswith("\r"):
+                self.cut_line = self.lines + 1
             yield begun
             self.lines += 1
-        self.ended = True
 
     def _texts(self) -> Iterator[str]:
         decoder = codecs.getincrementaldecoder(self.encoding)()
