@@ -98,7 +98,10 @@ def get_provider_info() -> dict[str, Any]:
                 "class-name": "airflow_provider_scantrust.decorators.scantrust.scantrust_upload_task",
             }
         ],
-        "extra-links": ["airflow_provider_scantrust.links.scantrust.ScantrustPortalLink"],
+        "extra-links": [
+            "airflow_provider_scantrust.links.scantrust.ScantrustPortalLink",
+            "airflow_provider_scantrust.links.scantrust.ScantrustReportLink",
+        ],
         "plugins": [
             {
                 "name": "scantrust",

@@ -21,7 +21,7 @@ from airflow_provider_scantrust.exceptions import (
     TaskFailed,
     UnmatchedKeys,
 )
-from airflow_provider_scantrust.links.scantrust import ScantrustPortalLink
+from airflow_provider_scantrust.links.scantrust import LINKS
 from airflow_provider_scantrust.operators.arguments import (
     as_path,
     check_at_least_one,
@@ -116,7 +116,7 @@ class ScantrustUploadOperator(BaseOperator):
         "scm_data": "json",
     }
     ui_color = "#d5ecf7"
-    operator_extra_links = (ScantrustPortalLink(),)
+    operator_extra_links = LINKS
 
     def __init__(
         self,
