@@ -154,16 +154,14 @@ def find_uploads(
                 XComModel.key == LINK_KEY,
                 # Others are from an earlier try: a wait that starts in the triggerer clears no XComs.
                 and_(XComModel.key.in_(OF_SUCCESS), TaskInstance.state == "success"),
-                and_(
-                    XComModel.key.in_(OF_OTHERS), or_(TaskInstance.state.is_(None), TaskInstance.state != "success")
-                ),
+                and_(XComModel.key.in_(OF_OTHERS), TaskInstance.state != "success"),
             ),
         )
     ):
         xcoms[run, task_id, map_index][key] = read_json(value)
     fields = _rendered_fields(session, [*in_runs, *of_task])
     ended = ended_jobs(
-        {key: values for key, values in xcoms.items()},
+        xcoms,
         {(task.id, task.task_id, task.map_index): task.end_date for task in tasks},
     )
     return [

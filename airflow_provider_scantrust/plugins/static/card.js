@@ -33,7 +33,7 @@ export function nextStep({ status, failure, try_number, tries, acknowledged, nee
   }
   if (status === "failed") {
     if (failure?.permanent) return "A retry cannot fix this. Fix the cause, then run the task again.";
-    return `All ${plural(tries, "try").replace("trys", "tries")} are used. Run the task again when the cause is gone.`.replace("All 1 try are", "The only try is");
+    return "Airflow does not try again. Run the task again when the cause is gone.";
   }
   if (status === "waiting") return "The task waits for its jobs without a worker. It continues by itself.";
   if (status !== "warning") return null;
