@@ -19,7 +19,10 @@ export function makeClock() {
   const zone = { timeZone: timeZone() };
   const day = new Intl.DateTimeFormat("sv-SE", { ...DATE, ...zone });
   const moment = new Intl.DateTimeFormat("sv-SE", { ...DATE, ...TIME, ...zone });
-  const write = (form, value) => (Number.isNaN(Date.parse(value)) ? "" : form.format(new Date(value)));
+  const write = (form, value) => {
+    const date = new Date(value ?? NaN);
+    return Number.isNaN(date.getTime()) ? "" : form.format(date);
+  };
   return { day: (value) => write(day, value), moment: (value) => write(moment, value) };
 }
 

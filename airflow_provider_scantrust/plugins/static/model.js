@@ -148,7 +148,7 @@ export function byDay(uploads, days, now, clock) {
     found.set(day, { day, updated: 0, unmatched: 0, rejected: 0, done: 0, warning: 0, failed: 0, waits: [] });
   }
   for (const upload of uploads) {
-    const of = found.get(clock.day(upload.end ?? upload.startedAt));
+    const of = found.get(clock.day(upload.end ?? upload.start));
     if (!of) continue;
     of.updated += upload.updated ?? 0;
     if (upload.mode !== "dry run") {

@@ -27,7 +27,7 @@ export function Status({ status, state, acknowledged }) {
     { className: "st-status", "data-color": color, title: `Task state: ${state ?? "none"}` },
     h("span", { "aria-hidden": true, className: "st-mark" }, mark),
     ` ${label}`,
-    acknowledged && h("span", { className: "st-muted" }, " (acknowledged)"),
+    acknowledged && h("span", { className: "st-muted st-seen" }, "acknowledged"),
   );
 }
 

@@ -7,19 +7,16 @@ import { Portal, Status, To, cardPath, logPath, runPath } from "./parts.js";
 const { createElement: h, Fragment, useMemo, useState } = globalThis.React;
 
 const COLUMNS = [
-  { name: "status", label: "Status", cell: StatusCell },
+  { name: "status", label: "Status", cell: StatusAndLinks },
   { name: "upload", label: "Upload", cell: Upload },
-  { name: "run_id", label: "Run", cell: Run, isKnown: ({ run_id }, { scope }) => !scope.run_id && run_id },
+  { name: "start", label: "Run", cell: RunAndStart },
   { name: "why", label: "Why", cell: Why, isKnown: ({ why }) => why.length > 0 },
-  { name: "start", label: "Started", cell: Started, isKnown: ({ start }) => start },
-  { name: "mode", label: "Mode", cell: ({ mode, is_wait }) => mode ?? (is_wait ? "wait" : ""), isKnown: ({ mode }) => mode },
   { name: "rows", label: "Rows", isNumber: true },
   { name: "codes", label: "Codes", isNumber: true },
   { name: "unmatched", label: "Unknown keys", isNumber: true, cell: Unmatched, isKnown: ({ unmatched }) => unmatched },
   { name: "rejected", label: "Rejected", isNumber: true, cell: Rejected, isKnown: ({ rejectedCount }) => rejectedCount },
   { name: "jobs", label: "Jobs", isNumber: true, cell: Jobs, isKnown: ({ jobs_total }) => jobs_total },
   { name: "seconds", label: "Duration", isNumber: true, cell: Duration, isKnown: ({ seconds, start }) => seconds !== null || start },
-  { name: "links", label: "Links", cell: Links },
 ];
 const isShown = (column) => column.isKnown ?? ((upload) => (column.isNumber ? upload[column.name] !== null : true));
 
@@ -31,7 +28,7 @@ export function UploadTable({ uploads, scope, now, clock, caption }) {
   const pages = Math.max(1, Math.ceil(sorted.length / PAGE_SIZE));
   const shown = Math.min(page, pages - 1);
   // No column that is empty in all rows.
-  const columns = useMemo(() => COLUMNS.filter((column) => uploads.some((each) => isShown(column)(each, { scope }))), [uploads, scope]);
+  const columns = useMemo(() => COLUMNS.filter((column) => uploads.some((each) => isShown(column)(each))), [uploads]);
   const order = (column) => {
     setSort({ column, descending: sort.column === column ? !sort.descending : column !== "status" });
     setPage(0);
@@ -96,14 +93,12 @@ function Header({ name, label, isNumber, sort, order }) {
       "data-column": name,
       "aria-sort": isSorted ? (sort.descending ? "descending" : "ascending") : undefined,
     },
-    name === "links"
-      ? label
-      : h(
-          "button",
-          { type: "button", onClick: () => order(name) },
-          label,
-          h("span", { "aria-hidden": true }, isSorted ? (sort.descending ? " ▾" : " ▴") : ""),
-        ),
+    h(
+      "button",
+      { type: "button", onClick: () => order(name) },
+      label,
+      h("span", { "aria-hidden": true }, isSorted ? (sort.descending ? " ▾" : " ▴") : ""),
+    ),
   );
 }
 
@@ -125,11 +120,25 @@ function Row({ upload, columns, context, isMember }) {
   );
 }
 
-const StatusCell = ({ status, state, acknowledged }) => h(Status, { status, state, acknowledged });
+function StatusAndLinks(upload) {
+  const label = `Log of ${upload.task_id} of ${upload.run_id}`;
+  return h(
+    Fragment,
+    null,
+    h(Status, upload),
+    !upload.members &&
+      h("span", { className: "st-links" }, h(To, { path: logPath(upload), "aria-label": label }, "Log"), h(Portal, { upload })),
+  );
+}
 
 function Upload(upload, { scope, opened, toggle }) {
-  const { task_id, map_index, try_number, dag_id, members: mapped } = upload;
+  const { task_id, map_index, try_number, dag_id, members: mapped, mode, is_wait: isWait } = upload;
   const isOpen = opened.has(upload.key);
+  const more = [
+    !scope.dag_id && dag_id,
+    mode ?? (isWait && "wait"),
+    mapped ? plural(mapped.length, "mapped task") : try_number > 1 && `try ${try_number}`,
+  ].filter(Boolean);
   return h(
     Fragment,
     null,
@@ -140,21 +149,24 @@ function Upload(upload, { scope, opened, toggle }) {
         isOpen ? "▾" : "▸",
       ),
     h(To, { path: cardPath(upload) }, map_index >= 0 && !mapped ? `${task_id} [${map_index}]` : task_id),
-    mapped && h("span", { className: "st-muted" }, ` ${plural(mapped.length, "mapped task")}`),
-    !mapped && try_number > 1 && h("span", { className: "st-muted" }, ` try ${try_number}`),
-    !scope.dag_id && h("div", { className: "st-muted st-cut", title: dag_id }, dag_id),
+    h("div", { className: "st-muted" }, more.join(" · ")),
   );
 }
 
-const Run = (upload, { clock }) =>
-  h(To, { path: runPath(upload), title: upload.run_id, className: "st-cut" }, shortRun(upload.run_id, clock));
+function RunAndStart(upload, { clock, scope }) {
+  const { run_id, start } = upload;
+  return h(
+    Fragment,
+    null,
+    !scope.run_id && h(To, { path: runPath(upload), title: run_id, className: "st-cut" }, shortRun(run_id, clock)),
+    start && h("time", { dateTime: start, className: scope.run_id ? undefined : "st-muted" }, clock.moment(start)),
+  );
+}
 
 function Why({ why }) {
   if (why.length === 0) return "";
   return h("ul", { className: "st-why" }, why.map((text) => h("li", { key: text, title: text }, text)));
 }
-
-const Started = ({ start }, { clock }) => start && h("time", { dateTime: start }, clock.moment(start));
 
 function Unmatched({ unmatched, examples }) {
   return h("span", { title: examples.length ? `Such as ${examples.join(", ")}` : undefined }, formatCount(unmatched));
@@ -175,10 +187,4 @@ function Jobs({ jobs, jobs_total }) {
 function Duration({ seconds, status, startedAt }, { now }) {
   const isUnderWay = status === "waiting" || status === "running";
   return isUnderWay && startedAt ? `${formatSeconds((now - startedAt) / 1000)} so far` : formatSeconds(seconds);
-}
-
-function Links(upload) {
-  if (upload.members) return "";
-  const label = `Log of ${upload.task_id} of ${upload.run_id}`;
-  return h("span", { className: "st-links" }, h(To, { path: logPath(upload), "aria-label": label }, "Log"), h(Portal, { upload }));
 }
