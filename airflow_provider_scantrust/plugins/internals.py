@@ -74,9 +74,7 @@ def get_uploads(
     seen = dag_ids if dag_id is None else dag_ids & {dag_id}
     since = None if run_id else now - timedelta(days=days)
     of_task = _of_task(task_id, map_index)
-    found = find_uploads(
-        session, seen, run_id=run_id, since=since, of_task=of_task, limit=limit + 1, now=now
-    )
+    found = find_uploads(session, seen, run_id=run_id, since=since, of_task=of_task, limit=limit + 1, now=now)
     rows, later = found[:limit], []
     if run_id and rows:
         after = min(datetime.fromisoformat(row["due"]) for row in rows)
@@ -178,7 +176,10 @@ def _rendered_fields(session: Session, conditions: Collection[Any]) -> dict[Key,
         select(DagRun.id, TaskInstance.task_id, TaskInstance.map_index, cast(rendered.rendered_fields, Text))
         .select_from(DagRun)
         .join(TaskInstance, OF_RUN)
-        .join(rendered, and_(rendered.dag_id == DagRun.dag_id, rendered.run_id == DagRun.run_id, _same_task(rendered)))
+        .join(
+            rendered,
+            and_(rendered.dag_id == DagRun.dag_id, rendered.run_id == DagRun.run_id, _same_task(rendered)),
+        )
         .where(*conditions)
     )
     return {(run, task_id, map_index): read_json(value) for run, task_id, map_index, value in found}

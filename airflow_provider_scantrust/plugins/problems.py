@@ -37,7 +37,9 @@ def find_problems(row: Mapping[str, Any], *, now: datetime) -> list[Problem]:
         elif row["is_wait"] and row["jobs_total"]:
             found.append(("zero", f"No code updated by {count(row['jobs_total'], 'job')}"))
     if row["discarded"]:
-        found.append(("fields", f"{count(len(row['discarded']), 'field')} ignored: {_names(row['discarded'])}"))
+        found.append(
+            ("fields", f"{count(len(row['discarded']), 'field')} ignored: {_names(row['discarded'])}")
+        )
     if row["unmatched"]:
         found.append(("keys", count(row["unmatched"], "unknown key")))
     if rejected := sum(row["rejected"].values()):

@@ -109,9 +109,7 @@ def make_row(
         "rejects_path": _text(report, "rejects_path"),
         # None: no answer has told.
         "discarded": _texts(report, "discarded_fields") if isinstance(discarded, list) else None,
-        "jobs": [
-            [job, state, *_seen(ended.get(job))] for job, state in list(states.items())[:MOST_JOBS]
-        ],
+        "jobs": [[job, state, *_seen(ended.get(job))] for job, state in list(states.items())[:MOST_JOBS]],
         "jobs_total": jobs_total,
         "jobs_failed": _number(failed, "failed") or list(states.values()).count("failed"),
         "jobs_unknown": 0 if "" in ended else list(states.values()).count("unknown"),

@@ -84,7 +84,9 @@ def test_links_are_declared_for_airflow(operator: Any) -> None:
     assert {f"{type(link).__module__}.{type(link).__name__}" for link in links} <= set(declared)
 
 
-@pytest.mark.parametrize(("map_index", "mapped"), [(-1, ""), (None, ""), (0, "/mapped/0"), (12, "/mapped/12")])
+@pytest.mark.parametrize(
+    ("map_index", "mapped"), [(-1, ""), (None, ""), (0, "/mapped/0"), (12, "/mapped/12")]
+)
 def test_report_link_leads_to_the_tab_of_the_task_instance(
     monkeypatch: pytest.MonkeyPatch, map_index: int | None, mapped: str
 ) -> None:

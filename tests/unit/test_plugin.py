@@ -7,10 +7,9 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -23,6 +22,7 @@ from airflow_provider_scantrust import __version__
 from airflow_provider_scantrust.get_provider_info import get_provider_info
 from airflow_provider_scantrust.plugins import problems, rows
 from airflow_provider_scantrust.plugins import scantrust as plugin
+from page_rows import FAILED, NOW, REPORT, row_of
 
 datamodels: Any = pytest.importorskip(
     "airflow.api_fastapi.core_api.datamodels.plugins", reason="Airflow 3.1 has pages of plugins"
@@ -93,38 +93,8 @@ def test_loading_the_plugin_imports_no_web_framework() -> None:
     assert b"False" in subprocess.check_output([sys.executable, "-c", code])
 
 
-NOW = datetime(2026, 11, 2, 7, tzinfo=UTC)
-
-
-def row_of(
-    state: str | None,
-    xcoms: dict[str, Any],
-    ended: dict[str, Any] | None = None,
-    fields: Any = None,
-    **of_task: Any,
-) -> dict[str, Any]:
-    names = ("dag_id", "run_id", "run_state", "task_id", "start_date", "end_date", "note")
-    task = {
-        **dict.fromkeys(names),
-        "run_after": NOW,
-        "map_index": -1,
-        "state": state,
-        "try_number": 1,
-        "max_tries": 2,
-        "operator": "ScantrustUploadOperator",
-        **of_task,
-    }
-    jobs = {job: rows.EndedJob(how, None, None) for job, how in (ended or {}).items()}
-    row: dict[str, Any] = rows.make_row(SimpleNamespace(**task), xcoms, fields, jobs, now=NOW)
-    return row
-
-
 def jobs_of(state: str, xcoms: dict[str, Any], ended: dict[str, Any] | None = None) -> list[list[str]]:
     return [each[:2] for each in row_of(state, xcoms, ended)["jobs"]]
-
-
-FAILED = {"jobs": 2, "failed": 1, "task_ids": ["z"]}
-REPORT = {"mode": "async", "rows": 2, "codes_affected": 1, "task_ids": ["a"]}
 
 
 @pytest.mark.parametrize(
@@ -298,7 +268,10 @@ def test_what_an_earlier_try_has_left_is_not_taken_for_this_one(
     with Session(database) as session:
         history(session, {"wait": ("ScantrustTaskSensor", state, xcoms)})
         (row,) = internals.find_uploads(session, {"d"}, run_id="r", limit=9, now=NOW)
-        assert ({"a": job} if job else {}, codes) == ({each[0]: each[1] for each in row["jobs"]}, row["codes"])
+        assert ({"a": job} if job else {}, codes) == (
+            {each[0]: each[1] for each in row["jobs"]},
+            row["codes"],
+        )
         assert row["run_is_active"]
 
 
@@ -319,149 +292,13 @@ def test_value_that_no_browser_reads_hides_no_other_upload(database: Any, stored
 
     with Session(database) as session:
         good = {"return_value": REPORT}
-        history(
-            session, {"bad": ("ScantrustUploadOperator", "success", good), "good": (*UPLOAD[:2], good)}
-        )
+        history(session, {"bad": ("ScantrustUploadOperator", "success", good), "good": (*UPLOAD[:2], good)})
         place = {"dag_id": "d", "run_id": "r", "map_index": -1, "rendered_fields": {"source": "a.csv"}}
         for task_id in ("bad", "good"):
             session.execute(insert(RenderedTaskInstanceFields.__table__).values(**place, task_id=task_id))
         column = "value" if table == "xcom" else "rendered_fields"
-        session.execute(text(f"UPDATE {table} SET {column} = :v WHERE task_id = 'bad'"), {"v": stored})  # noqa: S608
+        session.execute(text(f"UPDATE {table} SET {column} = :v WHERE task_id = 'bad'"), {"v": stored})
         bad, read = internals.find_uploads(session, {"d"}, run_id="r", limit=9, now=NOW)
         assert (2, "a.csv") == (read["rows"], read["source"])
         assert bad["rows"] is None if table == "xcom" else bad["source"] is None
         assert json.loads(rows.as_json([bad, read]))
-
-
-FULL = {**REPORT, "mode": "sync", "rows": 9, "codes_affected": 9, "task_ids": [], "discarded_fields": []}
-
-
-def texts_of(row: dict[str, Any]) -> list[str]:
-    return [each["text"] for each in row["problems"]]
-
-
-@pytest.mark.parametrize(
-    ("state", "xcoms", "texts"),
-    [
-        ("success", {"return_value": FULL}, []),
-        ("success", {"return_value": {**FULL, "discarded_fields": None}}, []),
-        ("success", {"return_value": {**FULL, "discarded_fields": ["colour"]}}, ["1 field ignored: colour"]),
-        (
-            "success",
-            {"return_value": {**FULL, "discarded_fields": list("abcdefg")}},
-            ["7 fields ignored: a, b, c, d, e and 2 more"],
-        ),
-        ("success", {"return_value": {**FULL, "unmatched": {"count": 5}}}, ["5 unknown keys"]),
-        (
-            "success",
-            {"return_value": {**FULL, "rejected": {"refused": 2, "invalid": 1}}},
-            ["3 rows rejected (2 refused, 1 invalid)"],
-        ),
-        ("success", {"return_value": {**FULL, "codes_affected": 0}}, ["No code updated by 9 rows"]),
-        ("success", {"return_value": {**FULL, "rows": 0, "codes_affected": 0}}, []),
-        ("success", {"return_value": {"codes_affected": 0, "tasks": {"a": 0}}}, ["No code updated by 1 job"]),
-        (
-            "failed",
-            {"failure": {"error": "TokenRefused", "message": "Scantrust refused the token.", "try_number": 1}},
-            ["TokenRefused: Scantrust refused the token."],
-        ),
-        # From an earlier try.
-        (
-            "failed",
-            {"failure": {"error": "TokenRefused", "message": "Old.", "try_number": 7}},
-            ["No reason was recorded. The log has more."],
-        ),
-        ("failed", {}, ["No reason was recorded. The log has more."]),
-        ("upstream_failed", {}, ["An upstream task failed, so this task did not run."]),
-        ("failed", {"failed_jobs": FAILED}, ["No reason was recorded. The log has more.", "1 of 2 jobs failed"]),
-        ("running", {}, []),
-    ],
-)
-def test_row_says_why_it_needs_attention(state: str, xcoms: dict[str, Any], texts: list[str]) -> None:
-    row = row_of(state, xcoms)
-    problems.open_problems([row])
-    assert (texts, bool(texts)) == (texts_of(row), row["needs_attention"])
-
-
-@pytest.mark.parametrize(("hours", "text"), [(23, None), (24, "State of 1 job unknown for 1 day")])
-def test_job_that_nothing_waits_for_needs_attention_after_a_day(hours: int, text: str | None) -> None:
-    report = {**FULL, "codes_affected": None, "jobs": 1, "task_ids": ["a"]}
-    row = row_of("success", {"return_value": report}, end_date=NOW - timedelta(hours=hours))
-    assert ([text] if text else []) == texts_of(row)
-
-
-def test_failed_try_that_airflow_repeats_needs_no_attention_and_says_why() -> None:
-    row = row_of("up_for_retry", {"failure": {"error": "ServiceUnavailable", "message": "503", "try_number": 1}})
-    problems.open_problems([row])
-    assert (["ServiceUnavailable: 503"], False) == (texts_of(row), row["needs_attention"])
-
-
-def run_of(hours: int, state: str = "success", task_id: str = "t", **report: Any) -> dict[str, Any]:
-    due = {"run_id": str(hours), "task_id": task_id, "dag_id": "d", "run_after": NOW + timedelta(hours=hours)}
-    return row_of(state, {"return_value": {**FULL, **report}} if state == "success" else {}, **due)
-
-
-KEYS_UNKNOWN = {"unmatched": {"count": 5}}
-IGNORED = {"discarded_fields": ["colour"]}
-
-
-@pytest.mark.parametrize(
-    ("later", "needs_attention"),
-    [
-        ([], True),
-        ([run_of(1)], False),
-        ([run_of(1, "failed")], True),
-        ([run_of(1, task_id="other")], True),
-        ([run_of(-1)], True),
-        # Without this problem, with another one.
-        ([run_of(1, **IGNORED)], False),
-        ([run_of(1, **KEYS_UNKNOWN)], True),
-        ([run_of(2, **KEYS_UNKNOWN), run_of(1)], False),
-    ],
-)
-@pytest.mark.parametrize("is_elsewhere", [True, False], ids=["outside", "listed"])
-def test_problem_is_gone_when_a_later_run_succeeds_without_it(
-    later: list[dict[str, Any]], needs_attention: bool, is_elsewhere: bool
-) -> None:
-    row = run_of(0, **KEYS_UNKNOWN)
-    shown = sorted([row, *([] if is_elsewhere else later)], key=lambda each: each["due"], reverse=True)
-    problems.open_problems(shown, later if is_elsewhere else [])
-    assert needs_attention == row["needs_attention"]
-
-
-def test_dry_run_clears_no_problem() -> None:
-    plan = {"mode": "sync", "rows": 5, "rejected": 0, "sync_calls": 1}
-    dry = row_of("success", {"return_value": plan}, run_after=NOW + timedelta(hours=1))
-    row = row_of("success", {"return_value": {**FULL, **IGNORED}})
-    problems.open_problems([dry, row])
-    assert row["needs_attention"]
-
-
-@pytest.mark.parametrize(
-    ("note", "needs_attention"),
-    [
-        (None, True),
-        ("Scantrust: acknowledged (try 1)", False),
-        ("Seen by Ann.\nScantrust: acknowledged (try 1)", False),
-        # Another try has to be acknowledged again.
-        ("Scantrust: acknowledged (try 2)", True),
-        ("not Scantrust: acknowledged (try 1)", True),
-    ],
-)
-def test_note_acknowledges_the_problems_of_its_try(note: str | None, needs_attention: bool) -> None:
-    row = row_of("success", {"return_value": {**FULL, **KEYS_UNKNOWN}}, note=note)
-    problems.open_problems([row])
-    assert (needs_attention, not needs_attention) == (row["needs_attention"], row["acknowledged"])
-
-
-def test_report_card_has_what_the_report_says() -> None:
-    report = {**FULL, "reason": "few rows", "rejects_path": "/r.csv", "jobs": 1501, "task_ids": ["a"]}
-    row = row_of("success", {"return_value": report}, fields={"source": "/d.csv", "scantrust_conn_id": "b"})
-    known = {name: row[name] for name in ("mode_reason", "rejects_path", "jobs_total", "source", "connection")}
-    assert {
-        "mode_reason": "few rows",
-        "rejects_path": "/r.csv",
-        "jobs_total": 1501,
-        "source": "/d.csv",
-        "connection": "b",
-    } == known

@@ -24,23 +24,22 @@ export function Card({ upload, now, clock, refresh }) {
   );
 }
 
-export function nextStep({ status, failure, try_number, tries, acknowledged, needs_attention, problems, is_wait }) {
+export function nextStep({ status, failure, try_number, tries, acknowledged, needs_attention, is_wait }) {
   if (status === "retry") {
     const next = `Airflow starts try ${try_number + 1} of ${tries} by itself after the retry delay.`;
     return is_wait
       ? `${next} It waits for the same jobs again.`
       : `${next} From Airflow 3.3 on it continues where this try stopped; before, it sends all rows again.`;
   }
+  if (["failed", "warning"].includes(status) && acknowledged) return "A user has acknowledged this.";
+  if (["failed", "warning"].includes(status) && !needs_attention) return "A later run of this task succeeded without this.";
   if (status === "failed") {
     if (failure?.permanent) return "A retry cannot fix this. Fix the cause, then run the task again.";
     return "Airflow does not try again. Run the task again when the cause is gone.";
   }
   if (status === "waiting") return "The task waits for its jobs without a worker. It continues by itself.";
   if (status !== "warning") return null;
-  if (acknowledged) return "A user has acknowledged this.";
-  return needs_attention || !problems.length
-    ? "Fix the rows or the campaign and upload again, or acknowledge the warning."
-    : "A later run of this task succeeded without these problems.";
+  return "Fix the rows or the campaign and upload again, or acknowledge the warning.";
 }
 
 function NextStep({ upload }) {
@@ -140,6 +139,12 @@ function Jobs({ upload, clock }) {
   const { jobs, jobs_total: total, is_wait: isWait } = upload;
   if (!total) return null;
   const left = total - jobs.length;
+  const columns = [
+    { label: "Job", cell: ([id]) => h("code", null, id) },
+    { label: "State", cell: ([, state]) => (state === "failed" ? h("strong", null, state) : state) },
+    { label: "Codes", cell: ([, , codes]) => formatCount(codes) },
+    { label: "End seen", cell: ([, , , seen]) => seen && clock.moment(seen) },
+  ].filter(({ cell }) => jobs.some((job) => cell(job)));
   return h(
     "section",
     { "aria-label": "Jobs" },
@@ -148,19 +153,12 @@ function Jobs({ upload, clock }) {
       h(
         "table",
         { className: "st-table" },
-        h("thead", null, h("tr", null, ["Job", "State", "Codes", "End seen"].map((name) => h("th", { key: name, scope: "col" }, name)))),
+        h("thead", null, h("tr", null, columns.map(({ label }) => h("th", { key: label, scope: "col" }, label)))),
         h(
           "tbody",
           null,
-          jobs.map(([id, state, codes, seen]) =>
-            h(
-              "tr",
-              { key: id },
-              h("th", { scope: "row" }, h("code", null, id)),
-              h("td", { "data-color": state === "failed" ? "failed" : undefined }, state),
-              h("td", { className: "st-number" }, formatCount(codes)),
-              h("td", null, seen ? clock.moment(seen) : ""),
-            ),
+          jobs.map((job) =>
+            h("tr", { key: job[0] }, columns.map(({ label, cell }) => h(label === "Job" ? "th" : "td", { key: label }, cell(job)))),
           ),
         ),
       ),

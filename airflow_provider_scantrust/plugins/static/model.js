@@ -87,7 +87,7 @@ function summarize(key, members) {
   for (const problem of members.flatMap(({ problems }) => problems)) {
     byKind.set(problem.kind, [...(byKind.get(problem.kind) ?? []), problem.text]);
   }
-  const why = [...byKind.values()].map((texts) => (texts.length === 1 ? texts[0] : `${texts.length} tasks: ${texts[0]}`));
+  const why = [...byKind.values()].map((texts) => `${texts.length} of ${members.length}: ${texts[0]}`);
   const starts = members.map(({ startedAt }) => startedAt).filter((moment) => !Number.isNaN(moment));
   const startedAt = starts.length ? Math.min(...starts) : NaN;
   const ends = members.map(({ end }) => Date.parse(end)).filter((moment) => !Number.isNaN(moment));

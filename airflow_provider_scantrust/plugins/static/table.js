@@ -20,6 +20,8 @@ const COLUMNS = [
 ];
 const isShown = (column) => column.isKnown ?? ((upload) => (column.isNumber ? upload[column.name] !== null : true));
 
+const labelOf = ({ name, label }, scope) => (name === "start" && scope.run_id ? "Started" : label);
+
 export function UploadTable({ uploads, scope, now, clock, caption }) {
   const [sort, setSort] = useState({ column: "start", descending: true });
   const [page, setPage] = useState(0);
@@ -51,7 +53,7 @@ export function UploadTable({ uploads, scope, now, clock, caption }) {
         "table",
         { className: "st-table" },
         h("caption", { className: "st-unseen" }, caption),
-        h("thead", null, h("tr", null, columns.map((column) => h(Header, { key: column.name, ...column, sort, order })))),
+        h("thead", null, h("tr", null, columns.map((column) => h(Header, { key: column.name, ...column, label: labelOf(column, scope), sort, order })))),
         h(
           "tbody",
           null,
