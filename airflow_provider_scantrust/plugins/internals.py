@@ -81,7 +81,8 @@ def get_uploads(
         later = find_uploads(session, seen, since=after, of_task=of_task, limit=MOST_LATER, now=now)
     open_problems(rows, later)
     # FastAPI would check each value of 10,000 rows, which takes longer than everything else.
-    answer = {"uploads": rows, "truncated": len(found) > limit, "now": now.isoformat()}
+    known = [{name: value for name, value in row.items() if value is not None} for row in rows]
+    answer = {"uploads": known, "truncated": len(found) > limit, "now": now.isoformat()}
     return Response(as_json(answer), media_type="application/json")
 
 

@@ -81,7 +81,7 @@ def open_problems(rows: Sequence[dict[str, Any]], later: Iterable[dict[str, Any]
 
 def is_acknowledged(note: str | None, try_number: int) -> bool:
     """Say whether a user has acknowledged the problems of this try."""
-    return str(try_number) in _ACKNOWLEDGED.findall(note or "")
+    return note is not None and str(try_number) in _ACKNOWLEDGED.findall(note)
 
 
 def count(number: int | float, noun: str) -> str:

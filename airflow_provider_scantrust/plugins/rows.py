@@ -7,7 +7,6 @@ Rule: anybody can write an XCom. Whatever is in it, a row has the types and size
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime
@@ -198,16 +197,20 @@ def _text(values: Mapping[str, Any], key: str) -> str | None:
 
 
 def _texts(values: Mapping[str, Any], key: str) -> list[str]:
-    return [text[:_LONGEST_TEXT] for text in _get(values, key, list)[:_MOST_TEXTS] if isinstance(text, str)]
+    texts = values.get(key)
+    if not texts or not isinstance(texts, list):
+        return []
+    return [text[:_LONGEST_TEXT] for text in texts[:_MOST_TEXTS] if isinstance(text, str)]
 
 
 def _number(values: Mapping[str, Any], key: str) -> int | float | None:
     value = values.get(key)
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return None
-    return value if abs(value) < _LARGEST and math.isfinite(value) else None
+    # Neither a bool, nor NaN, nor a number that a browser cannot read.
+    return value if type(value) in (int, float) and abs(value) < _LARGEST else None
 
 
 def _counts(values: Mapping[str, Any]) -> dict[str, int]:
+    if not values:
+        return {}
     found = {str(kind)[:_LONGEST_TEXT]: _number(values, kind) for kind in list(values)[:_MOST_KINDS]}
     return {kind: number for kind, number in found.items() if isinstance(number, int) and number > 0}

@@ -31,7 +31,15 @@ const STATES = {
   removed: "skipped",
 };
 
-export function derive(upload) {
+// The answer leaves out what is not known.
+const UNKNOWN = Object.fromEntries(
+  ["state", "start", "end", "connection", "source", "mode", "mode_reason", "rows", "calls", "throttled", "codes", "unmatched"]
+    .concat(["rejects_path", "discarded", "jobs_total", "possibly_twice", "seconds", "portal", "failure", "note"])
+    .map((name) => [name, null]),
+);
+
+export function derive(known) {
+  const upload = { ...UNKNOWN, ...known };
   const status = statusOf(upload);
   const rejectedCount = Object.values(upload.rejected).reduce((sum, count) => sum + count, 0);
   const why = upload.problems.map(({ text }) => text);
