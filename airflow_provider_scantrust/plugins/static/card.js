@@ -114,6 +114,8 @@ function Rows({ upload }) {
 function Facts({ upload, now, clock }) {
   const { mode, mode_reason: reason, discarded, calls, throttled, seconds, status, startedAt } = upload;
   const isUnderWay = ["waiting", "running"].includes(status) && startedAt;
+  // A task that was cleared still has the times of the try before.
+  const hasStarted = !["pending", "queued"].includes(status);
   const facts = [
     ["Source", upload.source],
     ["Connection", upload.connection],
@@ -122,9 +124,9 @@ function Facts({ upload, now, clock }) {
     ["Ignored fields", discarded === null ? upload.rows !== null && mode !== "dry run" && "not known" : discarded.join(", ") || "none"],
     ["Calls", calls !== null && `${formatCount(calls)}${throttled ? `, ${formatCount(throttled)} throttled` : ""}`],
     ["Possibly submitted twice", upload.possibly_twice && plural(upload.possibly_twice, "job")],
-    ["Started", clock.moment(upload.start)],
-    ["Ended", !isUnderWay && clock.moment(upload.end)],
-    ["Duration", isUnderWay ? `${formatSeconds((now - startedAt) / 1000)} so far` : formatSeconds(seconds)],
+    ["Started", hasStarted && clock.moment(upload.start)],
+    ["Ended", hasStarted && !isUnderWay && clock.moment(upload.end)],
+    ["Duration", isUnderWay ? `${formatSeconds((now - startedAt) / 1000)} so far` : hasStarted && formatSeconds(seconds)],
     ["Try", upload.try_number > 0 && `${upload.try_number} of ${upload.tries}`],
     ["Note", upload.note],
   ].filter(([, value]) => value);
