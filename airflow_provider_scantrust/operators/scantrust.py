@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_scantrust.assets.scantrust import describe_events, scantrust_outlets
 from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput, ScantrustError
-from airflow_provider_scantrust.links.scantrust import ScantrustPortalLink
+from airflow_provider_scantrust.links.scantrust import LINKS
 from airflow_provider_scantrust.operators.arguments import as_path, flatten_rows, from_template
 from airflow_provider_scantrust.operators.parameters import UploadParameters
 
@@ -89,7 +89,7 @@ class ScantrustUploadOperator(UploadParameters):
     """
 
     ui_color = "#d5ecf7"
-    operator_extra_links = (ScantrustPortalLink(),)
+    operator_extra_links = LINKS
 
     _upload: Upload | None = None
     _report: Report | None = None
