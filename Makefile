@@ -61,8 +61,8 @@ test: $(READY) ## run all tests that need no browser and no other service
 	@echo "make: running the tests; those in tests/system start a real Airflow"
 	@$(BIN)/python -m pytest -q --numprocesses=$(TEST_PROCESSES) --ignore=tests/system/ui
 
-test-fast: $(READY) ## run the unit tests only (under a minute)
-	@$(BIN)/python -m pytest -q --numprocesses=2 tests/unit
+test-fast: $(READY) ## run the unit tests only, with fewer examples (under a minute)
+	@HYPOTHESIS_PROFILE=fast $(BIN)/python -m pytest -q --numprocesses=2 tests/unit
 
 test-ui: browser ## run the tests of the Airflow UI in a headless Chromium, and install one if there is none
 	@echo "make: running the tests of the Airflow UI"

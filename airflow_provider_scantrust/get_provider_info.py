@@ -99,7 +99,10 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "cli": ["airflow_provider_scantrust.cli.commands.get_commands"],
-        "extra-links": ["airflow_provider_scantrust.links.scantrust.ScantrustPortalLink"],
+        "extra-links": [
+            "airflow_provider_scantrust.links.scantrust.ScantrustPortalLink",
+            "airflow_provider_scantrust.links.scantrust.ScantrustReportLink",
+        ],
         "plugins": [
             {
                 "name": "scantrust",

@@ -23,8 +23,9 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
     del os.environ[name]
 
-# The same examples in each run; HYPOTHESIS_PROFILE=search looks for new ones.
+# The same examples in each run, fewer of them in `make test-fast`; HYPOTHESIS_PROFILE=search looks for new ones.
 settings.register_profile("same", derandomize=True, deadline=None, database=None, max_examples=100)
+settings.register_profile("fast", settings.get_profile("same"), max_examples=20)
 settings.register_profile("search", deadline=None, max_examples=3000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 

@@ -25,9 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "images"
 EXAMPLES = ROOT / "dags_examples"
 DAY_AFTER = datetime(2026, 11, 2, 7, tzinfo=UTC)
-RUN = "2026-11-02"
-# So wide that no column of the page is cut off.
-WIDE: ViewportSize = {"width": 1600, "height": 900}
+WIDE: ViewportSize = {"width": 1440, "height": 900}
 PORTAL = quote("https://portal.scantrust.com/#/", safe="")
 
 
@@ -42,33 +40,39 @@ def main() -> None:
             connections = {"scantrust_default": f"{uri}{'&' if '?' in uri else '?'}portal_url={PORTAL}"}
             config = {"scheduler.use_job_schedule": "False"}
             with LocalAirflow(home, EXAMPLES, connections=connections, config=config) as airflow:
-                run_examples(airflow, sandbox)
-                take_pictures(airflow.ui_url)
+                runs = run_examples(airflow, sandbox)
+                take_pictures(airflow.ui_url, quote(runs["scantrust_async_upload"], safe=""))
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def run_examples(airflow: LocalAirflow, sandbox: Sandbox) -> None:
-    """Leave a history with something in it of every kind."""
+def run_examples(airflow: LocalAirflow, sandbox: Sandbox) -> dict[str, str]:
+    """Leave a history with something of every kind in it; return the run of each Dag."""
+    runs: dict[str, str] = {}
     for dag_id in ("scantrust_sync_upload", "scantrust_async_upload"):
-        airflow.trigger(dag_id, logical_date=DAY_AFTER, run_id=RUN)
-        airflow.wait_for_run(dag_id, RUN)
+        runs[dag_id] = airflow.trigger(dag_id, logical_date=DAY_AFTER)
+        airflow.wait_for_run(dag_id, runs[dag_id])
     copy_upload(
         airflow.home / "airflow.db",
         "scantrust_sync_upload",
-        RUN,
+        runs["scantrust_sync_upload"],
         "upload",
         copies=40,
         days=6.5,
         other_tasks=1,
     )
     sandbox.jobs(hang=True, times=None)
-    airflow.trigger("scantrust_upload_and_wait", logical_date=DAY_AFTER, run_id=RUN)
-    airflow.wait_for_task("scantrust_upload_and_wait", RUN, "upload", states={"deferred"})
+    waiting = airflow.trigger("scantrust_upload_and_wait", logical_date=DAY_AFTER)
+    airflow.wait_for_task("scantrust_upload_and_wait", waiting, "upload", states={"deferred"})
+    return runs
 
 
-def take_pictures(url: str) -> None:
-    """Visit the places that the docs speak of."""
+def take_pictures(url: str, run: str) -> None:
+    """
+    Visit the places that the docs show.
+
+    :param run: Of the Dag that uploads and waits in two tasks, as it stands in a path.
+    """
     with chromium() as browser:
         for scheme in ("light", "dark"):
             page = browser.new_page(
@@ -81,10 +85,10 @@ def take_pictures(url: str) -> None:
             page.close()
         page = browser.new_page(base_url=url, viewport=WIDE)
         page.goto("/plugin/scantrust")
-        page.get_by_label("Show").select_option(label="What needs you")
-        picture(page, "what-needs-you")
+        page.get_by_label("Show").select_option(label="Needs attention")
+        picture(page, "needs-attention")
         page.set_viewport_size({"width": 1400, "height": 800})
-        task = f"/dags/scantrust_async_upload/runs/{RUN}/tasks/wait"
+        task = f"/dags/scantrust_async_upload/runs/{run}/tasks/wait"
         page.goto(f"{task}/plugin/scantrust-task-instance")
         picture(page, "task-tab")
         page.goto(f"{task}/details")
@@ -111,8 +115,8 @@ def take_pictures(url: str) -> None:
 
 
 def picture(page: Page, name: str) -> None:
-    """Take a picture of the whole window once the table is there."""
-    page.locator(".st-table tbody tr").first.wait_for()
+    """Take a picture of the whole window once its rows are there."""
+    page.locator(".st-row, .st-card").first.wait_for()
     page.screenshot(path=IMAGES / f"{name}.png")
 
 

@@ -216,6 +216,7 @@ class _Counted:
         self._bar = bars.add_task("Rows", total=None)
         self.has_begun = False
         self.pacer = hook.pacer
+        self.items_per_call = hook.items_per_call
         self.stop_uploads: Callable[[], None] = hook.stop_uploads
 
     def upload(self, items: Sequence[Mapping[str, Any]], data_key: str) -> UploadResult:

@@ -91,6 +91,11 @@ class ScantrustHook(BaseHook):
         dialect = self.settings.dialect
         return self._call_paced(endpoints.upload_scm_data_async(dict(constraints), dict(scm_data), dialect))
 
+    @property
+    def items_per_call(self) -> int:
+        """The most rows of one synchronous call, by the connection."""
+        return self.settings.items_per_call
+
     def stop_uploads(self) -> None:
         """Let uploads in other threads end at their next pause, when the task has no time left for them."""
         self._stopped.set()

@@ -1,11 +1,14 @@
-"""The link from a task to Scantrust's portal."""
+"""The links from a task to its report and to Scantrust's portal."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
 
-from airflow.providers.common.compat.sdk import BaseOperatorLink
+from airflow.providers.common.compat.sdk import BaseOperatorLink, conf
+
+from airflow_provider_scantrust.plugins import HAS_PAGES, ROUTES
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
@@ -17,8 +20,8 @@ class ScantrustPortalLink(BaseOperatorLink):
     """
     The portal of the connection's environment, or the connection's ``portal_url``.
 
-    Airflow 3 asks for it on the worker whenever a task stops there (it ended, failed or deferred) and keeps it as an
-    XCom; Airflow 2 asks in the webserver when the task is looked at. Empty where no portal is known.
+    Airflow 3 makes it on the worker whenever a task stops there (it ended, failed or deferred) and keeps it as an
+    XCom; Airflow 2 makes it in the webserver when a user opens the task. Empty where no portal is known.
     """
 
     name = "Scantrust portal"
@@ -33,10 +36,34 @@ class ScantrustPortalLink(BaseOperatorLink):
         try:
             url = _hook_of(operator).settings.portal_url or ""
         except Exception as error:
-            # The task has said what is wrong with its connection; a link has no business to say it again.
+            # The task itself reports what is wrong with its connection.
             log.debug("No link to the portal: %s", type(error).__name__)
             return ""
         return url if url.startswith(("https://", "http://")) else ""
+
+
+class ScantrustReportLink(BaseOperatorLink):
+    """
+    The task instance's tab with its report, from Airflow 3.1 on.
+
+    It also keeps Airflow's heading "Extra Links" from being empty where no portal is known: Airflow shows this heading
+    for each task whose operator has links.
+    """
+
+    name = "Scantrust report"
+
+    @property
+    def xcom_key(self) -> str:
+        """The XCom in which Airflow 3 keeps the link."""
+        return "_link_ScantrustReportLink"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Return the tab's path on Airflow's own host."""
+        base = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
+        dag, run, task = (quote(part, safe="") for part in (ti_key.dag_id, ti_key.run_id, ti_key.task_id))
+        index = ti_key.map_index
+        mapped = f"/mapped/{index}" if index is not None and index >= 0 else ""
+        return f"{base}/dags/{dag}/runs/{run}/tasks/{task}{mapped}/plugin/{ROUTES['task_instance']}"
 
 
 def _hook_of(operator: Any) -> Any:
@@ -50,3 +77,8 @@ def _hook_of(operator: Any) -> Any:
     arguments = getattr(operator, "partial_kwargs", {})
     conn_id = arguments.get("scantrust_conn_id") or getattr(operator, "scantrust_conn_id", None)
     return ScantrustHook(conn_id or ScantrustHook.default_conn_name)
+
+
+LINKS: tuple[BaseOperatorLink, ...] = (
+    (ScantrustPortalLink(), ScantrustReportLink()) if HAS_PAGES else (ScantrustPortalLink(),)
+)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_scantrust.assets.scantrust import describe_events, scantrust_outlets
 from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput, ScantrustError
-from airflow_provider_scantrust.links.scantrust import ScantrustPortalLink
+from airflow_provider_scantrust.links.scantrust import LINKS
 from airflow_provider_scantrust.operators.arguments import as_path, flatten_rows, from_template
 from airflow_provider_scantrust.operators.parameters import UploadParameters
 
@@ -90,7 +89,7 @@ class ScantrustUploadOperator(UploadParameters):
     """
 
     ui_color = "#d5ecf7"
-    operator_extra_links = (ScantrustPortalLink(),)
+    operator_extra_links = LINKS
 
     _upload: Upload | None = None
     _report: Report | None = None
@@ -190,9 +189,6 @@ class ScantrustUploadOperator(UploadParameters):
         from airflow_provider_scantrust.uploads.upload import Upload
 
         options = self.upload_options()
-        if not self.dry_run_only:
-            most = min(options.items_per_call, self.hook.settings.items_per_call)
-            options = replace(options, items_per_call=most)
         source = as_path(self.source)
         path = as_path(self.rejects_path)
         if self.rejects_path is not None and path is None:

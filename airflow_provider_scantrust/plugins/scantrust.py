@@ -9,22 +9,14 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow import __version__ as airflow_version
 from airflow.providers.common.compat.sdk import AirflowPlugin, conf
 
 from airflow_provider_scantrust import __version__
+from airflow_provider_scantrust.plugins import HAS_PAGES, ROUTES
 
 URL_PREFIX = "/scantrust"
 # The name is what the UI shows, and the global under which the bundle leaves its component.
 NAME = "Scantrust"
-# Tabs on the pages of a Dag, a run, a task and a task instance, and one entry in the navigation.
-ROUTES = {
-    "nav": "scantrust",
-    "dag": "scantrust-dag",
-    "dag_run": "scantrust-run",
-    "task": "scantrust-task",
-    "task_instance": "scantrust-task-instance",
-}
 
 
 class _PageApp:
@@ -39,11 +31,6 @@ class _PageApp:
 
             self._app = make_app()
         await self._app(scope, receive, send)
-
-
-def _has_pages() -> bool:
-    major, minor = (int(part) for part in airflow_version.split(".")[:2])
-    return (major, minor) >= (3, 1)
 
 
 def _react_apps() -> list[dict[str, str]]:
@@ -64,10 +51,10 @@ def _react_apps() -> list[dict[str, str]]:
 
 
 class ScantrustPlugin(AirflowPlugin):
-    """What became of uploads, as a page and as tabs; nothing on an Airflow before 3.1."""
+    """Uploads and waits, as a page and as tabs; nothing on an Airflow before 3.1."""
 
     name = "scantrust"
     fastapi_apps: list[Any] = (
-        [{"app": _PageApp(), "url_prefix": URL_PREFIX, "name": NAME}] if _has_pages() else []
+        [{"app": _PageApp(), "url_prefix": URL_PREFIX, "name": NAME}] if HAS_PAGES else []
     )
-    react_apps: list[Any] = _react_apps() if _has_pages() else []
+    react_apps: list[Any] = _react_apps() if HAS_PAGES else []

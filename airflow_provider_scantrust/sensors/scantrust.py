@@ -19,7 +19,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_scantrust.api.seconds import read_seconds
 from airflow_provider_scantrust.api.task_ids import read_task_ids
 from airflow_provider_scantrust.exceptions import ScantrustError
-from airflow_provider_scantrust.links.scantrust import ScantrustPortalLink
+from airflow_provider_scantrust.links.scantrust import LINKS
 from airflow_provider_scantrust.waits.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class ScantrustTaskSensor(BaseSensorOperator):
     template_fields: Sequence[str] = ("scantrust_task_id", "scantrust_conn_id")
     template_fields_renderers = {"scantrust_task_id": "json"}  # noqa: RUF012 - Airflow's own form
     ui_color = "#d5ecf7"
-    operator_extra_links = (ScantrustPortalLink(),)
+    operator_extra_links = LINKS
 
     def __init__(
         self,

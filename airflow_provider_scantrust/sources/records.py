@@ -129,7 +129,7 @@ class Records:
             yield from self._look_at(line, cells)
         if repeated:
             self.notes.append(f"{self._name}: {plural(repeated, 'more header line')} skipped.")
-        if not text.ends_with_line_end:
+        if text.cut_line is not None:
             self.notes.append(
                 f"{self._name}: the last line has no line end. If the file was cut there, its last value is incomplete."
             )
@@ -139,11 +139,7 @@ class Records:
         width, last = len(self.header), self._reader.line_num
         if _is_empty(cells):
             return
-        if (
-            len(cells) < width
-            and not self._text.ends_with_line_end
-            and last + self._above == self._text.lines
-        ):
+        if len(cells) < width and self._text.cut_line == last + self._above:
             raise InvalidInput(
                 f"{self._name}, line {line + self._above}: the file is truncated: its last row has {len(cells)} of {width} "
                 "cells and no line end."

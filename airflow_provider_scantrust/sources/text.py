@@ -54,16 +54,14 @@ class TextLines:
 
     :param encoding: None to go by the byte order mark, or else utf-8.
     :raises InvalidInput: The file is empty, or not text.
-
-    Attributes: ``lines`` counts those above the block at hand, and all of them from the last line on if it has no end, which
-    ``ends_with_line_end`` then tells.
     """
 
     def __init__(self, name: str, raw: BinaryIO, encoding: str | None) -> None:
         self.name = name
         self.lines = 0
         self.has_nul = False
-        self.ends_with_line_end = True
+        # The number of the last line, where that has no end.
+        self.cut_line: int | None = None
         # What was handed on, and up to where the reader has got whole records.
         self.letters = self.letters_read = 0
         try:
@@ -107,9 +105,10 @@ class TextLines:
                 self.lines += count_lines(text[:end])
         # Old systems end a file with Ctrl-Z.
         if begun := begun.rstrip("\x1a"):
-            self.ends_with_line_end = begun.endswith("\r")
-            self.lines += 1
+            if not begun.endswith("\r"):
+                self.cut_line = self.lines + 1
             yield begun
+            self.lines += 1
 
     def _texts(self) -> Iterator[str]:
         decoder = codecs.getincrementaldecoder(self.encoding)()

@@ -47,6 +47,10 @@ class Service(Protocol):
     def pacer(self) -> Pacer:
         """The pace of the upload calls."""
 
+    @property
+    def items_per_call(self) -> int:
+        """The most rows that the service takes in one synchronous call."""
+
     def upload(self, items: Sequence[Mapping[str, Any]], data_key: str) -> UploadResult:
         """Make a synchronous call."""
 

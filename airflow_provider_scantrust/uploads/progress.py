@@ -104,15 +104,19 @@ class Progress:
         For a source that is gone: its jobs can still be waited for.
         """
         saved = self._read() if self._store is not None else None
-        if saved is None or not saved.get("whole") or not self._is_of_this_upload(saved, "options"):
+        if saved is None or not self._is_of_this_upload(saved, "options"):
             return None
-        if self._is_cleared(saved) and saved["doubtful"]:
-            # Its calls have to be repeated, which takes the source.
+        has_ended = saved.get("ended") is not None
+        if not (has_ended or saved.get("whole")) or (self._is_cleared(saved) and saved["doubtful"]):
+            # Some of its calls have to be made, which takes the source.
             return None
         self._saved["fingerprint"] = saved["fingerprint"]
         self.rejects = saved.get("rejects")
         self._load(saved)
-        report = Report.load(saved["whole"])
+        report = Report.load(saved["counts" if has_ended else "whole"])
+        if has_ended:
+            report.jobs = self.report.jobs
+            return report
         report.jobs = {**self._task_jobs, **saved["other_jobs"]}
         self.all_calls_made(report)
         return report

@@ -142,6 +142,16 @@ class Upload:
             rejects = LateRejects(self._rejects, self._options.data_key, nothing, self._log)
             self.report.rejects = rejects.write(lambda: self._read_again(rows), self.report.rejects)
 
+    @property
+    def _items_per_call(self) -> int:
+        options = self._options
+        # A dry run needs no connection.
+        return (
+            options.items_per_call
+            if options.dry_run
+            else min(options.items_per_call, self._service.items_per_call)
+        )
+
     def _read_again(self, rows: Rows | None) -> tuple[Source, Spool, Plan]:
         if rows is None:
             raise SourceNotFound("its rows are not there any more")
@@ -170,7 +180,7 @@ class Upload:
             spool,
             mode=options.mode,
             codes_per_key=options.codes_per_key,
-            limits=Limits(items_per_call=options.items_per_call, ids_per_job=options.ids_per_job),
+            limits=Limits(items_per_call=self._items_per_call, ids_per_job=options.ids_per_job),
             answer_for_each_row=self._rejects is not None,
         )
 
@@ -238,7 +248,7 @@ class Upload:
             watcher=_Watchers(progress, lines),
             max_in_flight=options.max_in_flight,
             split=options.mode != "sync",
-            items_per_call=options.items_per_call,
+            items_per_call=self._items_per_call,
             reject=spool.reject if spool is not None and may_reject else None,
             max_rejected=self._allowed(spool) - spool.rejected if spool is not None else inf,
             # To find each row of a file that is simply wrong would take two calls a row.

@@ -20,6 +20,7 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
 )
 
+# Loaded here: the first wait of a process must not spend its short timeout on imports.
 from airflow_provider_scantrust import exceptions as exc
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
@@ -164,14 +165,14 @@ BAD: dict[str, tuple[Callable[[Sandbox], None], dict[str, Any], type[Exception],
     ),
     "never ends": (
         lambda sandbox: sandbox.jobs(hang=True),
-        {"timeout": 1.0},
+        {"timeout": 3.0},
         AirflowSensorTimeout,
         exc.WaitTimedOut,
         r"had not ended in time: .* \(in-progress\)\. Scantrust has no call that cancels a job",
     ),
     "unknown word for ever": (
         lambda sandbox: sandbox.jobs(hang=True, states={"in-progress": "archived"}),
-        {"timeout": 1.0},
+        {"timeout": 3.0},
         AirflowSensorTimeout,
         exc.WaitTimedOut,
         r"\(archived\)",
@@ -228,7 +229,7 @@ BAD: dict[str, tuple[Callable[[Sandbox], None], dict[str, Any], type[Exception],
     ),
     "outage until the deadline": (
         faults({"status": 503, "times": None}),
-        {"timeout": 1.0},
+        {"timeout": 3.0},
         AirflowSensorTimeout,
         exc.WaitTimedOut,
         "never answered",

@@ -144,6 +144,10 @@ def golden_forms() -> set[str]:
         found |= forms(event, "event")
     for stored in GOLDEN["task_state_store"]:
         found |= forms(stored["value"], "task_state_store")
+    for value in GOLDEN["today"]["task_state_store"]:
+        found |= forms(value, "task_state_store")
+    for kwargs in GOLDEN["today"]["next_kwargs"]:
+        found |= forms(kwargs, "next_kwargs")
     return found | xcom_forms(GOLDEN["xcoms"])
 
 

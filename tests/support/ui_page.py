@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import requests
 
@@ -15,7 +15,7 @@ from doc_blocks import ROOT
 from local_airflow import LocalAirflow
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page
+    from playwright.sync_api import Browser, Locator, Page, Route
 
 PORTAL = "https://portal.example.com/#/"
 USERS = ("admin", "guest", "nobody")
@@ -74,9 +74,25 @@ def page_of(browser: Browser, airflow: LocalAirflow, user: str) -> Iterator[Page
 
 def row_of(page: Page, dag_id: str, task_id: str) -> Locator:
     rows = page.locator(".st-table tbody tr")
-    return rows.filter(has=page.locator("[data-column=dag_id]", has_text=re.compile(f"^{dag_id}$"))).filter(
-        has=page.locator("[data-column=task_id]", has_text=re.compile(f"^{task_id}$"))
-    )
+    of_dag = page.locator("[data-column=upload] .st-muted", has_text=re.compile(f"^{dag_id}( ·|$)"))
+    of_task = page.locator("[data-column=upload] a", has_text=re.compile(f"^{task_id}$"))
+    return rows.filter(has=of_dag).filter(has=of_task)
+
+
+def status_of(row: Locator) -> str:
+    """The label of the row's status, without its mark."""
+    return str(row.locator(".st-status").inner_text()).split("\n")[0].partition(" ")[2]
+
+
+def with_uploads(page: Page, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
+    """Change the rows that the page gets."""
+
+    def answer(route: Route) -> None:
+        real = route.fetch()
+        found = real.json()
+        route.fulfill(response=real, json={**found, "uploads": change(found["uploads"])})
+
+    page.route("**/scantrust/uploads?*", answer)
 
 
 def cell(row: Locator, column: str) -> str:

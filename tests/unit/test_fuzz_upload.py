@@ -71,6 +71,7 @@ class Service:
         # How often a key was in a job, so that a second job for it can be told from a first.
         self.submitted: dict[str, int] = {}
         self.pacer = Pacer(random=lambda: 0.0)
+        self.items_per_call = 999
         self._lock = threading.Lock()
 
     def upload(self, items: Sequence[Mapping[str, Any]], data_key: str) -> UploadResult:

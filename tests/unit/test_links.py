@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_scantrust.get_provider_info import get_provider_info
-from airflow_provider_scantrust.links.scantrust import ScantrustPortalLink
+from airflow_provider_scantrust.links.scantrust import ScantrustPortalLink, ScantrustReportLink
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
+from airflow_provider_scantrust.plugins import HAS_PAGES, rows
 from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
 
 KEY: Any = None
@@ -76,12 +77,25 @@ def test_mapped_task_of_airflow_2_is_asked_for_its_partial_arguments(monkeypatch
 
 
 @pytest.mark.parametrize("operator", [ScantrustUploadOperator, ScantrustTaskSensor])
-def test_link_is_declared_for_airflow(operator: Any) -> None:
-    (link,) = operator.operator_extra_links
-    assert "Scantrust portal" == link.name
-    assert [f"{type(link).__module__}.{type(link).__name__}"] == get_provider_info()["extra-links"]
+def test_links_are_declared_for_airflow(operator: Any) -> None:
+    links = operator.operator_extra_links
+    assert ["Scantrust portal", "Scantrust report"][: 2 if HAS_PAGES else 1] == [link.name for link in links]
+    declared = get_provider_info()["extra-links"]
+    assert {f"{type(link).__module__}.{type(link).__name__}" for link in links} <= set(declared)
+
+
+@pytest.mark.parametrize(
+    ("map_index", "mapped"), [(-1, ""), (None, ""), (0, "/mapped/0"), (12, "/mapped/12")]
+)
+def test_report_link_leads_to_the_tab_of_the_task_instance(
+    monkeypatch: pytest.MonkeyPatch, map_index: int | None, mapped: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com/team/")
+    key: Any = SimpleNamespace(dag_id="d", run_id="manual__1+00:00", task_id="g.t", map_index=map_index)
+    path = ScantrustReportLink().get_link(SimpleNamespace(), ti_key=key)  # type: ignore[arg-type]
+    tab = "plugin/scantrust-task-instance"
+    assert f"/team/dags/d/runs/manual__1%2B00%3A00/tasks/g.t{mapped}/{tab}" == path
 
 
 def test_the_page_knows_tasks_by_the_key_of_the_link() -> None:
-    uploads = pytest.importorskip("airflow_provider_scantrust.plugins.uploads", exc_type=ImportError)
-    assert uploads.LINK_KEY == ScantrustPortalLink().xcom_key
+    assert rows.LINK_KEY == ScantrustPortalLink().xcom_key

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -20,12 +20,14 @@ from sqlalchemy.orm import Session
 
 from airflow_provider_scantrust import __version__
 from airflow_provider_scantrust.get_provider_info import get_provider_info
+from airflow_provider_scantrust.plugins import problems, rows
 from airflow_provider_scantrust.plugins import scantrust as plugin
+from page_rows import FAILED, NOW, REPORT, row_of
 
 datamodels: Any = pytest.importorskip(
     "airflow.api_fastapi.core_api.datamodels.plugins", reason="Airflow 3.1 has pages of plugins"
 )
-uploads: Any = importlib.import_module("airflow_provider_scantrust.plugins.uploads")
+internals: Any = importlib.import_module("airflow_provider_scantrust.plugins.internals")
 STATIC = Path(plugin.__file__).parent / "static"
 
 
@@ -58,13 +60,30 @@ def test_files_of_the_page_are_found_from_where_airflow_is_mounted(monkeypatch: 
 
 @pytest.mark.parametrize("version", ["2.11.2", "3.0.6"])
 def test_airflow_before_3_1_gets_no_page(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    package = sys.modules["airflow_provider_scantrust.plugins"]
     monkeypatch.setattr(airflow, "__version__", version)
     try:
+        importlib.reload(package)
         old = importlib.reload(plugin).ScantrustPlugin
         assert ([], []) == (old.fastapi_apps, old.react_apps)
     finally:
         monkeypatch.undo()
+        importlib.reload(package)
         importlib.reload(plugin)
+
+
+def test_where_airflows_parts_have_changed_the_page_says_so_and_its_files_are_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from fastapi.testclient import TestClient
+
+    from airflow_provider_scantrust.plugins.app import make_app
+
+    # None: the import of this module fails, as when a name of Airflow's is gone.
+    monkeypatch.setitem(sys.modules, "airflow_provider_scantrust.plugins.internals", None)
+    with TestClient(make_app()) as client:
+        assert 501 == client.get("/uploads").status_code
+        assert 200 == client.get(f"/static/{__version__}/page.js").status_code
 
 
 def test_loading_the_plugin_imports_no_web_framework() -> None:
@@ -74,22 +93,8 @@ def test_loading_the_plugin_imports_no_web_framework() -> None:
     assert b"False" in subprocess.check_output([sys.executable, "-c", code])
 
 
-def row_of(state: str, xcoms: dict[str, Any], ended: dict[str, Any] | None = None) -> dict[str, Any]:
-    names = ("dag_id", "run_id", "run_state", "task_id", "start_date", "end_date")
-    task = SimpleNamespace(
-        **dict.fromkeys(names), map_index=-1, state=state, try_number=1, operator="ScantrustUploadOperator"
-    )
-    row: dict[str, Any] = uploads._row(task, xcoms, ended or {})
-    return row
-
-
 def jobs_of(state: str, xcoms: dict[str, Any], ended: dict[str, Any] | None = None) -> list[list[str]]:
-    jobs: list[list[str]] = row_of(state, xcoms, ended)["jobs"]
-    return jobs
-
-
-FAILED = {"jobs": 2, "failed": 1, "task_ids": ["z"]}
-REPORT = {"mode": "async", "rows": 2, "codes_affected": 1, "task_ids": ["a"]}
+    return [each[:2] for each in row_of(state, xcoms, ended)["jobs"]]
 
 
 @pytest.mark.parametrize(
@@ -98,24 +103,24 @@ REPORT = {"mode": "async", "rows": 2, "codes_affected": 1, "task_ids": ["a"]}
         ("success", {"return_value": REPORT}, {}, "complete"),
         # It waited, and failed because of what it counted then.
         ("failed", {"report": REPORT, "task_ids": ["a"]}, {}, "complete"),
-        ("failed", {"report": {**REPORT, "codes_affected": None}}, {}, "not known"),
-        ("failed", {"task_ids": ["a"]}, {}, "not known"),
+        ("failed", {"report": {**REPORT, "codes_affected": None}}, {}, "unknown"),
+        ("failed", {"task_ids": ["a"]}, {}, "unknown"),
         # Its wait has seen all jobs end, and names those that failed.
         ("failed", {"task_ids": ["a"], "failed_jobs": FAILED}, {"z": "failed"}, "complete"),
         (
             "failed",
             {"task_ids": ["a"], "failed_jobs": {**FAILED, "failed": 200}},
             {"z": "failed"},
-            "not known",
+            "unknown",
         ),
         ("success", {"return_value": {**REPORT, "codes_affected": None}}, {"a": "failed"}, "failed"),
         # An XCom backend that keeps values elsewhere leaves their address here.
         ("failed", {"task_ids": "s3://xcom/1", "failed_jobs": "s3://xcom/2"}, {"a": "complete"}, None),
-        ("up_for_retry", {"task_ids": ["a"]}, {}, "not known"),
-        ("success", {"return_value": {**REPORT, "codes_affected": None}}, {}, "not known"),
+        ("up_for_retry", {"task_ids": ["a"]}, {}, "unknown"),
+        ("success", {"return_value": {**REPORT, "codes_affected": None}}, {}, "unknown"),
         ("success", {"return_value": {**REPORT, "codes_affected": None}}, {"a": "complete"}, "complete"),
-        ("deferred", {"task_ids": ["a"]}, {}, "waited for"),
-        ("running", {"task_ids": ["a"]}, {}, "waited for"),
+        ("deferred", {"task_ids": ["a"]}, {}, "waiting"),
+        ("running", {"task_ids": ["a"]}, {}, "waiting"),
     ],
 )
 def test_job_is_as_airflow_knows_it(
@@ -135,10 +140,10 @@ def test_jobs_that_failed_come_first_though_only_some_are_listed() -> None:
     assert (20, ["t-29", "failed"], ["t-0", "complete"]) == (len(jobs), *jobs[:2])
 
 
-ODD = [None, 3, "text", [], [3, ["a"]], {}, {"a": [1]}, True]
+ODD = [None, 3, -1, 1e999, 10**400, "text", [], [3, ["a"]], {}, {"a": [1]}, {"a": 10**400}, True]
 
 
-@pytest.mark.parametrize("odd", ODD, ids=map(repr, ODD))
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: repr(odd)[:20])
 @pytest.mark.parametrize(
     "name",
     ["unmatched", "task_ids", "rejected", "discarded_fields", "codes_affected", "rows", "seconds", "jobs"],
@@ -151,19 +156,22 @@ def test_no_xcom_of_other_peoples_making_takes_the_page_down(name: str, odd: Any
         {"return_value": odd, "report": odd, "task_ids": odd, "failed_jobs": {"task_ids": odd, name: odd}},
         {"return_value": {**REPORT, "unmatched": {"count": odd, "examples": odd}}, "failed_jobs": odd},
     ):
-        row = row_of("success", xcoms, uploads._ended_jobs({(1, "t", -1): xcoms})[1])
-        assert shape.keys() == row.keys()
+        seen = rows.ended_jobs({(1, "t", -1): xcoms}, {})[1]
+        row = row_of("success", xcoms, {job: each.state for job, each in seen.items()})
+        problems.open_problems([row])
+        rows.as_json(row)
+        assert {*shape, "needs_attention"} == set(row)
         for key in ("rows", "calls", "codes", "unmatched", "seconds", "jobs_total"):
             assert row[key] is None or type(row[key]) in (int, float)
         for key in ("examples", "discarded"):
-            assert all(isinstance(text, str) for text in row[key])
+            assert all(isinstance(text, str) for text in row[key] or [])
         assert all(isinstance(count, int) for count in row["rejected"].values())
 
 
 def test_dry_run_is_told_from_an_upload() -> None:
     plan = {"mode": "sync", "rows": 5, "keys": 2, "rejected": 3, "sync_calls": 1, "jobs": 0}
     row = row_of("success", {"return_value": plan})
-    assert ("dry run", 5, None, {"not fit to send": 3}) == (
+    assert ("dry run", 5, None, {"not valid": 3}) == (
         row["mode"],
         row["rows"],
         row["codes"],
@@ -174,7 +182,7 @@ def test_dry_run_is_told_from_an_upload() -> None:
 def test_wait_for_more_jobs_than_its_result_names_has_seen_them_end() -> None:
     result = {"codes_affected": 149, "jobs": 150, "tasks": {"a": 0}}
     row = row_of("success", {"return_value": result})
-    assert (150, [["a", "complete"]]) == (row["jobs_total"], row["jobs"])
+    assert (150, "a", "complete") == (row["jobs_total"], *row["jobs"][0][:2])
 
 
 @pytest.fixture(scope="module")
@@ -235,9 +243,9 @@ def test_tab_of_a_task_knows_what_a_sensor_of_the_same_run_has_seen(database: An
     with Session(database) as session:
         wait = ("ScantrustTaskSensor", "success", {"return_value": {"codes_affected": 1, "tasks": {"a": 1}}})
         history(session, {"upload": UPLOAD, "wait": wait})
-        scope = uploads.Scope(dag_id="d", task_id="upload", map_index=-1)
-        (row,) = uploads.find_uploads(session, {"d"}, scope, limit=9)
-        assert [["a", "complete"]] == row["jobs"]
+        of_task = internals._of_task("upload", -1)
+        (row,) = internals.find_uploads(session, {"d"}, of_task=of_task, limit=9, now=NOW)
+        assert [["a", "complete", 1, None]] == row["jobs"]
 
 
 @pytest.mark.parametrize(
@@ -259,6 +267,38 @@ def test_what_an_earlier_try_has_left_is_not_taken_for_this_one(
 ) -> None:
     with Session(database) as session:
         history(session, {"wait": ("ScantrustTaskSensor", state, xcoms)})
-        (row,) = uploads.find_uploads(session, {"d"}, uploads.Scope(run_id="r"), limit=9)
-        assert ({"a": job} if job else {}, codes) == (dict(row["jobs"]), row["codes"])
+        (row,) = internals.find_uploads(session, {"d"}, run_id="r", limit=9, now=NOW)
+        assert ({"a": job} if job else {}, codes) == (
+            {each[0]: each[1] for each in row["jobs"]},
+            row["codes"],
+        )
         assert row["run_is_active"]
+
+
+BROKEN = {
+    "NaN": '{"mode": "sync", "rows": NaN, "codes_affected": 1}',
+    "infinite": '{"mode": "sync", "rows": 1e999, "codes_affected": 1}',
+    "nested": "[" * 100_000 + "]" * 100_000,
+    "long number": '{"mode": "sync", "rows": ' + "9" * 5_000 + ', "codes_affected": 1}',
+    "no JSON": "{",
+}
+
+
+@pytest.mark.parametrize("stored", BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize("table", ["xcom", "rendered_task_instance_fields"])
+def test_value_that_no_browser_reads_hides_no_other_upload(database: Any, stored: str, table: str) -> None:
+    from airflow.models.renderedtifields import RenderedTaskInstanceFields
+    from sqlalchemy import insert, text
+
+    with Session(database) as session:
+        good = {"return_value": REPORT}
+        history(session, {"bad": ("ScantrustUploadOperator", "success", good), "good": (*UPLOAD[:2], good)})
+        place = {"dag_id": "d", "run_id": "r", "map_index": -1, "rendered_fields": {"source": "a.csv"}}
+        for task_id in ("bad", "good"):
+            session.execute(insert(RenderedTaskInstanceFields.__table__).values(**place, task_id=task_id))
+        column = "value" if table == "xcom" else "rendered_fields"
+        session.execute(text(f"UPDATE {table} SET {column} = :v WHERE task_id = 'bad'"), {"v": stored})
+        bad, read = internals.find_uploads(session, {"d"}, run_id="r", limit=9, now=NOW)
+        assert (2, "a.csv") == (read["rows"], read["source"])
+        assert bad["rows"] is None if table == "xcom" else bad["source"] is None
+        assert json.loads(rows.as_json([bad, read]))

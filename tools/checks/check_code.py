@@ -30,13 +30,21 @@ def long_files(folder: Path) -> Iterator[str]:
 
 
 def cycles(package: str) -> Iterator[str]:
-    """Name one import cycle, if there is one; imports under TYPE_CHECKING count."""
+    """Name the import cycles; imports under TYPE_CHECKING count."""
     graph = grimp.build_graph(package, cache_dir=None)
-    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
-    try:
-        TopologicalSorter(imports).prepare()
-    except CycleError as error:
-        yield f"import cycle: {' <- '.join(error.args[1])}"
+    imports = {
+        module: set(graph.find_modules_directly_imported_by(module)) for module in sorted(graph.modules)
+    }
+    while True:
+        try:
+            TopologicalSorter(imports).prepare()
+        except CycleError as error:
+            cycle = error.args[1]
+            yield f"import cycle: {' <- '.join(cycle)}"
+            # Without one of its imports, the next cycle is found.
+            imports[cycle[1]].discard(cycle[0])
+        else:
+            return
 
 
 if __name__ == "__main__":

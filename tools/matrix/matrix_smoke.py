@@ -23,7 +23,7 @@ DAG_ID = "scantrust_matrix"
 ROWS = 3
 PORTAL = "https://portal.example.com/"
 # Imported only where they can be: the page's by an API server that has pages, the facets where OpenLineage is.
-PAGE = {f"{PACKAGE}.plugins.app", f"{PACKAGE}.plugins.uploads"}
+PAGE = {f"{PACKAGE}.plugins.app", f"{PACKAGE}.plugins.internals"}
 FACETS = {f"{PACKAGE}.lineage.facets"}
 
 

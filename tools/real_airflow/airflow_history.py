@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 Row = dict[str, Any]
 
@@ -18,7 +19,7 @@ def copy_upload(
     database: Path, dag_id: str, run_id: str, task_id: str, *, copies: int, days: float, other_tasks: int = 0
 ) -> None:
     """
-    Make so many runs of one upload each, at even distances over the last days; every tenth needs a human.
+    Make so many runs of one upload each, at even distances over the last days; about every tenth has a problem.
 
     :param task_id: A task of the run that returned a report.
     :param other_tasks: Tasks of each run that are no upload.
@@ -44,7 +45,7 @@ def copy_upload(
     for number in range(copies):
         start = datetime.now(UTC) - timedelta(days=days * (number + 1) / (copies + 1))
         seconds = chance.uniform(1, 600)
-        name = f"copy_{number}"
+        name = f"scheduled__{start.isoformat()}"
         times = {"start_date": _stamp(start), "end_date": _stamp(start + timedelta(seconds=seconds))}
         due = {"run_after": _stamp(start), "logical_date": _stamp(start)}
         runs.append({**run, **due, **times, "id": first_id + number, "run_id": name})
@@ -64,15 +65,26 @@ def copy_upload(
         ]
         for xcom in xcoms:
             value = json.loads(xcom["value"])
-            if xcom["key"] == "return_value":
-                if state == "failed":
-                    continue
+            key = xcom["key"]
+            if key == "return_value" and state == "failed":
+                key = "failure"
+                value = {"error": "ServiceUnavailable", "message": "Scantrust answered 503 for 300 s."}
+                value |= {"try_number": task["try_number"], "permanent": False}
+            elif key == "return_value":
                 unmatched = {"count": chance.randrange(1, 99), "examples": ["0A70568137"]}
                 value |= {"codes_affected": chance.randrange(5000), "seconds": round(seconds, 3)}
                 value |= {"unmatched": unmatched} if number % 13 == 0 else {}
                 value |= {"mode": "async", "task_ids": [str(uuid.uuid4())]} if number % 2 else {}
+            elif key == "_link_ScantrustReportLink":
+                value = value.replace(quote(run_id, safe=""), quote(name, safe=""))
             values.append(
-                {**xcom, "dag_run_id": first_id + number, "run_id": name, "value": json.dumps(value)}
+                {
+                    **xcom,
+                    "dag_run_id": first_id + number,
+                    "run_id": name,
+                    "key": key,
+                    "value": json.dumps(value),
+                }
             )
     for table, rows in (("dag_run", runs), ("task_instance", tasks), ("xcom", values)):
         _insert(connection, table, rows)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 
@@ -84,6 +86,7 @@ class Part:
                 start_new_session=True,
             )
         self._sessions.append(self._popen.pid)
+        _guard(self._popen.pid)
 
     @property
     def pid(self) -> int:
@@ -124,6 +127,30 @@ class Part:
             return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
         except OSError:
             return "(no log)"
+
+
+# Reads sessions until this process has ended, also by SIGKILL, and ends those that still run.
+_GUARD = """
+import os, signal, sys
+for session in [int(line) for line in sys.stdin]:
+    try:
+        os.killpg(session, signal.SIGTERM)
+    except ProcessLookupError:
+        pass
+"""
+
+
+@cache
+def _start_guard() -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-I", "-S", "-c", _GUARD]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+
+
+def _guard(session: int) -> None:
+    pipe = _start_guard().stdin
+    assert pipe is not None  # noqa: S101 - for mypy
+    pipe.write(f"{session}\n".encode())
+    pipe.flush()
 
 
 def wait_until_gone(parts: Iterable[Part], seconds: float) -> bool:

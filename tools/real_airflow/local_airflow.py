@@ -11,6 +11,7 @@ It binds 127.0.0.1 only, asks for no login and sends nothing out. It is no model
 from __future__ import annotations
 
 import configparser
+import fcntl
 import os
 import re
 import shutil
@@ -19,9 +20,11 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -97,17 +100,18 @@ class LocalAirflow(AirflowClient):
         (self.home / "parts").mkdir(parents=True, exist_ok=True)
         (self.home / "plugins").mkdir(exist_ok=True)
         write_settings(self.home, self.dags_folder, self._port, self._major, self._config)
-        self._make_database()
-        try:
-            for name, arguments in self._commands().items():
-                log_path = self.home / "parts" / f"{name}.log"
-                self.parts[name] = Part(name, self._airflow(*arguments), self.env, log_path)
-                self.parts[name].start()
-            for name in self.parts:
-                self._wait_until_ready(name)
-        except BaseException:
-            self.stop()
-            raise
+        with _one_start_at_a_time():
+            self._make_database()
+            try:
+                for name, arguments in self._commands().items():
+                    log_path = self.home / "parts" / f"{name}.log"
+                    self.parts[name] = Part(name, self._airflow(*arguments), self.env, log_path)
+                    self.parts[name].start()
+                for name in self.parts:
+                    self._wait_until_ready(name)
+            except BaseException:
+                self.stop()
+                raise
 
     def stop(self) -> None:
         """End every process within about ten seconds; harmless when nothing runs."""
@@ -262,6 +266,15 @@ def _take_sigterm_as_ctrl_c() -> None:
     is_main = threading.current_thread() is threading.main_thread()
     if is_main and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@contextmanager
+def _one_start_at_a_time() -> Iterator[None]:
+    # Two starts at once take longer than one after the other, and both would write the same empty database.
+    path = Path(tempfile.gettempdir()) / f"local-airflow-{os.getuid()}.lock"
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def free_port() -> int:

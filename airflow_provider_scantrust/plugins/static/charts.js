@@ -1,96 +1,108 @@
-// Two bar charts as SVG, each with its figures in a table for screen readers.
+// Bar charts as boxes that fill their cards, each with its figures in a table for screen readers.
 
-import { formatCount, formatSeconds } from "./model.js";
+import { formatCount, formatSeconds } from "./format.js";
 
 const { createElement: h } = globalThis.React;
 
-const WIDTH = 520;
-const HEIGHT = 120;
-const FOOT = 18;
-const HEAD = 14;
-
-const shortDay = (day) => day.toLocaleDateString(undefined, { day: "numeric", month: "numeric" });
+const CHARTS = [
+  {
+    title: "Rows per day",
+    nothing: "No rows were uploaded in these days.",
+    format: formatCount,
+    series: [
+      { name: "Updated", value: "updated", color: "success" },
+      { name: "Unknown keys", value: "unmatched", color: "warning" },
+      { name: "Rejected", value: "rejected", color: "failed" },
+    ],
+  },
+  {
+    title: "Uploads and waits per day",
+    nothing: "No upload or wait ended in these days.",
+    format: formatCount,
+    series: [
+      { name: "Done", value: "done", color: "success" },
+      { name: "Warning", value: "warning", color: "warning" },
+      { name: "Failed", value: "failed", color: "failed" },
+    ],
+  },
+  {
+    title: "Time until jobs ended",
+    nothing: "No job ended in these days.",
+    format: formatSeconds,
+    isBeside: true,
+    series: [
+      { name: "Median", value: "median", color: "running" },
+      { name: "Longest", value: "longest", color: "deferred" },
+    ],
+  },
+];
 
 export function Charts({ days }) {
+  const full = CHARTS.filter((chart) => days.some((day) => chart.series.some(({ value }) => day[value] > 0)));
+  const empty = CHARTS.filter((chart) => !full.includes(chart));
   return h(
-    "div",
-    { className: "st-charts" },
-    h(Chart, {
-      title: "Codes updated a day",
-      days,
-      series: [{ name: "Codes", className: "st-bar", valueOf: (day) => day.codes, format: formatCount }],
-    }),
-    h(Chart, {
-      title: "Time until asynchronous jobs ended: the longest of a day, and the median",
-      days,
-      series: [
-        { name: "Longest", className: "st-bar-pale", valueOf: (day) => day.longest, format: formatSeconds },
-        { name: "Median", className: "st-bar", valueOf: (day) => day.median, format: formatSeconds },
-      ],
-    }),
+    globalThis.React.Fragment,
+    null,
+    full.length > 0 && h("div", { className: "st-charts" }, full.map((chart) => h(Chart, { key: chart.title, days, ...chart }))),
+    empty.length > 0 && h("p", { className: "st-muted" }, empty.map(({ nothing }) => nothing).join(" ")),
   );
 }
 
-function Chart({ title, days, series }) {
-  const most = Math.max(0, ...days.flatMap((day) => series.map(({ valueOf }) => valueOf(day) ?? 0)));
-  const step = WIDTH / days.length;
-  const room = HEIGHT - FOOT - HEAD;
-  const labelled = Math.ceil(days.length / 10);
-  const { format } = series[0];
-  const bars = series.flatMap(({ name, className, valueOf, format }) =>
-    days.map((day, index) => {
-      const value = valueOf(day) ?? 0;
-      const height = most > 0 ? (value / most) * room : 0;
-      return h(
-        "rect",
-        {
-          key: `${name} ${index}`,
-          className,
-          x: index * step + step * 0.15,
-          width: step * 0.7,
-          y: HEIGHT - FOOT - height,
-          height,
-        },
-        h("title", null, `${shortDay(day.day)}: ${name} ${format(value)}`),
-      );
-    }),
-  );
-  const labels = days.map((day, index) =>
-    (days.length - 1 - index) % labelled
-      ? null
-      : h("text", { key: index, x: (index + 0.5) * step, y: HEIGHT - 4, textAnchor: "middle" }, shortDay(day.day)),
-  );
+function Chart({ title, days, series, format, isBeside }) {
+  const height = (day) => series.reduce((sum, { value }) => (isBeside ? Math.max(sum, day[value]) : sum + day[value]), 0);
+  const most = Math.max(...days.map(height));
+  const everyNth = Math.ceil(days.length / 7);
   return h(
     "figure",
     { className: "st-chart" },
-    h("figcaption", null, title, most === 0 && h("span", { className: "st-muted" }, " (none in this time)")),
+    h("figcaption", null, title),
     h(
-      "svg",
-      { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, "aria-hidden": true },
-      h("line", { x1: 0, x2: WIDTH, y1: HEIGHT - FOOT, y2: HEIGHT - FOOT }),
-      bars,
-      labels,
-      most > 0 && h("text", { x: 0, y: 10 }, format(most)),
+      "ul",
+      { className: "st-legend", "aria-hidden": true },
+      series.map(({ name, color }) => h("li", { key: name }, h("i", { "data-color": color }), name)),
+      h("li", { className: "st-most" }, `highest ${format(most)}`),
     ),
     h(
-      "table",
-      { className: "st-unseen" },
-      h("caption", null, title),
-      h(
-        "thead",
-        null,
-        h("tr", null, h("th", { scope: "col" }, "Day"), ...series.map(({ name }) => h("th", { key: name, scope: "col" }, name))),
-      ),
-      h(
-        "tbody",
-        null,
-        days.map((day) =>
+      "div",
+      { className: isBeside ? "st-bars st-beside" : "st-bars", "aria-hidden": true },
+      days.map((day, index) =>
+        h(
+          "div",
+          { key: day.day, className: "st-day", title: [day.day, ...series.map((each) => `${each.name}: ${format(day[each.value])}`)].join("\n") },
           h(
-            "tr",
-            { key: day.day.toISOString() },
-            h("th", { scope: "row" }, day.day.toLocaleDateString()),
-            series.map(({ name, valueOf, format }) => h("td", { key: name }, format(valueOf(day)) || "none")),
+            "div",
+            { className: "st-column" },
+            series.map(({ name, value, color }) =>
+              day[value] > 0 && h("span", { key: name, "data-color": color, style: { height: `${(day[value] / most) * 100}%` } }),
+            ),
           ),
+          h("small", null, (days.length - 1 - index) % everyNth === 0 ? day.day.slice(5) : " "),
+        ),
+      ),
+    ),
+    h(Figures, { title, days, series, format }),
+  );
+}
+
+function Figures({ title, days, series, format }) {
+  return h(
+    "table",
+    { className: "st-unseen" },
+    h("caption", null, title),
+    h(
+      "thead",
+      null,
+      h("tr", null, h("th", { scope: "col" }, "Day"), ...series.map(({ name }) => h("th", { key: name, scope: "col" }, name))),
+    ),
+    h(
+      "tbody",
+      null,
+      days.map((day) =>
+        h(
+          "tr",
+          { key: day.day },
+          h("th", { scope: "row" }, day.day),
+          series.map(({ name, value }) => h("td", { key: name }, day[value] > 0 ? format(day[value]) : "none")),
         ),
       ),
     ),

@@ -2,21 +2,21 @@
 
 export const PAGE_SIZE = 50;
 
+// The order is that of the column Status: the first need attention most.
 export const STATUSES = {
-  failed: { label: "Failed", mark: "✕", needsHuman: true },
-  refused: { label: "Refused rows", mark: "!", needsHuman: true },
-  unmatched: { label: "Unmatched keys", mark: "!", needsHuman: true },
-  // The next try may mend it, so it stands out, and nobody is called.
-  retry: { label: "Failed, will retry", mark: "↻", needsHuman: false, underWay: true },
-  waiting: { label: "Waiting", mark: "…", needsHuman: false, underWay: true },
-  running: { label: "Running", mark: "▸", needsHuman: false, underWay: true },
-  queued: { label: "Queued", mark: "▹", needsHuman: false, underWay: true },
-  pending: { label: "Not started", mark: "▹", needsHuman: false },
-  skipped: { label: "Skipped", mark: "–", needsHuman: false },
-  done: { label: "Done", mark: "✓", needsHuman: false },
+  failed: { label: "Failed", mark: "✕", color: "failed" },
+  warning: { label: "Warning", mark: "!", color: "warning" },
+  retry: { label: "Will retry", mark: "↻", color: "up_for_retry" },
+  waiting: { label: "Waiting", mark: "…", color: "deferred" },
+  running: { label: "Running", mark: "▸", color: "running" },
+  queued: { label: "Queued", mark: "▹", color: "queued" },
+  pending: { label: "Not started", mark: "▹", color: "none" },
+  skipped: { label: "Skipped", mark: "–", color: "skipped" },
+  done: { label: "Done", mark: "✓", color: "success" },
 };
+const ORDER = Object.keys(STATUSES);
 
-// Airflow's states of a task but for success, where the report decides; a state that is not here is shown as running.
+// Airflow's states of a task except success, where the report decides; any other state is shown as running.
 const STATES = {
   failed: "failed",
   upstream_failed: "failed",
@@ -31,51 +31,107 @@ const STATES = {
   removed: "skipped",
 };
 
-// The endpoint is beside this file's folder, wherever Airflow is mounted.
-const ENDPOINT = new URL("../../uploads", import.meta.url);
+// The answer leaves out what is not known.
+const UNKNOWN = Object.fromEntries(
+  ["state", "start", "end", "connection", "source", "mode", "mode_reason", "rows", "calls", "throttled", "codes", "unmatched"]
+    .concat(["rejects_path", "discarded", "jobs_total", "possibly_twice", "seconds", "portal", "failure", "note"])
+    .map((name) => [name, null]),
+);
 
-export async function fetchUploads(scope, days, signal) {
-  const url = new URL(ENDPOINT);
-  for (const [name, value] of Object.entries({ ...scope, days })) {
-    if (value !== undefined && value !== null) url.searchParams.set(name, value);
-  }
-  const answer = await fetch(url, { credentials: "same-origin", signal });
-  if (!answer.ok) throw Object.assign(new Error(explain(answer.status)), { isForbidden: [401, 403].includes(answer.status) });
-  const found = await answer.json();
-  return { ...found, days, uploads: found.uploads.map((each) => ({ ...each, ...derive(each) })) };
+export function derive(known) {
+  const upload = { ...UNKNOWN, ...known };
+  const status = statusOf(upload);
+  const rejectedCount = Object.values(upload.rejected).reduce((sum, count) => sum + count, 0);
+  const why = upload.problems.map(({ text }) => text);
+  const words = [upload.key, upload.connection, upload.source, ...why].filter(Boolean).join("\n").toLowerCase();
+  return { ...upload, ...splitRows(upload, rejectedCount), status, rejectedCount, why, words, startedAt: Date.parse(upload.start) };
 }
 
-// What will change without anybody's doing: also a task that has not started, as long as its run goes on.
-export const isUnderWay = ({ status, run_is_active }) =>
-  STATUSES[status].underWay === true || (status === "pending" && run_is_active);
-
-function explain(status) {
-  if (status === 401) return "You are not signed in any more. Reload the page to sign in.";
-  if (status === 403) return "You may not read task instances and XComs here. Ask an administrator of this Airflow.";
-  return `Airflow answered with HTTP ${status}. The API server's log says why.`;
+function statusOf({ state, problems }) {
+  if (state === null) return "pending";
+  if (state !== "success") return STATES[state] ?? "running";
+  return problems.length > 0 ? "warning" : "done";
 }
 
-function derive(upload) {
-  const rejected = Object.values(upload.rejected).reduce((sum, count) => sum + count, 0);
-  const status = statusOf(upload, rejected);
-  const key = [upload.dag_id, upload.run_id, upload.task_id, upload.map_index].join("\n");
-  return { key, rejectedCount: rejected, status, text: key.toLowerCase(), startedAt: Date.parse(upload.start) };
+// Rows of an upload that has ended. A row whose job nobody waited for is in none of the three.
+function splitRows({ rows, codes, unmatched, mode }, rejected) {
+  if (rows === null || codes === null || mode === "dry run") return { updated: null };
+  // Unknown keys are counted once each; more rows may have them, so this is an upper limit.
+  return { updated: codes === 0 ? 0 : Math.max(0, rows - (unmatched ?? 0) - rejected) };
 }
 
-function statusOf(upload, rejected) {
-  if (upload.state === null) return "pending";
-  if (upload.state !== "success") return STATES[upload.state] ?? "running";
-  if (rejected > 0) return "refused";
-  return upload.unmatched > 0 ? "unmatched" : "done";
-}
+export const mayChange = ({ status, run_is_active }) =>
+  ["retry", "waiting", "running", "queued"].includes(status) || (status === "pending" && run_is_active);
 
-export function select(uploads, { text, show }) {
+export function select(uploads, { text, show, connection }) {
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
   return uploads.filter((upload) => {
-    if (show === "human" ? !STATUSES[upload.status].needsHuman : show && upload.status !== show) return false;
-    return words.every((word) => upload.text.includes(word));
+    if (show === "attention" ? !upload.needs_attention : show && upload.status !== show) return false;
+    if (connection && upload.connection !== connection) return false;
+    return words.every((word) => upload.words.includes(word));
   });
 }
+
+export const connectionsOf = (uploads) => [...new Set(uploads.map(({ connection }) => connection).filter(Boolean))].sort();
+
+// One entry for each task of a run: the upload itself, or its mapped instances together.
+export function group(uploads) {
+  const groups = new Map();
+  for (const upload of uploads) {
+    const key = upload.map_index < 0 ? upload.key : [upload.dag_id, upload.run_id, upload.task_id].join("\n");
+    if (!groups.has(key)) groups.set(key, []);
+    groups.get(key).push(upload);
+  }
+  return [...groups].map(([key, members]) => (members.length === 1 ? members[0] : summarize(key, members)));
+}
+
+function summarize(key, members) {
+  const [first] = members;
+  const worst = members.reduce((one, other) => (ORDER.indexOf(other.status) < ORDER.indexOf(one.status) ? other : one));
+  const sums = Object.fromEntries(
+    ["rows", "updated", "calls", "codes", "unmatched", "rejectedCount", "jobs_total"].map((name) => [name, sumOf(members, name)]),
+  );
+  const byKind = new Map();
+  for (const problem of members.flatMap(({ problems }) => problems)) {
+    byKind.set(problem.kind, [...(byKind.get(problem.kind) ?? []), problem.text]);
+  }
+  const why = [...byKind.values()].map((texts) => `${texts.length} of ${members.length}: ${texts[0]}`);
+  const starts = members.map(({ startedAt }) => startedAt).filter((moment) => !Number.isNaN(moment));
+  const startedAt = starts.length ? Math.min(...starts) : NaN;
+  const ends = members.map(({ end }) => Date.parse(end)).filter((moment) => !Number.isNaN(moment));
+  const seconds = ends.length && starts.length ? (Math.max(...ends) - startedAt) / 1000 : null;
+  return {
+    ...first,
+    ...sums,
+    key,
+    members,
+    why,
+    startedAt,
+    seconds,
+    status: worst.status,
+    state: worst.state,
+    start: Number.isNaN(startedAt) ? null : new Date(startedAt).toISOString(),
+    needs_attention: members.some(({ needs_attention }) => needs_attention),
+    jobs: members.flatMap(({ jobs }) => jobs),
+    portal: null,
+  };
+}
+
+function sumOf(members, name) {
+  const known = members.map((member) => member[name]).filter((value) => value !== null && value !== undefined);
+  return known.length ? known.reduce((sum, value) => sum + value, 0) : null;
+}
+
+const COLUMN_VALUES = {
+  status: ({ status }) => ORDER.indexOf(status),
+  upload: ({ dag_id, task_id }) => `${dag_id}\n${task_id}`,
+  why: ({ why }) => why[0] ?? null,
+  start: ({ startedAt }) => startedAt,
+  rejected: ({ rejectedCount }) => rejectedCount,
+  jobs: ({ jobs_total }) => jobs_total,
+};
+
+const isMissing = (value) => Number(value === null || value === undefined || Number.isNaN(value));
 
 export function sortBy(uploads, { column, descending }) {
   const sign = descending ? -1 : 1;
@@ -83,7 +139,7 @@ export function sortBy(uploads, { column, descending }) {
   return uploads
     .map((upload, index) => [valueOf(upload), index, upload])
     .sort(([left, leftIndex], [right, rightIndex]) => {
-      // What is not known comes last in either direction.
+      // Unknown values come last in either direction.
       const missing = isMissing(left) - isMissing(right);
       if (missing) return missing;
       if (isMissing(left) || left === right) return leftIndex - rightIndex;
@@ -92,52 +148,30 @@ export function sortBy(uploads, { column, descending }) {
     .map(([, , upload]) => upload);
 }
 
-const COLUMN_VALUES = {
-  status: (upload) => Object.keys(STATUSES).indexOf(upload.status),
-  start: (upload) => upload.startedAt,
-  rejected: (upload) => upload.rejectedCount,
-  discarded: (upload) => upload.discarded.length,
-  jobs: (upload) => upload.jobs_total,
-};
-
-const isMissing = (value) => Number(value === null || value === undefined || Number.isNaN(value));
-
-// A day is a day of whoever looks.
-export function byDay(uploads, days, now) {
-  const last = new Date(now);
+// Days are those of the time zone that the user chose in Airflow.
+export function byDay(uploads, days, now, clock) {
   const found = new Map();
   for (let back = days - 1; back >= 0; back--) {
-    const day = new Date(last.getFullYear(), last.getMonth(), last.getDate() - back);
-    found.set(day.toDateString(), { day, codes: 0, waits: [] });
+    const day = clock.day(now - back * 86_400_000);
+    found.set(day, { day, updated: 0, unmatched: 0, rejected: 0, done: 0, warning: 0, failed: 0, waits: [] });
   }
   for (const upload of uploads) {
-    const of = found.get(new Date(upload.end ?? upload.startedAt).toDateString());
+    const of = found.get(clock.day(upload.end ?? upload.start));
     if (!of) continue;
-    // The codes of a job are counted once: where it was waited for.
-    of.codes += upload.codes ?? 0;
-    if (upload.jobs_total > 0 && upload.state === "success" && upload.codes !== null && upload.codes !== undefined) {
-      of.waits.push(upload.seconds);
+    of.updated += upload.updated ?? 0;
+    if (upload.mode !== "dry run") {
+      of.unmatched += upload.unmatched ?? 0;
+      of.rejected += upload.rejectedCount;
     }
+    if (upload.status in of) of[upload.status] += 1;
+    if (upload.jobs_total > 0 && upload.state === "success" && upload.codes !== null) of.waits.push(upload.seconds ?? 0);
   }
-  return [...found.values()].map(({ day, codes, waits }) => ({ day, codes, ...medianAndLongest(waits) }));
+  return [...found.values()].map(({ waits, ...day }) => ({ ...day, ...medianAndLongest(waits) }));
 }
 
 function medianAndLongest(seconds) {
-  if (seconds.length === 0) return { median: null, longest: null };
+  if (seconds.length === 0) return { median: 0, longest: 0 };
   const sorted = seconds.toSorted((left, right) => left - right);
   const half = sorted.length / 2;
-  const median = (sorted[Math.ceil(half) - 1] + sorted[Math.floor(half)]) / 2;
-  return { median, longest: sorted.at(-1) };
+  return { median: (sorted[Math.ceil(half) - 1] + sorted[Math.floor(half)]) / 2, longest: sorted.at(-1) };
 }
-
-export const formatCount = (count) => (count === null || count === undefined ? "" : count.toLocaleString());
-
-export function formatSeconds(seconds) {
-  if (seconds === null || seconds === undefined) return "";
-  if (seconds < 60) return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`;
-  const minutes = Math.round(seconds / 60);
-  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
-}
-
-export const formatTime = (moment) =>
-  new Date(moment).toLocaleString(undefined, { dateStyle: "short", timeStyle: "medium" });

@@ -1,53 +1,50 @@
-// The uploads as a table: one page of it is in the document, whatever the history.
+// The uploads as a table, one page of it in the document. Mapped tasks of a run are one row that can be opened.
 
-import { PAGE_SIZE, STATUSES, formatCount, formatSeconds, formatTime, sortBy } from "./model.js";
+import { formatCount, formatSeconds, plural, shortRun } from "./format.js";
+import { PAGE_SIZE, group, sortBy } from "./model.js";
+import { Portal, Status, To, cardPath, logPath, runPath } from "./parts.js";
 
-const { createElement: h, useMemo, useState } = globalThis.React;
-
-const segment = encodeURIComponent;
-const dagPath = ({ dag_id }) => `/dags/${segment(dag_id)}`;
-const runPath = (upload) => `${dagPath(upload)}/runs/${segment(upload.run_id)}`;
-const taskPath = (upload) =>
-  `${runPath(upload)}/tasks/${segment(upload.task_id)}${upload.map_index >= 0 ? `/mapped/${upload.map_index}` : ""}`;
-
-// Within the UI without loading it anew, where Airflow shares its router (3.2 and later).
-function To({ path, children, ...rest }) {
-  const Link = globalThis.ReactRouterDOM?.Link;
-  if (Link) return h(Link, { to: path, ...rest }, children);
-  return h("a", { href: new URL(path.slice(1), document.baseURI).href, ...rest }, children);
-}
+const { createElement: h, Fragment, useMemo, useState } = globalThis.React;
 
 const COLUMNS = [
-  { name: "status", label: "Status", cell: Status },
-  { name: "dag_id", label: "Dag", scope: "dag_id", cell: (upload) => h(To, { path: dagPath(upload) }, upload.dag_id) },
-  { name: "run_id", label: "Run", scope: "run_id", cell: (upload) => h(To, { path: runPath(upload) }, upload.run_id) },
-  { name: "task_id", label: "Task", cell: Task },
-  { name: null, label: "Links", cell: Links },
-  { name: "start", label: "Started", cell: ({ start }) => start && h("time", { dateTime: start }, formatTime(start)) },
-  { name: "mode", label: "Mode", cell: ({ mode, is_wait }) => mode ?? (is_wait ? "wait" : "") },
-  { name: "rows", label: "Rows", number: true, cell: ({ rows }) => formatCount(rows) },
-  { name: "calls", label: "Calls", number: true, cell: ({ calls }) => formatCount(calls) },
-  { name: "codes", label: "Codes affected", number: true, cell: ({ codes }) => formatCount(codes) },
-  { name: "unmatched", label: "Unmatched", number: true, cell: Unmatched },
-  { name: "rejected", label: "Refused", number: true, cell: Rejected },
-  { name: "discarded", label: "Discarded fields", cell: ({ discarded }) => discarded.join(", ") },
-  { name: "jobs", label: "Jobs", cell: Jobs },
-  { name: "seconds", label: "Duration", number: true, cell: Duration },
+  { name: "status", label: "Status", cell: StatusAndLinks },
+  { name: "upload", label: "Upload", cell: Upload },
+  { name: "start", label: "Run", cell: RunAndStart },
+  { name: "why", label: "Why", cell: Why, isKnown: ({ why }) => why.length > 0 },
+  { name: "rows", label: "Rows", isNumber: true },
+  { name: "codes", label: "Codes", isNumber: true },
+  { name: "unmatched", label: "Unknown keys", isNumber: true, cell: Unmatched, isKnown: ({ unmatched }) => unmatched },
+  { name: "rejected", label: "Rejected", isNumber: true, cell: Rejected, isKnown: ({ rejectedCount }) => rejectedCount },
+  { name: "jobs", label: "Jobs", isNumber: true, cell: Jobs, isKnown: ({ jobs_total }) => jobs_total },
+  { name: "seconds", label: "Duration", isNumber: true, cell: Duration, isKnown: ({ seconds, start }) => seconds !== null || start },
 ];
+const isShown = (column) => column.isKnown ?? ((upload) => (column.isNumber ? upload[column.name] !== null : true));
 
-export function UploadTable({ uploads, scope, now, caption }) {
+const labelOf = ({ name, label }, scope) => (name === "start" && scope.run_id ? "Started" : label);
+
+export function UploadTable({ uploads, scope, now, clock, caption }) {
   const [sort, setSort] = useState({ column: "start", descending: true });
   const [page, setPage] = useState(0);
-  const sorted = useMemo(() => sortBy(uploads, sort), [uploads, sort]);
+  const [opened, setOpened] = useState(() => new Set());
+  const sorted = useMemo(() => sortBy(group(uploads), sort), [uploads, sort]);
   const pages = Math.max(1, Math.ceil(sorted.length / PAGE_SIZE));
   const shown = Math.min(page, pages - 1);
-  const columns = COLUMNS.filter((column) => !(column.scope && scope[column.scope]));
+  // No column that is empty in all rows.
+  const columns = useMemo(() => COLUMNS.filter((column) => uploads.some((each) => isShown(column)(each))), [uploads]);
   const order = (column) => {
     setSort({ column, descending: sort.column === column ? !sort.descending : column !== "status" });
     setPage(0);
   };
+  const toggle = (key) =>
+    setOpened((before) => {
+      const after = new Set(before);
+      if (!after.delete(key)) after.add(key);
+      return after;
+    });
+  const context = { now, clock, scope, opened, toggle };
+  const rows = sorted.slice(shown * PAGE_SIZE, (shown + 1) * PAGE_SIZE);
   return h(
-    globalThis.React.Fragment,
+    Fragment,
     null,
     h(
       "div",
@@ -56,54 +53,14 @@ export function UploadTable({ uploads, scope, now, caption }) {
         "table",
         { className: "st-table" },
         h("caption", { className: "st-unseen" }, caption),
-        h(
-          "thead",
-          null,
-          h(
-            "tr",
-            null,
-            columns.map(({ name, label, number }) =>
-              h(
-                "th",
-                {
-                  key: label,
-                  scope: "col",
-                  className: number ? "st-number" : undefined,
-                  "aria-sort": sort.column === name ? (sort.descending ? "descending" : "ascending") : undefined,
-                },
-                name
-                  ? h(
-                      "button",
-                      { type: "button", onClick: () => order(name) },
-                      label,
-                      h("span", { "aria-hidden": true }, sort.column === name ? (sort.descending ? " ▾" : " ▴") : ""),
-                    )
-                  : label,
-              ),
-            ),
-          ),
-        ),
+        h("thead", null, h("tr", null, columns.map((column) => h(Header, { key: column.name, ...column, label: labelOf(column, scope), sort, order })))),
         h(
           "tbody",
           null,
-          sorted.slice(shown * PAGE_SIZE, (shown + 1) * PAGE_SIZE).map((upload) =>
-            h(
-              "tr",
-              { key: upload.key, className: `st-row st-${upload.status}`, "data-status": upload.status },
-              columns.map(({ name, label, number, cell }) =>
-                h(
-                  name === "task_id" ? "th" : "td",
-                  {
-                    key: label,
-                    scope: name === "task_id" ? "row" : undefined,
-                    className: number ? "st-number" : undefined,
-                    "data-column": name ?? "links",
-                  },
-                  cell(upload, now),
-                ),
-              ),
-            ),
-          ),
+          rows.flatMap((upload) => [
+            h(Row, { key: upload.key, upload, columns, context }),
+            ...(opened.has(upload.key) ? members(upload, columns, context) : []),
+          ]),
         ),
       ),
     ),
@@ -118,71 +75,118 @@ export function UploadTable({ uploads, scope, now, caption }) {
   );
 }
 
-function Status({ status, state }) {
-  const { label, mark } = STATUSES[status];
+// Those that need attention first, as only the first of many mapped tasks are shown.
+function members(upload, columns, context) {
+  const all = sortBy(upload.members ?? [], { column: "status", descending: false });
+  const rows = all.slice(0, PAGE_SIZE).map((each) => h(Row, { key: each.key, upload: each, columns, context, isMember: true }));
+  const more = all.length - PAGE_SIZE;
+  if (more <= 0) return rows;
+  const text = `and ${plural(more, "more mapped task")}: search for the task, or open it in Airflow`;
+  return [...rows, h("tr", { key: `${upload.key} more`, className: "st-member" }, h("td", { colSpan: columns.length }, text))];
+}
+
+function Header({ name, label, isNumber, sort, order }) {
+  const isSorted = sort.column === name;
   return h(
-    "span",
-    { className: "st-status", title: `Task state: ${state ?? "none"}` },
-    h("span", { "aria-hidden": true, className: "st-mark" }, mark),
-    ` ${label}`,
+    "th",
+    {
+      scope: "col",
+      className: isNumber ? "st-number" : undefined,
+      "data-column": name,
+      "aria-sort": isSorted ? (sort.descending ? "descending" : "ascending") : undefined,
+    },
+    h(
+      "button",
+      { type: "button", onClick: () => order(name) },
+      label,
+      h("span", { "aria-hidden": true }, isSorted ? (sort.descending ? " ▾" : " ▴") : ""),
+    ),
   );
 }
 
-function Task(upload) {
-  const { task_id, map_index, try_number } = upload;
+function Row({ upload, columns, context, isMember }) {
   return h(
-    globalThis.React.Fragment,
-    null,
-    h(To, { path: `${taskPath(upload)}/details` }, map_index >= 0 ? `${task_id} [${map_index}]` : task_id),
-    try_number > 1 && h("span", { className: "st-muted" }, ` try ${try_number}`),
+    "tr",
+    {
+      className: isMember ? "st-row st-member" : "st-row",
+      "data-status": upload.status,
+      "data-attention": upload.needs_attention ? "" : undefined,
+    },
+    columns.map(({ name, isNumber, cell }) =>
+      h(
+        name === "upload" ? "th" : "td",
+        { key: name, scope: name === "upload" ? "row" : undefined, className: isNumber ? "st-number" : undefined, "data-column": name },
+        cell ? cell(upload, context) : formatCount(upload[name]),
+      ),
+    ),
   );
+}
+
+function StatusAndLinks(upload) {
+  const label = `Log of ${upload.task_id} of ${upload.run_id}`;
+  return h(
+    Fragment,
+    null,
+    h(Status, upload),
+    !upload.members &&
+      h("span", { className: "st-links" }, h(To, { path: logPath(upload), "aria-label": label }, "Log"), h(Portal, { upload })),
+  );
+}
+
+function Upload(upload, { scope, opened, toggle }) {
+  const { task_id, map_index, try_number, dag_id, members: mapped, mode, is_wait: isWait } = upload;
+  const isOpen = opened.has(upload.key);
+  const more = [
+    !scope.dag_id && dag_id,
+    mode ?? (isWait && "wait"),
+    mapped ? plural(mapped.length, "mapped task") : try_number > 1 && `try ${try_number}`,
+  ].filter(Boolean);
+  return h(
+    Fragment,
+    null,
+    mapped &&
+      h(
+        "button",
+        { type: "button", className: "st-fold", "aria-expanded": isOpen, "aria-label": `Mapped tasks of ${task_id}`, onClick: () => toggle(upload.key) },
+        isOpen ? "▾" : "▸",
+      ),
+    h(To, { path: cardPath(upload) }, map_index >= 0 && !mapped ? `${task_id} [${map_index}]` : task_id),
+    h("div", { className: "st-muted" }, more.join(" · ")),
+  );
+}
+
+function RunAndStart(upload, { clock, scope }) {
+  const { run_id, start } = upload;
+  return h(
+    Fragment,
+    null,
+    !scope.run_id && h(To, { path: runPath(upload), title: run_id, className: "st-cut" }, shortRun(run_id, clock)),
+    start && h("time", { dateTime: start, className: scope.run_id ? undefined : "st-muted" }, clock.moment(start)),
+  );
+}
+
+function Why({ why }) {
+  if (why.length === 0) return "";
+  return h("ul", { className: "st-why" }, why.map((text) => h("li", { key: text, title: text }, text)));
 }
 
 function Unmatched({ unmatched, examples }) {
-  if (!unmatched) return formatCount(unmatched);
-  const title = examples.length ? `Such as ${examples.join(", ")}` : undefined;
-  return h("strong", { title }, formatCount(unmatched));
+  return h("span", { title: examples.length ? `Such as ${examples.join(", ")}` : undefined }, formatCount(unmatched));
 }
 
 function Rejected({ rejected, rejectedCount, rows }) {
-  if (!rejectedCount) return rows === null ? "" : "0";
+  if (rows === null) return "";
   const kinds = Object.entries(rejected).map(([kind, count]) => `${kind}: ${formatCount(count)}`);
-  return h("strong", { title: kinds.join(", ") }, formatCount(rejectedCount));
+  return h("span", { title: kinds.join(", ") || undefined }, formatCount(rejectedCount));
 }
 
-function Jobs({ jobs, jobs_total, is_wait }) {
-  if (jobs_total === 0) return "";
+function Jobs({ jobs, jobs_total }) {
+  if (!jobs_total) return "";
   const states = [...new Set(jobs.map(([, state]) => state))].join(", ");
-  const left = jobs_total - jobs.length;
-  return h(
-    "details",
-    null,
-    h("summary", null, `${formatCount(jobs_total)} ${states}`),
-    h(
-      "ul",
-      { className: "st-jobs" },
-      jobs.map(([id, state]) => h("li", { key: id }, h("code", null, id), " ", state === "failed" ? h("strong", null, state) : state)),
-    ),
-    left > 0 && h("p", null, `and ${formatCount(left)} more${is_wait ? "" : ", in the XCom task_ids"}`),
-  );
+  return h(Fragment, null, formatCount(jobs_total), h("span", { className: "st-muted" }, ` ${states}`));
 }
 
-function Duration({ seconds, status, startedAt }, now) {
-  const underWay = status === "waiting" || status === "running";
-  if (underWay && startedAt) return `${formatSeconds((now - startedAt) / 1000)} so far`;
-  return formatSeconds(seconds);
-}
-
-function Links(upload) {
-  const name = `${upload.task_id} of ${upload.run_id}`;
-  const log = `${taskPath(upload)}?try_number=${upload.try_number}`;
-  const { portal } = upload;
-  return h(
-    "span",
-    { className: "st-links" },
-    h(To, { path: log, "aria-label": `Log of ${name}` }, "Log"),
-    typeof portal === "string" &&
-      /^https?:\/\//.test(portal) &&
-      h("a", { href: portal, target: "_blank", rel: "noreferrer", "aria-label": `Scantrust portal for ${name}` }, "Portal"),
-  );
+function Duration({ seconds, status, startedAt }, { now }) {
+  const isUnderWay = status === "waiting" || status === "running";
+  return isUnderWay && startedAt ? `${formatSeconds((now - startedAt) / 1000)} so far` : formatSeconds(seconds);
 }
