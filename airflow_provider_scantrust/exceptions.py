@@ -21,6 +21,8 @@ All errors of this package, grouped by what the reader should do next.
     ├── TaskFailed               an asynchronous job ended as failed at Scantrust
     ├── WaitTimedOut             a job did not end before the timeout
     └── TransientError           temporary: try again later
+        ├── SourceNotFound       the source is not there (yet)
+        ├── UploadInterrupted    the task was stopped; the next try continues
         ├── Throttled            429 for longer than the retry budget
         ├── ServiceUnavailable   500, 502, 503, 504 for longer than the retry budget
         ├── ConnectionFailed     no answer: refused, cut, or timed out, for longer than the retry budget
@@ -155,6 +157,14 @@ class TransientError(ScantrustError):
     """A temporary error; its retry budget is used up."""
 
     permanent = False
+
+
+class SourceNotFound(TransientError):
+    """There is no file, folder or bucket of this name; files may come late, so a retry looks again."""
+
+
+class UploadInterrupted(TransientError):
+    """The task was stopped while it uploaded; what Scantrust answered until then is kept for the next try."""
 
 
 class Throttled(TransientError):

@@ -98,6 +98,7 @@ def get_provider_info() -> dict[str, Any]:
                 "class-name": "airflow_provider_scantrust.decorators.scantrust.scantrust_upload_task",
             }
         ],
+        "cli": ["airflow_provider_scantrust.cli.commands.get_commands"],
         "extra-links": [
             "airflow_provider_scantrust.links.scantrust.ScantrustPortalLink",
             "airflow_provider_scantrust.links.scantrust.ScantrustReportLink",

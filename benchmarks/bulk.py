@@ -134,8 +134,6 @@ def script(url: str, path: str) -> None:
 
 def operator(url: str, path: str, **options: Any) -> None:
     """The operator, as a worker runs it."""
-    import airflow_provider_scantrust.operators.source
-    import airflow_provider_scantrust.transports.blocking  # noqa: F401 - not to be measured
     from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 
     class TaskInstance:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tools")]
+sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tools" / "real_airflow")]
 
 from airflow_history import copy_upload  # noqa: E402
 from airflow_provider_scantrust.sandbox import Sandbox  # noqa: E402

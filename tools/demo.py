@@ -1,7 +1,7 @@
 """
 Run an example DAG on its sample data: a real Airflow on SQLite, against the sandbox.
 
-    python tools/demo.py [--dag scantrust_sync_upload] [--keep]
+    make demo
 """
 
 from __future__ import annotations

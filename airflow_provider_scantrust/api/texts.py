@@ -36,6 +36,11 @@ def show(value: object, most: int = _SHOWN) -> str:
     return text if len(text) <= most else text[:most] + CUT
 
 
+def plural(number: int, what: str) -> str:
+    """Return a number of things: ``1 row``, ``2,500 rows``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def read_page(text: str) -> str:
     """Return the words of an HTML page, as in ``502 Bad Gateway nginx``; any other text as it is."""
     if not _PAGE.match(text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
@@ -49,6 +50,11 @@ class ScantrustUploadDecoratedOperator(DecoratedOperator, ScantrustUploadOperato
         op_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        if iscoroutinefunction(python_callable) or isasyncgenfunction(python_callable):
+            raise ValueError(
+                f"@task.scantrust_upload: {python_callable.__name__} is `async def`, which it cannot call. Write `def`, and use "
+                "asyncio.run() inside."
+            )
         super().__init__(
             python_callable=python_callable,
             op_args=op_args,
@@ -59,15 +65,11 @@ class ScantrustUploadDecoratedOperator(DecoratedOperator, ScantrustUploadOperato
 
     def execute(self, context: Context) -> Any:
         """Call the function, then upload."""
-        self.source = self.source_again(context)
-        return ScantrustUploadOperator.execute(self, context)
-
-    def source_again(self, context: Context) -> Any:
-        """Call the function."""
         context_merge(context, self.op_kwargs)
-        return self.python_callable(
+        self.source = self.python_callable(
             *self.op_args, **determine_kwargs(self.python_callable, self.op_args, context)
         )
+        return ScantrustUploadOperator.execute(self, context)
 
 
 def scantrust_upload_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:

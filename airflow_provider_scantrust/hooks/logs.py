@@ -1,4 +1,4 @@
-"""What a long upload writes to the task's log: enough to follow it, and no line for each call."""
+"""Warnings that come again and again, told rarely."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_provider_scantrust.transports.common import Log
-from airflow_provider_scantrust.waits.pacing import Pacer
 
-PROGRESS_SECONDS = 10.0
 _SAME_SECONDS = 60.0
 # The retries of one call are all told.
 FREE = 5
@@ -53,43 +51,3 @@ class RareLog:
             if not is_told:
                 return
         self._log.warning("%s%s", text, f" ({more} more like it before.)" if more else "")
-
-
-class ProgressLog:
-    """
-    A line every ten seconds while an upload runs.
-
-    :param rows: Rows to send.
-    :param calls: Calls to make.
-    :param clock: Monotonic seconds.
-    """
-
-    def __init__(
-        self, log: Log, pacer: Pacer, rows: int, calls: int, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._log = log
-        self._pacer = pacer
-        self._rows, self._calls = rows, calls
-        self._clock = clock
-        self._started = self._told = clock()
-        self.rows_done = self.calls_done = 0
-
-    def tick(self, codes: int) -> None:
-        """Write the line when it is due."""
-        now = self._clock()
-        if now - self._told < PROGRESS_SECONDS:
-            return
-        self._told = now
-        rate = self.rows_done / (now - self._started)
-        left = f"{(self._rows - self.rows_done) / rate:.0f} s left" if rate else "time left unknown"
-        self._log.info(
-            "%s of %s rows, %s of %s calls, %s codes, %s throttled, %.0f rows/s, %s.",
-            self.rows_done,
-            self._rows,
-            self.calls_done,
-            self._calls,
-            codes,
-            self._pacer.throttled,
-            rate,
-            left,
-        )

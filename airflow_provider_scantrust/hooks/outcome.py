@@ -7,14 +7,19 @@ used; a temporary error is raised as it is. Deferred or not, the same function d
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout
 
+from airflow_provider_scantrust.api.texts import one_line
 from airflow_provider_scantrust.exceptions import ScantrustError, TaskFailed, WaitTimedOut
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+_LONGEST_MESSAGE = 300
 
 
 def raise_for_airflow(error: ScantrustError) -> NoReturn:
@@ -38,3 +43,20 @@ def push_failed_jobs(context: Context, error: ScantrustError) -> None:
     # A context made by hand, as in the test of a Dag, may have no task instance to push it with.
     if isinstance(error, TaskFailed) and error.failed_jobs and (ti := context.get("ti")) is not None:
         ti.xcom_push(key="failed_jobs", value=error.failed_jobs)
+
+
+def push_failure(context: Context, error: BaseException, *, permanent: bool) -> None:
+    """Leave the XCom ``failure``: why this try failed, in one sentence."""
+    if (ti := context.get("ti")) is None:
+        return
+    first = re.split(r"(?<=[.!?])\s", one_line(str(error), _LONGEST_MESSAGE), maxsplit=1)[0]
+    number = getattr(ti, "try_number", None)
+    failure = {
+        "error": type(error).__name__,
+        "message": first,
+        "try_number": number if isinstance(number, int) else 0,
+        "permanent": permanent,
+    }
+    # It must not hide the error itself.
+    with suppress(Exception):
+        ti.xcom_push(key="failure", value=failure)

@@ -19,7 +19,7 @@ from airflow_provider_scantrust.get_provider_info import CONNECTION_TYPE, get_pr
 from airflow_provider_scantrust.hooks.connection import not_found, settings_of
 from airflow_provider_scantrust.hooks.gate import Gate
 from airflow_provider_scantrust.hooks.stats import WorkerStats
-from airflow_provider_scantrust.waits.jobs import ERROR_BUDGET, Watch
+from airflow_provider_scantrust.waits.jobs import ERROR_BUDGET, Jobs, poll_job
 from airflow_provider_scantrust.waits.pacing import Pacer
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from airflow_provider_scantrust.api.messages import Conversation, Endpoint
     from airflow_provider_scantrust.api.models import Task, UploadResult
     from airflow_provider_scantrust.transports.blocking import BlockingTransport
+    from airflow_provider_scantrust.waits.outcome import Outcome
 
 T = TypeVar("T")
 
@@ -134,32 +135,86 @@ class ScantrustHook(BaseHook):
         :raises ConfigurationError: There is no such connection, or a field of it cannot work.
         :raises TransientError: It was not found, and a secrets backend that is configured may be down.
         """
+        return self._read_settings()
+
+    def _read_settings(self) -> Settings:
         try:
             connection = self.get_connection(self.scantrust_conn_id)
         except AirflowNotFoundException as error:
             raise not_found(self.scantrust_conn_id) from error
         return settings_of(connection, self.log)
 
-    def watch(self, task_ids: Iterable[str], *, deadline: float, error_budget: float = ERROR_BUDGET) -> Watch:
+    def wait_for_jobs(
+        self,
+        task_ids: Iterable[str],
+        *,
+        deadline: float,
+        poll_interval: float,
+        longest_poll_interval: float | None = None,
+        error_budget: float = ERROR_BUDGET,
+    ) -> Outcome:
         """
-        Return the conversation that waits for jobs.
+        Poll jobs until all have ended; return the codes that they affected.
 
         :param deadline: Seconds since the epoch at which the wait ends.
-        :param error_budget: Seconds without a readable answer about a job after which the wait ends.
+        :param poll_interval: Seconds between two polls of one job; with a tenth of jitter.
+        :param longest_poll_interval: When given, the interval doubles after each poll up to this.
+        :param error_budget: Seconds without a readable answer after which the wait ends.
+        :raises TaskFailed: At least one job failed.
+        :raises WaitTimedOut: The deadline has passed.
+        :raises TransientError: No readable answer came within the error budget.
+        :raises ScantrustError: A permanent error: no permission, no such job.
         """
-        return Watch(
-            task_ids,
-            self.settings,
-            self._auth,
-            deadline=deadline,
-            now=time.time,
-            random=random.random,
-            error_budget=error_budget,
-        )
+        from airflow_provider_scantrust.hooks.waiting import WorkerWait
 
-    def perform(self, conversation: Conversation[T]) -> T:
-        """Drive a conversation of ``api`` over this connection."""
-        return self._transport.perform(conversation)
+        jobs = Jobs(task_ids, deadline=deadline, error_budget=error_budget)
+        return WorkerWait(self, jobs).wait(poll_interval, longest_poll_interval)
+
+    def poll_jobs(
+        self, task_ids: Iterable[str], *, deadline: float, error_budget: float = ERROR_BUDGET
+    ) -> Outcome | None:
+        """
+        Poll each job once before a deferral; return None when there is something to wait for.
+
+        Temporary trouble is something to wait for, too.
+
+        :raises TaskFailed: All jobs have ended, and at least one failed.
+        :raises ScantrustError: A permanent error: no permission, no such job.
+        """
+        from airflow_provider_scantrust.hooks.waiting import WorkerWait
+
+        jobs = Jobs(task_ids, deadline=deadline, error_budget=error_budget)
+        return WorkerWait(self, jobs).poll_before_deferral()
+
+    def poll(self, task_id: str) -> Task:
+        """
+        Poll one job with a single try.
+
+        :raises ScantrustError: Why there is no answer to use.
+        """
+        return self._transport.perform(poll_job(task_id, self.settings, self._auth, random=random.random))
+
+    def account_digest(self) -> str | None:
+        """Return what identifies the account that jobs belong to; None where the connection cannot be read now."""
+        try:
+            return self.settings.account_digest
+        except Exception:
+            return None
+
+    def reload(self) -> bool:
+        """
+        Look the connection up again; return whether host or credentials have changed. Calls then use it as it is now.
+
+        :raises ScantrustError: As :attr:`settings`, which stay as they were then.
+        """
+        before = self.__dict__.get("settings")
+        settings = self._read_settings()
+        if before is not None and before.account == settings.account:
+            return False
+        for name in ("_auth", "_transport", "_upload_transport", "_gate"):
+            self.__dict__.pop(name, None)
+        self.settings = settings
+        return before is not None
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -217,16 +272,17 @@ class ScantrustHook(BaseHook):
             raise _Stopped
 
     def _call(self, endpoint: Endpoint[T], budget: Budget | None = None) -> T:
-        return self._transport.perform(self._converse(endpoint, budget))
+        return self._transport.perform(self.converse(endpoint, budget))
 
     def _call_paced(self, endpoint: Endpoint[T]) -> T:
         # Threads that start together share one connection lookup, one session and one gate: from Python 3.12 on,
         # cached_property does not see to that.
         with self._first_call:
             transport, gate = self._upload_transport, self._gate
-        return transport.perform(gate.pace(self._converse(endpoint)))
+        return transport.perform(gate.pace(self.converse(endpoint)))
 
-    def _converse(self, endpoint: Endpoint[T], budget: Budget | None = None) -> Conversation[T]:
+    def converse(self, endpoint: Endpoint[T], budget: Budget | None = None) -> Conversation[T]:
+        """Return the conversation of a call, signed and with the connection's budget."""
         return converse(endpoint, self.settings, self._auth, random=random.random, budget=budget)
 
 

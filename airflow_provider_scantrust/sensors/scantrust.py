@@ -12,11 +12,11 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
-    AirflowTaskTimeout,
     BaseSensorOperator,
     PokeReturnValue,
 )
 
+from airflow_provider_scantrust.api.seconds import read_seconds
 from airflow_provider_scantrust.api.task_ids import read_task_ids
 from airflow_provider_scantrust.exceptions import ScantrustError
 from airflow_provider_scantrust.links.scantrust import LINKS
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
     from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
-    from airflow_provider_scantrust.waits.jobs import Watch
+    from airflow_provider_scantrust.hooks.waiting import WorkerWait
 
-# With silent_fail, errors that may pass never end the wait; the deadline does.
+# With silent_fail, temporary errors never end the wait; the deadline does.
 _NO_BUDGET = 1e9
 
 
@@ -36,11 +36,11 @@ class ScantrustTaskSensor(BaseSensorOperator):
     """
     Wait until asynchronous uploads have ended at Scantrust.
 
-    Asks once on the worker; what has not ended then is waited for in the triggerer. A job that failed fails the
-    task at once: a retry of the sensor could not mend it; the XCom ``failed_jobs`` names up to 100 of those.
+    Polls once on the worker, then waits in the triggerer. A failed job fails the task without using a retry: another
+    poll cannot change it. The XCom ``failed_jobs`` names up to 100 failed jobs; the XCom ``failure`` says why a try failed.
 
-    Returns ``{"codes_affected": total, "tasks": {id: n}}``. Of more than 100 jobs, it has their number as ``jobs``, and
-    ``tasks`` has only those that affected no code, or of which Scantrust does not say, at most 100.
+    Returns ``{"codes_affected": total, "tasks": {id: n}}``. For more than 100 jobs, ``jobs`` is their number, and
+    ``tasks`` has at most 100: those that affected no code, and those for which Scantrust gives no count.
 
     ``soft_fail`` skips the task when a job failed, when time is up, or after a permanent error; ``never_fail`` after
     any error. ``timeout``, ``poke_interval``, ``exponential_backoff``, ``max_wait`` and ``execution_timeout`` mean
@@ -49,11 +49,11 @@ class ScantrustTaskSensor(BaseSensorOperator):
     :param scantrust_task_id: One task_id or a list of them, also nested as mapped tasks return it. (templated)
     :param scantrust_conn_id: The Airflow connection. (templated)
     :param deferrable: Wait in the triggerer. When False, ``mode`` says how the worker waits.
-    :param poke_interval: Seconds between two questions for one job.
+    :param poke_interval: Seconds between two polls of one job. A deferred wait takes five seconds at least.
     :param error_budget: Seconds without a readable answer about a job after which the wait ends.
-    :param start_from_trigger: Start the wait in the triggerer, without a worker (Airflow 3.3). What cannot start there,
-        such as a mapped sensor, starts on a worker and says why.
-    :param end_from_trigger: End it there, too, when all went well (Airflow 3.3). Anything else still comes back to a
+    :param start_from_trigger: Start the wait in the triggerer, without a worker (Airflow 3.3). A sensor that cannot start
+        there, such as a mapped one, starts on a worker and says why.
+    :param end_from_trigger: End it there, too, when all jobs succeeded (Airflow 3.3). Any other end goes through a
         worker.
     """
 
@@ -76,15 +76,16 @@ class ScantrustTaskSensor(BaseSensorOperator):
     ) -> None:
         from airflow_provider_scantrust.hooks.retry_policy import use_by_default
 
+        given = {"poke_interval": poke_interval, "error_budget": error_budget, **kwargs}
+        _check(given, kwargs.get("default_args") or {})
         super().__init__(poke_interval=poke_interval, **kwargs)
         self.scantrust_task_id = scantrust_task_id
         self.scantrust_conn_id = scantrust_conn_id
         self.deferrable = deferrable
-        self.error_budget = (
-            error_budget.total_seconds() if isinstance(error_budget, timedelta) else error_budget
-        )
+        self.error_budget = read_seconds("error_budget", error_budget)
         self._deadline = float("inf")
-        self._watch: Watch | None = None
+        self._waiting: WorkerWait | None = None
+        self._task_ids: list[str] = []
         use_by_default(self)
         self.end_from_trigger = end_from_trigger
         self.start_from_trigger = False
@@ -93,7 +94,7 @@ class ScantrustTaskSensor(BaseSensorOperator):
             self._start_from_trigger()
 
     def execute(self, context: Context) -> Any:
-        """Ask once, then wait as told."""
+        """Poll once, then wait in the triggerer or on the worker."""
         if self._starts_on_worker:
             self.log.info(
                 "start_from_trigger: the wait starts on a worker, because %s.", self._starts_on_worker
@@ -108,32 +109,35 @@ class ScantrustTaskSensor(BaseSensorOperator):
                 self._deadline = self._started_at(context, now) + self.timeout
             return super().execute(context)
         try:
-            if (result := self._ask()) is not None:
-                return result
+            self._task_ids = read_task_ids(self.scantrust_task_id)
+            outcome = self._hook.poll_jobs(self._task_ids, deadline=self._deadline, error_budget=self._budget)
+            if outcome is not None:
+                return self._result(outcome)
         except ScantrustError as error:
-            if error.permanent or not self.silent_fail:
-                self._end(context, error)
-            self.log.error("Asking failed, and silent_fail is set: %s", error)
-        except Exception as error:
-            # Such as a connection that is not there; Airflow's own poke loop does the same.
-            if self.silent_fail:
-                self.log.exception("Asking failed, and silent_fail is set.")
-            elif self.never_fail:
-                raise AirflowSkipException(f"Skipping due to never_fail is set to True: {error}") from error
-            else:
-                raise
+            self._end(context, error)
         return self._defer(context, now)
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
-        """Ask about every job that has not ended; what :meth:`execute` calls when not deferrable."""
-        from airflow_provider_scantrust.hooks.outcome import push_failed_jobs, raise_for_airflow
+        """Poll every job that has not ended; :meth:`execute` calls it when not deferrable."""
+        from airflow_provider_scantrust.hooks.outcome import (
+            push_failed_jobs,
+            push_failure,
+            raise_for_airflow,
+        )
+        from airflow_provider_scantrust.hooks.waiting import WorkerWait
+        from airflow_provider_scantrust.waits.jobs import Jobs
 
         try:
-            result = self._ask()
+            if self._waiting is None:
+                self._task_ids = read_task_ids(self.scantrust_task_id)
+                jobs = Jobs(self._task_ids, deadline=self._deadline, error_budget=self._budget)
+                self._waiting = WorkerWait(self._hook, jobs)
+            outcome = self._waiting.poke(self.poke_interval)
         except ScantrustError as error:
             push_failed_jobs(context, error)
+            push_failure(context, error, permanent=error.permanent)
             raise_for_airflow(error)
-        return False if result is None else PokeReturnValue(is_done=True, xcom_value=result)
+        return False if outcome is None else PokeReturnValue(is_done=True, xcom_value=self._result(outcome))
 
     def execute_complete(
         self, context: Context, event: Any = None, deadline_is: str = "timeout"
@@ -147,36 +151,24 @@ class ScantrustTaskSensor(BaseSensorOperator):
             self._end(context, error)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Tell the time limits apart also where Airflow's own timeout came before the trigger's word."""
+        """Name the time limit that has passed also where Airflow's own timeout came before the trigger's event."""
+        from airflow_provider_scantrust.triggers.deferral import is_deferral_timeout, raise_deferral_timeout
+
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except (AirflowSensorTimeout, AirflowSkipException) as error:
             timed_out = error if isinstance(error, AirflowSensorTimeout) else error.__cause__
-            by_airflow = timed_out is not None and type(timed_out.__cause__).__name__ == "TaskDeferralTimeout"
-            if by_airflow and self._execution_timeout_comes_first():
-                raise AirflowTaskTimeout(
-                    "execution_timeout has passed, and the triggerer sent no word."
-                ) from error
+            cause = timed_out.__cause__ if timed_out is not None else None
+            if cause is not None and is_deferral_timeout(cause) and self._execution_timeout_comes_first():
+                raise_deferral_timeout(cause, self.timeout, self.execution_timeout)
             raise
 
     def on_kill(self) -> None:
-        """Say that the jobs go on at Scantrust."""
+        """Log that the jobs go on at Scantrust."""
         from airflow_provider_scantrust.waits.jobs import jobs_go_on
 
-        if self._watch is not None:
-            self.log.warning("The wait was ended by hand. %s", jobs_go_on(self._watch.open))
-
-    def _ask(self) -> dict[str, Any] | None:
-        """Return the result when all jobs have ended well, None while one is open."""
-        if self._watch is None:
-            self._watch = self._hook.watch(
-                read_task_ids(self.scantrust_task_id), deadline=self._deadline, error_budget=self.error_budget
-            )
-        if self._hook.perform(self._watch.ask()):
-            return self._result(Outcome.of(self._watch.outcome()))
-        if not self.deferrable:
-            self._watch.check_deadline()
-        return None
+        if self._task_ids:
+            self.log.warning("The wait was ended by hand. %s", jobs_go_on(self._task_ids))
 
     def _defer(self, context: Context, now: float) -> Any:
         from airflow_provider_scantrust.triggers.deferral import make_deferral
@@ -184,14 +176,14 @@ class ScantrustTaskSensor(BaseSensorOperator):
 
         if self.end_from_trigger and (reason := why_end_on_worker(self)):
             self.log.info("end_from_trigger: the wait ends on a worker, because %s.", reason)
-        task_ids = read_task_ids(self.scantrust_task_id)
-        self.log.info("Waiting in the triggerer for %s asynchronous uploads.", len(task_ids))
+        self.log.info("Waiting in the triggerer for %s asynchronous uploads.", len(self._task_ids))
         deferral = make_deferral(
             context.get("ti"),
-            task_ids,
+            self._task_ids,
             deadline=self._deadline,
             started=now,
             execution_timeout=self.execution_timeout,
+            account=self._hook.account_digest(),
             **self._trigger_options(),
         )
         self.defer(
@@ -228,11 +220,15 @@ class ScantrustTaskSensor(BaseSensorOperator):
         return {
             "poll_interval": self.poke_interval,
             "longest_poll_interval": longest,
-            "error_budget": _NO_BUDGET if self.silent_fail else self.error_budget,
+            "error_budget": self._budget,
             "scantrust_conn_id": self.scantrust_conn_id,
             "end_from_trigger": self.end_from_trigger and why_end_on_worker(self) is None,
             "do_xcom_push": self.do_xcom_push,
         }
+
+    @property
+    def _budget(self) -> float:
+        return _NO_BUDGET if self.silent_fail else self.error_budget
 
     def _execution_timeout_comes_first(self) -> bool:
         return self.execution_timeout is not None and self.execution_timeout.total_seconds() < self.timeout
@@ -242,10 +238,12 @@ class ScantrustTaskSensor(BaseSensorOperator):
         from airflow_provider_scantrust.hooks.outcome import (
             as_airflow_error,
             push_failed_jobs,
+            push_failure,
             raise_for_airflow,
         )
 
         push_failed_jobs(context, error)
+        push_failure(context, error, permanent=error.permanent)
         final = isinstance(as_airflow_error(error), AirflowFailException | AirflowSensorTimeout)
         for name, applies in (("soft_fail", self.soft_fail and final), ("never_fail", self.never_fail)):
             if applies:
@@ -274,3 +272,22 @@ class ScantrustTaskSensor(BaseSensorOperator):
             place = {name: getattr(ti, name) for name in ("dag_id", "run_id", "task_id", "map_index")}
             moment = _orig_start_date(**place, try_number=ti.max_tries - self.retries + 1)
         return float(moment.timestamp()) if moment else now
+
+
+def _check(given: dict[str, Any], default_args: dict[str, Any]) -> None:
+    """
+    Check arguments when the Dag is read.
+
+    :raises ValueError: One of them cannot work; the message says when it comes from ``default_args``.
+    """
+    for name in ("timeout", "poke_interval", "error_budget", "max_wait", "execution_timeout", "mode"):
+        value = given.get(name, default_args.get(name))
+        # Airflow has merged some of them before: nothing else tells a default from an argument.
+        source = " (from default_args)" if name in default_args and default_args[name] is value else ""
+        try:
+            if name == "mode" and value not in (None, "poke", "reschedule"):
+                raise ValueError(f"`mode` of a sensor must be poke or reschedule, not {value!r}.")
+            if name != "mode" and value is not None:
+                read_seconds(name, value)
+        except ValueError as error:
+            raise ValueError(f"ScantrustTaskSensor{source}: {error}") from None

@@ -1,32 +1,28 @@
-"""Rows as JSON lines, and rows that a program hands over."""
+"""Rows as JSON lines."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from math import isinf
 from typing import Any, BinaryIO
 
 from airflow_provider_scantrust.api.texts import show
-from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput
-from airflow_provider_scantrust.sources.tables import (
-    REJECTED,
-    REJECTED_TEXT,
-    Fields,
-    Row,
-    Source,
-    UnreadableRow,
-)
+from airflow_provider_scantrust.exceptions import InvalidInput
+from airflow_provider_scantrust.sources.fields import Fields
+from airflow_provider_scantrust.sources.numbers import MOST_EXACT, is_exact, not_exact
+from airflow_provider_scantrust.sources.tables import REJECTED, REJECTED_TEXT, FileSource, Row, UnreadableRow
 from airflow_provider_scantrust.sources.text import TextLines, check_encoding
 
 
-class JsonLinesSource(Source):
+class JsonLinesSource(FileSource):
     """
-    A file with one JSON object a line.
+    A file with one JSON object per line.
 
-    Numbers become the text that stands in the file, so that 007.50 and twenty digits survive; all else keeps its type.
-    An object need not have all names. Empty lines are skipped.
+    Integers and fractions become the text that stands in the file, so that twenty digits survive; a float without a
+    fraction (4006381333931.0) becomes a whole number; everything else keeps its type. An object need not have all names. A
+    null leaves its field alone. Empty lines are skipped.
 
-    :param open_file: Opens the file anew for each reading.
     :param encoding: None to go by the byte order mark, or else utf-8.
     :raises ConfigurationError: The encoding cannot be one.
     """
@@ -34,101 +30,107 @@ class JsonLinesSource(Source):
     format = "jsonl"
 
     def __init__(
-        self, name: str, open_file: Callable[[], BinaryIO], fields: Fields, *, encoding: str | None = None
+        self,
+        name: str,
+        open_file: Callable[[], BinaryIO],
+        fields: Fields,
+        *,
+        encoding: str | None = None,
+        keep_copy: bool = False,
     ) -> None:
         check_encoding(encoding)
-        self.name = name
+        super().__init__(name, open_file, keep_copy=keep_copy)
         self.fields = fields
-        self.open_file = open_file
         self.encoding = encoding
 
-    def __iter__(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
-        return self.fields.of_records(self._read(), self.name)
-
     def _read(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
-        with self.open_file() as raw:
-            begun = False
-            for line, text in enumerate(TextLines(self.name, raw, self.encoding), start=1):
-                if not begun:
-                    begun = not text.isspace()
-                    if text.lstrip().startswith("["):
-                        raise InvalidInput(
-                            f"{self.name}: this is a JSON array; it must be one object a line (JSON lines)."
-                        )
-                try:
-                    record = _DECODER.decode(text)
-                except (ValueError, RecursionError) as error:
-                    if text.isspace():
-                        continue
-                    if not text.endswith(("\n", "\r")):
-                        raise InvalidInput(
-                            f"{self.name}, line {line}: the file is cut off: its last line has no end and is no good "
-                            f"JSON ({error})."
-                        ) from error
-                    yield line, UnreadableRow(f"it is no good JSON: {error}")
-                    continue
-                yield line, _check_record(record)
+        return self.fields.without_nulls(self.fields.of_records(self._records(), self.name))
+
+    def rejected_lines(self) -> TextLines:
+        """Return the lines of the copy."""
+        return TextLines(self.name, self.reopen(), self.encoding)
+
+    def _records(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
+        is_first = True
+        for line, text in enumerate(TextLines(self.name, self.open(), self.encoding), start=1):
+            if text.isspace() or text.strip() == "\x1a":
+                continue
+            if is_first:
+                self._check_first(text)
+                is_first = False
+            try:
+                record = _DECODER.decode(text)
+            except (ValueError, RecursionError) as error:
+                if not text.endswith(("\n", "\r")):
+                    raise InvalidInput(
+                        f"{self.name}, line {line}: the file is truncated: its last line has no end and is not valid "
+                        f"JSON ({error})."
+                    ) from error
+                yield line, UnreadableRow(f"it is not valid JSON: {error}")
+                continue
+            yield line, _check_record(record)
+
+    def _check_first(self, text: str) -> None:
+        """
+        Find out whether the file has another shape.
+
+        :raises InvalidInput: It is an array, one object over several lines, or an object around the rows.
+        """
+        text = text.strip()
+        how = f"{self.name}: this must be one object per line (JSON lines), and is"
+        if text.startswith("["):
+            raise InvalidInput(f"{how} a JSON array. Convert it: jq -c '.[]' in.json > out.jsonl")
+        if text.startswith("{") and not text.endswith("}"):
+            raise InvalidInput(
+                f"{how} one object over several lines. Convert it: jq -c . in.json > out.jsonl (or '.rows[]' for the rows in it)"
+            )
+        try:
+            record = json.loads(text)
+        except (ValueError, RecursionError):
+            return
+        key = self.fields.data_key
+        names = (
+            [self.fields.columns.get(name, name) for name in record] if isinstance(record, dict) else [key]
+        )
+        if key not in names and (path := _find_rows(record)):
+            raise InvalidInput(
+                f"{how} one object around the rows. Convert it: jq -c '{path}[]' in.json > out.jsonl"
+            )
 
 
-class RowSource(Source):
-    """
-    Rows from any iterable of dicts, such as what a decorated task returns; they are numbered from 1.
-
-    Values are handed on as they are.
-
-    :param rows: Iterated once for each reading; an iterator can be read only once, and ``restartable`` says so.
-    :param columns: As for :func:`~airflow_provider_scantrust.sources.opening.open_source`, and ``constants`` too.
-    """
-
-    format = "jsonl"
-
-    def __init__(
-        self,
-        rows: Iterable[Any],
-        *,
-        name: str = "rows",
-        columns: Mapping[str, str | None] | None = None,
-        constants: Mapping[str, Any] | None = None,
-    ) -> None:
-        if isinstance(rows, Mapping | str | bytes) or not isinstance(rows, Iterable):
-            raise InvalidInput(f"{name} must be a list of rows, each a dict, not {type(rows).__name__}.")
-        self.name = name
-        self.fields = Fields(columns, constants)
-        self.rows = rows
-        self.restartable = not isinstance(rows, Iterator)
-        self._was_read = False
-
-    def __iter__(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
-        return self.fields.of_records(self._read(), self.name)
-
-    def _read(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
-        if self._was_read and not self.restartable:
-            raise ConfigurationError(f"{self.name}: these rows come from an iterator and were read already.")
-        self._was_read = True
-        for number, row in enumerate(self.rows, start=1):
-            if isinstance(row, Mapping):
-                try:
-                    copy: Row | UnreadableRow = dict(row)
-                except Exception as error:  # anybody's mapping, anybody's exception
-                    copy = UnreadableRow(f"it cannot be read ({type(error).__name__})")
-                yield number, copy
-            else:
-                yield number, UnreadableRow(f"it is no dict but {type(row).__name__}")
+def _find_rows(value: Any, depth: int = 3) -> str | None:
+    """Return where in an object a list of rows is, as jq writes it."""
+    for name, each in value.items():
+        if isinstance(each, list) and each and all(isinstance(row, dict) for row in each):
+            return f".{name}"
+        if isinstance(each, dict) and depth and (path := _find_rows(each, depth - 1)):
+            return f".{name}{path}"
+    return None
 
 
 def _check_record(record: Any) -> Row | UnreadableRow:
     if isinstance(record, _Repeated):
         return UnreadableRow(f"it has the name {show(record.name)} twice")
     if not isinstance(record, dict):
-        return UnreadableRow(f"it is no JSON object but {type(record).__name__}")
+        return UnreadableRow(f"it is not a JSON object but {type(record).__name__}")
     if record.keys() == {*REJECTED, REJECTED_TEXT}:
-        return UnreadableRow(f"{REJECTED_TEXT} still has to be turned into names and values")
-    return record
+        return UnreadableRow(f"{REJECTED_TEXT} must be turned into names and values first")
+    row: Row = record
+    if None in record.values():
+        row = {name: value for name, value in record.items() if value is not None}
+    if _Inexact in set(map(type, row.values())):
+        name = next(name for name, value in row.items() if type(value) is _Inexact)
+        return UnreadableRow(not_exact(name, row[name]), "invalid")
+    return row
 
 
 class _Repeated:
     def __init__(self, name: str) -> None:
         self.name = name
+
+
+class _Inexact(str):
+    """The text of a float that cannot hold its digits."""
 
 
 def _to_dict(pairs: list[tuple[str, Any]]) -> Any:
@@ -139,10 +141,17 @@ def _to_dict(pairs: list[tuple[str, Any]]) -> Any:
     return _Repeated(next(name for name in names if names.count(name) > 1))
 
 
+def _read_float(text: str) -> str:
+    value = float(text)
+    if value.is_integer() and is_exact(value):
+        return str(int(value))
+    return _Inexact(text) if isinf(value) or abs(value) >= MOST_EXACT else text
+
+
 def _refuse_constant(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"{text} is not JSON")
 
 
 _DECODER = json.JSONDecoder(
-    parse_int=str, parse_float=str, parse_constant=_refuse_constant, object_pairs_hook=_to_dict
+    parse_int=str, parse_float=_read_float, parse_constant=_refuse_constant, object_pairs_hook=_to_dict
 )

@@ -1,29 +1,33 @@
-"""Opening what is to be uploaded: files of any supported format, and rows that a program hands over."""
+"""Opening what is to be uploaded: a file of any supported format."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from airflow_provider_scantrust.exceptions import ConfigurationError
 from airflow_provider_scantrust.sources.delimited import DelimitedSource
-from airflow_provider_scantrust.sources.jsonlines import JsonLinesSource, RowSource
+from airflow_provider_scantrust.sources.excel import EXCEL_FORMATS, ExcelSource
+from airflow_provider_scantrust.sources.fields import Fields
+from airflow_provider_scantrust.sources.jsonlines import JsonLinesSource
 from airflow_provider_scantrust.sources.parquet import ParquetSource
-from airflow_provider_scantrust.sources.tables import Fields, Row, Source, UnreadableRow
-
-__all__ = ["FORMATS", "Row", "RowSource", "Source", "UnreadableRow", "find_format", "open_source"]
+from airflow_provider_scantrust.sources.tables import FileSource
 
 FORMATS = {
     "csv": (".csv",),
     "tsv": (".tsv", ".tab"),
     "jsonl": (".jsonl", ".ndjson", ".json"),
     "parquet": (".parquet", ".pq"),
+    "xlsx": (".xlsx", ".xlsm"),
+    "xlsb": (".xlsb",),
+    "ods": (".ods",),
+    "xls": (".xls",),
 }
-PACKED = (".gz", ".zst")
+PACKED = (".gz", ".zst", ".zip")
 
 
 def find_format(name: str) -> str | None:
-    """Return the format that a file's name says, ``.gz`` and ``.zst`` put aside, or None."""
+    """Return the format that a file's name says, without ``.gz``, ``.zst`` and ``.zip``, or None."""
     name = name.lower()
     for suffix in PACKED:
         name = name.removesuffix(suffix)
@@ -40,26 +44,55 @@ def open_source(
     encoding: str | None = None,
     delimiter: str | None = None,
     quotechar: str | None = None,
-) -> Source:
+    skip_rows: int | None = None,
+    sheet: str | int | None = None,
+    null_values: Sequence[str] | None = None,
+    data_key: str | None = None,
+    keep_copy: bool = False,
+) -> FileSource:
     """
-    Return the rows of a file. It is opened when they are iterated, and anew each time.
+    Return the rows of a file. It is opened when they are iterated, which is possible once.
 
-    A rejects file that was mended can be opened as it is: the columns that were added to it are left out.
+    A fixed rejects file can be opened as it is: the columns that were added to it are left out.
 
     :param name: The file's name, for messages and for its format.
-    :param open_file: Opens it for reading bytes; Parquet needs one that can seek. gzip and zstd are unpacked.
-    :param format: "csv", "tsv", "jsonl" or "parquet"; None to go by the name.
+    :param open_file: Opens it for reading bytes. gzip, zstd and a zip archive of one file are unpacked.
+    :param format: One of ``FORMATS``; None to go by the name.
     :param columns: Column of the file -> SCM field, or None to leave it out. A column that is not named keeps its own
         name.
     :param constants: SCM field -> value, added to each row.
     :param encoding: Of text files; None for what the byte order mark says, or else utf-8.
-    :param delimiter: Of CSV; None to find it in the header.
+    :param delimiter: Of CSV; None to find the one that fits.
     :param quotechar: Of CSV; None for ``"``, and "" when nothing is quoted.
+    :param skip_rows: Lines of CSV, or rows of a sheet, above the header.
+    :param sheet: Of Excel: name or number, from 0.
+    :param null_values: Texts that mean "no value": the field is left alone.
+    :param data_key: The field that selects codes: a table without it is refused at its header.
+    :param keep_copy: Keep what is needed to write rejected rows.
     :raises ConfigurationError: An argument does not fit. What is wrong with the file itself is raised when it is read.
     """
     found = format or find_format(name)
-    fields = Fields(columns, constants)
-    if found in ("csv", "tsv"):
+    if found not in FORMATS:
+        raise ConfigurationError(
+            f"{name}: {f'source_format={format!r} is not known' if format else 'the name does not tell the format'}. "
+            f"Give source_format=, one of {', '.join(FORMATS)}."
+        )
+    is_table, is_sheet = found in ("csv", "tsv"), found in EXCEL_FORMATS
+    for option, given, fits, where in (
+        ("delimiter", delimiter, is_table, "csv and tsv"),
+        ("quotechar", quotechar, is_table, "csv and tsv"),
+        ("skip_rows", skip_rows, is_table or is_sheet, "csv, tsv and Excel"),
+        ("sheet", sheet, is_sheet, "Excel"),
+        ("encoding", encoding, is_table or found == "jsonl", "text files"),
+    ):
+        if given is not None and not fits:
+            raise ConfigurationError(f"{name}: {option}= is for {where}, not for {found}.")
+    if skip_rows is not None and (
+        isinstance(skip_rows, bool) or not isinstance(skip_rows, int) or skip_rows < 0
+    ):
+        raise ConfigurationError(f"{name}: skip_rows must be a number of rows, not {skip_rows!r}.")
+    fields = Fields(columns, constants, data_key, null_values)
+    if is_table:
         return DelimitedSource(
             name,
             open_file,
@@ -68,17 +101,13 @@ def open_source(
             encoding=encoding,
             delimiter=delimiter,
             quotechar='"' if quotechar is None else quotechar,
+            skip_rows=skip_rows or 0,
+            keep_copy=keep_copy,
         )
-    for option, given in (("delimiter", delimiter), ("quotechar", quotechar)):
-        if given is not None:
-            raise ConfigurationError(f"{name}: {option}= is for csv and tsv, not for {found}.")
+    if is_sheet:
+        return ExcelSource(
+            name, open_file, fields, sheet=sheet, skip_rows=skip_rows or 0, keep_copy=keep_copy
+        )
     if found == "jsonl":
-        return JsonLinesSource(name, open_file, fields, encoding=encoding)
-    if found == "parquet":
-        if encoding is not None:
-            raise ConfigurationError(f"{name}: encoding= is for text files, and Parquet says its own.")
-        return ParquetSource(name, open_file, fields)
-    raise ConfigurationError(
-        f"{name}: {f'source_format={format!r} is not known' if format else 'the name does not tell the format'}. "
-        f"Give source_format=, one of {', '.join(FORMATS)}."
-    )
+        return JsonLinesSource(name, open_file, fields, encoding=encoding, keep_copy=keep_copy)
+    return ParquetSource(name, open_file, fields, keep_copy=keep_copy)

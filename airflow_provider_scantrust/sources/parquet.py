@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, time
 from itertools import repeat
 from typing import Any, BinaryIO
+from uuid import UUID
 
 from airflow_provider_scantrust.exceptions import InvalidInput
-from airflow_provider_scantrust.sources.tables import Fields, Row, Source, UnreadableRow, need
-from airflow_provider_scantrust.sources.text import Unpacked
+from airflow_provider_scantrust.sources.fields import Fields
+from airflow_provider_scantrust.sources.numbers import is_exact, not_exact
+from airflow_provider_scantrust.sources.packing import Unpacked, refuse_other_kinds
+from airflow_provider_scantrust.sources.tables import FileSource, Row, UnreadableRow, need
 
 _ROWS_AT_ONCE = 10_000
 _BYTES_AT_ONCE = 64 * 1024 * 1024
 _BUFFER = 256 * 1024
-_MOST_EXACT = 2**53
 
-# Texts of a column's values, and which of them are none that can be sent, with the reason.
+# Texts of a column's values, and which of them cannot be sent, with the reason.
 _Texts = tuple[list[str | None], dict[int, str]]
 
 
-class ParquetSource(Source):
+class ParquetSource(FileSource):
     """
     A Parquet file; its rows are numbered from 1.
 
@@ -32,115 +34,147 @@ class ParquetSource(Source):
     timestamp at midnight as its date, one with a time zone in that zone, to the microsecond; binary as utf-8. A null
     leaves the field out of the row: "" clears it at Scantrust, a null does not.
 
-    :param open_file: Opens the file anew for each reading, and can seek.
+    The file is copied first: Parquet is read from its end. Columns that pandas wrote as the index are not fields, unless
+    one is the key or ``columns=`` names it.
     """
 
     format = "parquet"
 
-    def __init__(self, name: str, open_file: Callable[[], BinaryIO], fields: Fields) -> None:
-        self.name = name
+    def __init__(
+        self, name: str, open_file: Callable[[], BinaryIO], fields: Fields, *, keep_copy: bool = False
+    ) -> None:
+        super().__init__(name, open_file, keep_copy=keep_copy)
         self.fields = fields
-        self.open_file = open_file
         self._size = 0
 
-    def __iter__(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
-        with self.open_parquet() as file, self._explaining():
-            schema = file.schema_arrow
-            bound = Unpacked(self.name, self._size)
-            fields = self.fields.of_header(schema.names, self.name)
-            kept = {
-                name: field for name, field in zip(schema.names, fields, strict=True) if field is not None
+    def _read(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
+        return self.fields.without_nulls(self._rows())
+
+    def rejected_rows(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
+        """Return line and row of the copy, by the names of its columns."""
+        with self._open_parquet(self.reopen()) as file, self._explaining():
+            for line, rows in self._tables(file, dict.fromkeys(file.schema_arrow.names)):
+                yield from enumerate(rows, start=line)
+
+    def _rows(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
+        with self._open_parquet(self.open_whole()) as file, self._explaining():
+            names = [name for name in file.schema_arrow.names if name not in self._index_of(file)]
+            fields = self.fields.of_header(names, self.name)
+            kept: dict[str, str | None] = {
+                name: field for name, field in zip(names, fields, strict=True) if field is not None
             }
-            readers = {
-                name: _find_reader(schema.field(name).type, f"{self.name}, column {name!r}") for name in kept
-            }
-            line = 1
-            for batch in file.iter_batches(_rows_at_once(file), columns=list(kept), use_threads=False):
-                # A null takes no byte, and a row is one all the same.
-                bound.take(0, max(batch.nbytes, batch.num_rows))
-                columns: list[list[str | None]] = []
-                bad: dict[int, str] = {}
-                for name, read in readers.items():
-                    try:
-                        texts, wrong = read(batch.column(name))
-                    except (ValueError, OverflowError, KeyError) as error:
-                        raise InvalidInput(
-                            f"{self.name}, column {name!r}, row {line} or one of the {batch.num_rows - 1} after it: {error}"
-                        ) from error
-                    columns.append(texts)
-                    bad.update({index: f"column {name!r}: {reason}" for index, reason in wrong.items()})
-                yield from self._rows(line, batch.num_rows, list(kept.values()), columns, bad)
-                line += batch.num_rows
-            if line - 1 != file.metadata.num_rows:
-                raise InvalidInput(
-                    f"{self.name}: the file says that it has {file.metadata.num_rows} rows, and there are {line - 1} in it."
+            for start, rows in self._tables(file, kept):
+                for line, row in enumerate(rows, start=start):
+                    yield line, {**row, **self.fields.constants} if isinstance(row, dict) else row
+
+    def _tables(
+        self, file: Any, kept: dict[str, str | None]
+    ) -> Iterator[tuple[int, Iterator[Row | UnreadableRow]]]:
+        """
+        Return rows, many at a time, and the number of the first.
+
+        :param kept: Column -> field, None for the column's own name.
+        """
+        schema = file.schema_arrow
+        bound = Unpacked(self.name, self._size)
+        uuids = _uuids_of(file)
+        readers = {
+            name: _read_uuids
+            if name in uuids
+            else _find_reader(schema.field(name).type, f"{self.name}, column {name!r}")
+            for name in kept
+        }
+        line = 1
+        for batch in file.iter_batches(_rows_at_once(file), columns=list(kept), use_threads=False):
+            # A null takes no byte, and a row is one all the same.
+            bound.take(0, max(batch.nbytes, batch.num_rows))
+            columns: list[list[str | None]] = []
+            bad: dict[int, UnreadableRow] = {}
+            for name, read in readers.items():
+                try:
+                    texts, wrong = read(batch.column(name))
+                except (ValueError, OverflowError, KeyError) as error:
+                    raise InvalidInput(
+                        f"{self.name}, column {name!r}, row {line} or one of the {batch.num_rows - 1} after it: {error}"
+                    ) from error
+                columns.append(texts)
+                bad.update(
+                    {
+                        index: UnreadableRow(f"column {name!r}: {reason}", "invalid")
+                        for index, reason in wrong.items()
+                    }
                 )
+            yield (
+                line,
+                _make_rows([field or name for name, field in kept.items()], columns, batch.num_rows, bad),
+            )
+            line += batch.num_rows
+        if line - 1 != file.metadata.num_rows:
+            raise InvalidInput(
+                f"{self.name}: the file says that it has {file.metadata.num_rows} rows, and there are {line - 1} in it."
+            )
 
-    def _rows(
-        self, line: int, count: int, names: list[str], columns: list[list[str | None]], bad: dict[int, str]
-    ) -> Iterator[tuple[int, Row | UnreadableRow]]:
-        rows: Iterable[tuple[str | None, ...]] = zip(*columns, strict=True) if columns else repeat((), count)
-        for index, values in enumerate(rows):
-            if index in bad:
-                yield line + index, UnreadableRow(bad[index])
-                continue
-            row: Row = dict(zip(names, values, strict=True))
-            if None in values:
-                row = {name: value for name, value in row.items() if value is not None}
-            yield line + index, {**row, **self.fields.constants}
-
-    def take(self, file: Any, lines: Sequence[int]) -> Iterator[tuple[list[int], Any]]:
-        """
-        Return the rows of an open file as they are, in batches, each with their numbers.
-
-        :param lines: Numbers of rows, in order.
-        """
-        with self._explaining():
-            first = 1
-            for group in range(file.num_row_groups):
-                rows = file.metadata.row_group(group).num_rows
-                if bisect_left(lines, first) < bisect_left(lines, first + rows):
-                    start = first
-                    for batch in file.iter_batches(
-                        _rows_at_once(file), row_groups=[group], use_threads=False
-                    ):
-                        wanted = lines[bisect_left(lines, start) : bisect_left(lines, start + batch.num_rows)]
-                        if wanted:
-                            yield (
-                                list(wanted),
-                                batch.take(_arrow(self.name).array([line - start for line in wanted])),
-                            )
-                        start += batch.num_rows
-                first += rows
+    def _index_of(self, file: Any) -> set[str]:
+        """Return the columns that pandas wrote as the index, but for those that are asked for."""
+        with suppress(ValueError, KeyError, TypeError, AttributeError):
+            about = json.loads(file.schema_arrow.metadata[b"pandas"])
+            index = {name for name in about["index_columns"] if isinstance(name, str)}
+            return {
+                name for name in index if self.fields.columns.get(name, name) != self.fields.data_key
+            }.difference(self.fields.columns)
+        return set()
 
     @contextmanager
-    def open_parquet(self) -> Iterator[Any]:
+    def _open_parquet(self, raw: BinaryIO) -> Iterator[Any]:
         """
-        Open the file.
+        Open the copy.
 
-        :raises InvalidInput: It is no Parquet file, or a damaged one, or says itself that it unpacks to too much.
+        :raises InvalidInput: It is not a Parquet file, or a damaged one, or unpacks to too much by its own account.
         """
         parquet = need("pyarrow.parquet", "parquet", self.name)
-        with self.open_file() as raw:
-            self._size = raw.seek(0, os.SEEK_END)
-            raw.seek(0)
-            with self._explaining():
-                # By pages: with the default a row group's columns are read whole.
-                file = parquet.ParquetFile(raw, buffer_size=_BUFFER, pre_buffer=False)
-                Unpacked(self.name, self._size).take(0, _unpacked_size(file))
-            yield file
+        self._size = raw.seek(0, os.SEEK_END)
+        raw.seek(0)
+        head = raw.read(512)
+        if not head:
+            raise InvalidInput(f"{self.name}: the file is empty (0 bytes).")
+        if not head.startswith(b"PAR1"):
+            refuse_other_kinds(self.name, head)
+        with self._explaining():
+            # By pages: with the default a row group's columns are read whole.
+            file = parquet.ParquetFile(raw, buffer_size=_BUFFER, pre_buffer=False)
+            Unpacked(self.name, self._size).take(0, _unpacked_size(file))
+        yield file
 
     @contextmanager
     def _explaining(self) -> Iterator[None]:
         try:
             yield
         except (_arrow(self.name).ArrowException, UnicodeError, OSError) as error:
-            # Arrow reports damage as an OSError without a number; those of the storage are none of ours.
+            # Arrow reports damage as an OSError without a number; the storage's own errors have one.
             if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
                 raise
             raise InvalidInput(
-                f"{self.name}: this cannot be read as Parquet; is it damaged or cut off? {error}"
+                f"{self.name}: this cannot be read as Parquet; is it damaged or truncated? {error}"
             ) from error
+
+
+def _make_rows(
+    names: list[str], columns: list[list[str | None]], count: int, bad: dict[int, UnreadableRow]
+) -> Iterator[Row | UnreadableRow]:
+    rows: Iterable[tuple[str | None, ...]] = zip(*columns, strict=True) if columns else repeat((), count)
+    for index, values in enumerate(rows):
+        if index in bad:
+            yield bad[index]
+        elif None in values:
+            yield {name: value for name, value in zip(names, values, strict=True) if value is not None}
+        else:
+            yield dict(zip(names, values, strict=True))
+
+
+def _uuids_of(file: Any) -> set[str]:
+    """Return the columns of UUIDs, which Arrow may give as plain bytes."""
+    columns = (file.schema.column(place) for place in range(len(file.schema)))
+    return {column.path for column in columns if str(column.logical_type) == "UUID"}
 
 
 def _unpacked_size(file: Any) -> int:
@@ -161,9 +195,9 @@ def _arrow(name: str) -> Any:
 
 def _find_reader(kind: Any, where: str) -> Callable[[Any], _Texts]:
     """
-    Return what makes texts of a column.
+    Return the function that makes texts of a column.
 
-    :raises InvalidInput: Its values are no single ones.
+    :raises InvalidInput: Its values are not single ones.
     """
     arrow = _arrow(where)
     types = arrow.types
@@ -185,7 +219,7 @@ def _find_reader(kind: Any, where: str) -> Callable[[Any], _Texts]:
         return lambda column: _read_floats(column.to_pylist(), column.cast(arrow.string()).to_pylist())
     if types.is_timestamp(kind):
         unit = arrow.timestamp("us", kind.tz)
-        # Of nanoseconds some are lost; of longer units some would wrap around.
+        # Some nanoseconds are lost; longer units could wrap around.
         safe = kind.unit != "ns"
         return lambda column: (_apply(_format_datetime, column.cast(unit, safe=safe)), {})
     if types.is_date64(kind) or types.is_time(kind):
@@ -193,10 +227,10 @@ def _find_reader(kind: Any, where: str) -> Callable[[Any], _Texts]:
         return lambda column: (_apply(lambda value: value.isoformat(), column.cast(unit, safe=False)), {})
     if types.is_decimal(kind):
         return lambda column: (_apply(lambda value: format(value, "f"), column), {})
-    if types.is_binary(kind) or types.is_large_binary(kind):
+    if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
         return lambda column: _read_binary(column.to_pylist())
     raise InvalidInput(
-        f"{where}: values of type {kind} are no single values of text, number or date. "
+        f"{where}: values of type {kind} are not single values of text, number or date. "
         "Leave the column out by giving None for it in columns=."
     )
 
@@ -211,7 +245,11 @@ def _format_datetime(value: datetime) -> str:
 
 def _read_dates(texts: list[str | None]) -> _Texts:
     # Arrow writes "<value out of range: 1073741824>".
-    bad = {index: "the date is in no calendar" for index, text in enumerate(texts) if text and text[0] == "<"}
+    bad = {
+        index: "the date is outside the calendar"
+        for index, text in enumerate(texts)
+        if text and text[0] == "<"
+    }
     return texts, bad
 
 
@@ -221,9 +259,11 @@ def _read_floats(values: list[float | None], texts: list[str | None]) -> _Texts:
         if value is None:
             continue
         if value - value != 0:
-            bad[index] = f"{value} is no number that can be sent"
-        elif value.is_integer() and abs(value) < _MOST_EXACT:
+            bad[index] = f"{value} is not a number that can be sent"
+        elif value.is_integer():
             texts[index] = str(int(value))
+            if not is_exact(value):
+                bad[index] = not_exact("", value).partition(": ")[2]
     return texts, bad
 
 
@@ -235,5 +275,13 @@ def _read_binary(values: list[bytes | None]) -> _Texts:
             texts.append(None if value is None else value.decode())
         except UnicodeDecodeError:
             texts.append(None)
-            bad[index] = "the bytes are no utf-8"
+            bad[index] = "the bytes are not utf-8 text"
     return texts, bad
+
+
+def _read_uuids(column: Any) -> _Texts:
+    texts = [
+        None if value is None else str(value if isinstance(value, UUID) else UUID(bytes=value))
+        for value in column.to_pylist()
+    ]
+    return texts, {}

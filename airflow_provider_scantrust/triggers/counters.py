@@ -20,7 +20,7 @@ STATS_SECONDS = 10.0
 
 class Counters:
     """
-    Counts of one watcher; a packet of stats for each question would cost more than the question.
+    Counts of one watcher; a packet of stats for each poll would cost more than the poll.
 
     :param where: The service, for people.
     :param conn_id: The tag of the stats: the connection that the watcher was made for.
@@ -34,7 +34,7 @@ class Counters:
         self._tags = {"conn_id": conn_id}
         self._log = log
         self._clock = clock
-        self.asked = self.answered = self.throttled = self.failed = self.done = 0
+        self.polled = self.answered = self.throttled = self.failed = self.done = 0
         # Seconds between two answers about a job, summed over the answers.
         self.stretched = 0.0
         # Jobs that have ended, and when that was heard; their times are read together, when stats are sent.
@@ -55,17 +55,17 @@ class Counters:
             self.send(waits)
         if now - self._said_at >= LINE_SECONDS:
             seconds, self._said_at = now - self._said_at, now
-            asked, answered, throttled, failed, done, stretched = self._since(self._said)
+            polled, answered, throttled, failed, done, stretched = self._since(self._said)
             self._said = self._now()
-            between = f"{stretched / answered:.1f} s" if answered else "unknown"
+            between = f"{stretched / answered:.1f}" if answered else "unknown"
             self._log.info(
-                "Jobs at %s: %s open in %s waits. In %.0f s: %s asked, %s done, %s throttled, %s not answered; "
-                "between two answers about a job: %s.",
+                "Jobs at %s: %s open (waits: %s). In %.0f s: polls %s, ended jobs %s, throttled %s, failed %s; seconds between "
+                "two answers about a job: %s.",
                 self._where,
                 jobs,
                 waits,
                 seconds,
-                asked,
+                polled,
                 done,
                 throttled,
                 failed,
@@ -75,13 +75,13 @@ class Counters:
 
     def send(self, waits: int) -> None:
         """Send the stats."""
-        asked, _, throttled, failed, *_ = self._since(self._sent)
+        polled, _, throttled, failed, *_ = self._since(self._sent)
         self._sent = self._now()
         ends, self._ends = self._ends, []
         # Whatever is wrong with the metrics, it is not worth a wait.
         with suppress(Exception):
             stats = find_stats()
-            for name, count in (("polls", asked), ("polls_throttled", throttled), ("polls_failed", failed)):
+            for name, count in (("polls", polled), ("polls_throttled", throttled), ("polls_failed", failed)):
                 if count:
                     stats.incr(f"scantrust.{name}", count, tags=self._tags)
             stats.gauge("scantrust.waits_open", waits, tags=self._tags)
@@ -100,7 +100,7 @@ class Counters:
         self._ends.append((task, heard_at))
 
     def _now(self) -> tuple[int, int, int, int, int, float]:
-        return self.asked, self.answered, self.throttled, self.failed, self.done, self.stretched
+        return self.polled, self.answered, self.throttled, self.failed, self.done, self.stretched
 
     def _since(self, then: tuple[int, int, int, int, int, float]) -> tuple[Any, ...]:
         return tuple(new - old for new, old in zip(self._now(), then, strict=True))

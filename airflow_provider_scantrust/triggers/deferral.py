@@ -6,9 +6,9 @@ import json
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout
 
 from airflow_provider_scantrust.exceptions import WaitTimedOut
 from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger, read_event
@@ -86,3 +86,27 @@ def read_end_of_wait(event: Any, deadline_is: str) -> Outcome:
         if deadline_is != "execution_timeout":
             raise
         raise AirflowTaskTimeout(f"execution_timeout has passed. {error}") from error
+
+
+def is_deferral_timeout(error: BaseException | None) -> bool:
+    """
+    Whether an error is Airflow's own timeout of a deferral, which comes where the trigger sent no event.
+
+    Airflow offers no public name for it that holds from 2.11 to 3.3, so its class is told by its name.
+    """
+    return type(error).__name__ == "TaskDeferralTimeout"
+
+
+def raise_deferral_timeout(
+    error: BaseException, timeout: float, execution_timeout: timedelta | None
+) -> NoReturn:
+    """
+    Raise the error of the shorter limit: Airflow does not tell which of both has passed.
+
+    :param error: One for which :func:`is_deferral_timeout` holds.
+    :raises AirflowTaskTimeout: It was ``execution_timeout``.
+    :raises AirflowSensorTimeout: It was ``timeout``.
+    """
+    if execution_timeout is not None and execution_timeout.total_seconds() < timeout:
+        raise AirflowTaskTimeout("execution_timeout has passed, and the triggerer sent no event.") from error
+    raise AirflowSensorTimeout(*error.args) from error

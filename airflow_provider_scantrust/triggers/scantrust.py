@@ -1,13 +1,14 @@
 """
 Wait for asynchronous jobs in the triggerer.
 
-Rule: a trigger is run again after a triggerer restart, so it only asks; it never submits. All triggers of a triggerer ask
+Rule: a trigger is run again after a triggerer restart, so it only polls; it never submits. All triggers of a triggerer poll
 through one watcher for each service and token (``watcher``).
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -30,6 +31,9 @@ from airflow_provider_scantrust.waits.outcome import Outcome
 _CLASS_PATH = "airflow_provider_scantrust.triggers.scantrust.ScantrustTaskTrigger"
 _LOOKUP_PAUSES = (1.0, 2.0, 4.0)
 _RENDERING_SECONDS = 60.0
+# Seconds from the start of a deferred wait to its event, at least. An event that comes before Airflow has recorded that the
+# worker's process has ended makes the scheduler fail the task.
+FIRST_EVENT = 5.0
 
 
 class ScantrustTaskTrigger(BaseTrigger):
@@ -44,8 +48,8 @@ class ScantrustTaskTrigger(BaseTrigger):
     :param task_ids: The jobs' ids.
     :param deadline: Seconds since the epoch at which the wait ends: it holds over restarts. None to go by Airflow's own
         timeout of the trigger.
-    :param poll_interval: Seconds between two questions for one job.
-    :param longest_poll_interval: When given, the interval doubles after each question up to this.
+    :param poll_interval: Seconds between two polls of one job.
+    :param longest_poll_interval: When given, the interval doubles after each poll up to this.
     :param error_budget: Seconds without a readable answer about a job after which the wait ends.
     :param scantrust_conn_id: The Airflow connection. (templated where the wait starts here)
     :param stored_at: Where the list of ids is: the arguments of ``XCom.get_one``.
@@ -54,6 +58,8 @@ class ScantrustTaskTrigger(BaseTrigger):
         which is the only moment that a wait which starts here knows of its start.
     :param end_from_trigger: End the task here when all went well, without a worker.
     :param do_xcom_push: Store the result then.
+    :param account: ``Settings.account_digest`` of the connection that the jobs were submitted with, where that is known: a
+        404 of another account does not mean that a job is gone.
     """
 
     # Set by Airflow's triggerer before it calls run.
@@ -72,6 +78,7 @@ class ScantrustTaskTrigger(BaseTrigger):
         spare_seconds: float = 0.0,
         end_from_trigger: bool = False,
         do_xcom_push: bool = True,
+        account: str | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.task_ids = list(task_ids)
@@ -84,6 +91,7 @@ class ScantrustTaskTrigger(BaseTrigger):
         self.spare_seconds = spare_seconds
         self.end_from_trigger = end_from_trigger
         self.do_xcom_push = do_xcom_push
+        self.account = account
         self._deadline = deadline
         # What templates replace.
         self._templates = None if scantrust_task_id is None else (scantrust_task_id, scantrust_conn_id)
@@ -112,6 +120,7 @@ class ScantrustTaskTrigger(BaseTrigger):
             "spare_seconds": self.spare_seconds,
             "end_from_trigger": self.end_from_trigger,
             "do_xcom_push": self.do_xcom_push,
+            "account": self.account,
         }
 
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
@@ -122,6 +131,8 @@ class ScantrustTaskTrigger(BaseTrigger):
         """Wait, and yield the one event that :func:`read_event` reads; or the one that ends the task here."""
         from airflow_provider_scantrust.triggers.sharing import wait_shared
 
+        started = time.monotonic()
+        outcome: Outcome | None
         try:
             await self._find_task_ids()
             if self.task_ids:
@@ -133,21 +144,23 @@ class ScantrustTaskTrigger(BaseTrigger):
                     self.longest_poll_interval,
                     # Of the class: a log for each of thousands of waits would take a kilobyte of each.
                     self.logger(),
-                    # A worker has just asked, unless there was none. An event that comes before Airflow has seen the
-                    # worker off can make the scheduler fail the task, so else the first question comes an interval later.
-                    ask_first=self.scantrust_task_id is not None,
+                    account=self.account,
+                    # A worker has just polled, unless there was none.
+                    poll_first=self.scantrust_task_id is not None,
                 )
             else:
                 codes = {}
             outcome = Outcome.of(codes)
+            event: dict[str, Any] = {"status": "complete", "outcome": outcome.as_dict()}
         except ScantrustError as error:
-            event: dict[str, Any] = {"status": "error", "error": error.as_dict()}
-        else:
-            if self.end_from_trigger and await self._store_result(outcome):
-                self.log.info(outcome.describe())
-                yield TaskSuccessEvent()
-                return
-            event = {"status": "complete", "outcome": outcome.as_dict()}
+            outcome = None
+            event = {"status": "error", "error": error.as_dict()}
+        if self.scantrust_task_id is None:
+            await asyncio.sleep(started + FIRST_EVENT - time.monotonic())
+        if outcome is not None and self.end_from_trigger and await self._store_result(outcome):
+            self.log.info(outcome.describe())
+            yield TaskSuccessEvent()
+            return
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:

@@ -1,9 +1,11 @@
 """
 What the triggers of one event loop share: connection lookups and watchers.
 
-Rule 1: triggers that start together make one lookup; it is made anew when it failed, when it has aged, and when Scantrust
-        refuses the token, which may have been replaced.
-Rule 2: one watcher for each service and credentials, whatever the connections are called.
+Rule 1: triggers that start together make one lookup. It is repeated when it has aged, and when Scantrust's answer, or the lack
+        of one, would be explained by a changed connection.
+Rule 2: a lookup that fails ends no wait before its error budget: Airflow says "not found" also when a secrets backend is away.
+        Until then the last good settings are used, where there are any.
+Rule 3: one watcher for each service and credentials, whatever the connections are called.
 """
 
 from __future__ import annotations
@@ -11,26 +13,25 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import random
 import time
 from collections.abc import Callable
 from math import inf
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from airflow_provider_scantrust.api.flow import backoff
 from airflow_provider_scantrust.api.settings import Settings
-from airflow_provider_scantrust.exceptions import ConfigurationError
+from airflow_provider_scantrust.exceptions import ScantrustError, TransientError
+from airflow_provider_scantrust.hooks.connection import not_found, settings_of
 from airflow_provider_scantrust.transports.common import Log
-from airflow_provider_scantrust.triggers.watcher import SharedWait, Watcher
-from airflow_provider_scantrust.waits.jobs import Jobs
+from airflow_provider_scantrust.triggers.watcher import TriggerWait, Watcher
+from airflow_provider_scantrust.waits.jobs import Jobs, changed_since
 
 # Seconds for which a lookup is good.
 _GOOD_FOR = 300.0
-# Seconds between two lookups because of refused tokens: a thousand refused questions are not a thousand lookups.
-_APART = 1.0
-# "Not found" may also be a passing fault of Airflow's API.
-_CONNECTION_PAUSES = (1.0, 2.0, 4.0)
-# A triggerer that was away when the time was up asks all the same, as a worker does; so many seconds are for the answer.
-_GRACE = 120.0
+# Seconds between two lookups because of errors: a thousand polls that are refused are not a thousand lookups.
+_APART = 0.2
 # An idle watcher keeps its login and what it knows of the rate.
 _KEPT_IDLE = 600.0
 
@@ -41,8 +42,8 @@ class _Lookup:
     settings: Settings | None = None
     at: float = -inf
     flight: asyncio.Task[Settings] | None = None
-    # When it was last made because a token had been refused.
-    refused_at: float = -inf
+    # When it was last made because of an error.
+    doubted_at: float = -inf
 
 
 class Watchers:
@@ -57,30 +58,63 @@ class Watchers:
         self._lookups: dict[str, _Lookup] = {}
         self._watchers: dict[Settings, Watcher] = {}
 
-    async def join(self, wait: SharedWait) -> None:
+    async def join(self, wait: TriggerWait) -> None:
         """
         Give a wait to its watcher.
 
-        :raises ConfigurationError: There is no such connection, or it cannot work.
+        :raises ConfigurationError: The connection cannot work, or does not exist.
+        :raises TransientError: It was not found within the wait's error budget; a retry may find it.
+        :raises WaitTimedOut: The deadline has passed.
         """
-        settings = await self._look_up(wait.conn_id, self._clock() - _GOOD_FOR)
+        ends_at = wait.joined + wait.jobs.error_budget
+        failures = 0
+        while True:
+            try:
+                settings = await self._look_up(wait.conn_id, self._clock() - _GOOD_FOR)
+                break
+            except Exception as error:
+                if isinstance(error, ScantrustError) and error.permanent:
+                    raise
+                if (last := self._lookups[wait.conn_id].settings) is not None:
+                    log.warning("%s The last good settings are used.", error)
+                    settings = last
+                    break
+                now = self._clock()
+                if now >= wait.until:
+                    raise wait.jobs.timed_out() from error
+                if now >= ends_at:
+                    raise _not_looked_up(error, wait.conn_id) from error
+                failures += 1
+                if failures == 1:
+                    text = f"{error} The lookup is repeated for up to {wait.jobs.error_budget:.0f} s."
+                    wait.context.run(wait.log.warning, "%s", text)
+                await asyncio.sleep(min(backoff(failures, random.random), wait.until - now, ends_at - now))
         self._watcher(settings, wait.conn_id).join(wait)
 
-    async def _refused(self, wait: SharedWait, asked_at: float) -> bool:
-        """Move the waits of a connection when it has changed since its token was used; return whether it has."""
+    async def _look_again(
+        self, wait: TriggerWait, error: ScantrustError, polled_at: float
+    ) -> ScantrustError | None:
+        """
+        Judge an error by the connection as it is now.
+
+        Return None when the connection has changed since the poll; its waits have moved then.
+        """
         lookup = self._lookups[wait.conn_id]
-        if lookup.at < asked_at and self._clock() >= lookup.refused_at + _APART:
-            lookup.refused_at = self._clock()
-            settings = await self._look_up(wait.conn_id, not_before=asked_at)
-        else:
-            settings = await self._look_up(wait.conn_id, not_before=-inf)
+        if lookup.at < polled_at:
+            if (pause := lookup.doubted_at + _APART - self._clock()) > 0:
+                await asyncio.sleep(pause)
+            lookup.doubted_at = self._clock()
+        settings = await self._look_up(wait.conn_id, not_before=polled_at)
         old = wait.watcher
-        if old is None or settings.account == old.settings.account:
-            return False
-        log.info("The connection %s has changed; its waits go on with it as it is now.", wait.conn_id)
-        same = {other for other in old.waits if other.conn_id == wait.conn_id}
-        old.hand_over(same, self._watcher(settings, wait.conn_id))
-        return True
+        if old is not None and settings.account != old.settings.account:
+            log.info("The connection %s has changed; its waits go on with it.", wait.conn_id)
+            old.hand_over(wait.conn_id, self._watcher(settings, wait.conn_id))
+            return None
+        has_changed = wait.has_moved
+        if wait.account is not None and error.permanent:
+            # In a thread: the digest is slow on purpose.
+            has_changed = wait.account != await asyncio.to_thread(lambda: settings.account_digest)
+        return changed_since(error, wait.conn_id) if has_changed else error
 
     def _watcher(self, settings: Settings, conn_id: str) -> Watcher:
         old = self._clock() - _KEPT_IDLE
@@ -89,7 +123,7 @@ class Watchers:
                 del self._watchers[account]
         found = self._watchers.get(settings.account)
         if found is None:
-            found = self._watchers[settings.account] = Watcher(settings, conn_id, self._refused)
+            found = self._watchers[settings.account] = Watcher(settings, conn_id, self._look_again)
         return found
 
     async def _look_up(self, conn_id: str, not_before: float) -> Settings:
@@ -121,37 +155,36 @@ async def wait_shared(
     longest_poll_interval: float | None,
     task_log: Log,
     *,
-    ask_first: bool = False,
+    account: str | None = None,
+    poll_first: bool = False,
 ) -> dict[str, int | None]:
     """
     Wait for jobs beside all other waits of this event loop; return the codes affected by each.
 
-    :param task_log: Told what is new, in the context of whoever waits.
-    :param ask_first: The first question does not wait for an interval. It never does once the deadline has passed.
-    :raises ScantrustError: As ``Watch.wait``.
+    :param task_log: Takes what is new, in the caller's context.
+    :param account: Digest of the account that the jobs were submitted to, where that is known.
+    :param poll_first: The first poll does not wait for an interval. It never does once the deadline has passed.
+    :raises ScantrustError: As ``ScantrustHook.wait_for_jobs``.
     """
-    left = jobs.deadline - time.time()
     if not jobs.open:
-        await asyncio.sleep(max(0.0, min(left, poll_interval)))
         return jobs.outcome()
-    if left <= 0:
-        left, ask_first = _GRACE, True
-    loop = asyncio.get_running_loop()
-    wait = SharedWait(
+    wait = TriggerWait(
         jobs,
         poll_interval,
         longest_poll_interval,
         conn_id=conn_id,
+        account=account,
         log=task_log,
-        left=left,
-        ask_first=ask_first,
+        poll_first=poll_first,
     )
-    timer = loop.call_later(left, _time_is_up, wait, context=wait.context)
+    loop = asyncio.get_running_loop()
+    found = _WATCHERS.get(loop)
+    if found is None:
+        found = _WATCHERS[loop] = Watchers()
     try:
-        await _watchers_of(loop).join(wait)
+        await found.join(wait)
         error = await wait.ended
     finally:
-        timer.cancel()
         if wait.watcher is not None and (closing := wait.watcher.leave(wait)) is not None:
             await asyncio.wait([closing])
     if error is not None:
@@ -159,44 +192,36 @@ async def wait_shared(
     return jobs.outcome()
 
 
-def _watchers_of(loop: asyncio.AbstractEventLoop) -> Watchers:
-    found = _WATCHERS.get(loop)
-    if found is None:
-        found = _WATCHERS[loop] = Watchers()
-    return found
-
-
-def _time_is_up(wait: SharedWait) -> None:
-    wait.end(wait.jobs.timed_out())
-
-
 async def read_connection(conn_id: str) -> Settings:
     """
-    Look a connection up, and again when it is not found.
+    Look a connection up.
 
-    :raises ConfigurationError: It is not there, or cannot work.
+    :raises ConfigurationError: It cannot work.
+    :raises TransientError: It is not there, or Airflow cannot say.
     """
     from airflow.providers.common.compat.connection import get_async_connection
     from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
     from asgiref.sync import sync_to_async
 
-    from airflow_provider_scantrust.hooks.connection import settings_of
-
     connection: Any = None
-    for pause in (*_CONNECTION_PAUSES, None):
+    try:
+        connection = await get_async_connection(conn_id)
+    except AirflowNotFoundException:
         try:
-            connection = await get_async_connection(conn_id)
-            break
-        except AirflowNotFoundException as error:
-            if pause is not None:
-                await asyncio.sleep(pause)
-                continue
-            try:
-                # In `dag.test()` of Airflow 3.3 only this way leads to Airflow's database.
-                connection = await sync_to_async(BaseHook.get_connection, thread_sensitive=False)(conn_id)
-            except Exception:
-                raise ConfigurationError(
-                    f"The triggerer does not find the connection {conn_id!r}."
-                ) from error
+            # In `dag.test()` of Airflow 3.3 only this way leads to Airflow's database.
+            connection = await sync_to_async(BaseHook.get_connection, thread_sensitive=False)(conn_id)
+        except Exception as error:
+            raise TransientError(
+                f"The triggerer does not find the connection {conn_id!r}, or a secrets backend is down."
+            ) from error
     # In a thread: it registers the secret with Airflow's masker, which asks Airflow's supervisor.
     return await asyncio.to_thread(settings_of, connection, log)
+
+
+def _not_looked_up(error: Exception, conn_id: str) -> ScantrustError:
+    """Return the error that ends a wait whose connection could not be looked up within the error budget."""
+    if isinstance(error, TransientError):
+        return not_found(conn_id)
+    return TransientError(
+        f"The connection {conn_id!r} cannot be looked up in the triggerer: {type(error).__name__}: {error}"
+    )

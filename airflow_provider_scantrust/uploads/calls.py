@@ -1,115 +1,91 @@
-"""From checked rows to the calls that carry them."""
+"""One call of an upload, from plan to run: rows for the synchronous upload, or a job for the asynchronous one."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from airflow_provider_scantrust.api.texts import show
-from airflow_provider_scantrust.exceptions import InvalidInput
-from airflow_provider_scantrust.uploads.check import Row, copy_mapping, read_key, read_name
-from airflow_provider_scantrust.uploads.mode import DANGER_ZONE
-
-# How many extended_ids one asynchronous call may carry is not documented; Scantrust's own danger zone is the bound.
-IDS_PER_JOB = DANGER_ZONE
+from airflow_provider_scantrust.uploads.check import Row
 
 
 @dataclass(frozen=True)
-class Job:
+class Call:
     """
-    One asynchronous call.
+    One call to make, or a part of one that had to be cut.
 
-    :param keys: Key values that it selects by.
-    :param example: One of them, for reports.
+    :param number: Its place in the plan; the same in each plan of the same rows, and in all parts of the call.
+    :param rows: What a synchronous call carries.
+    :param constraints: What selects the codes of a job; None for a synchronous call.
+    :param scm_data: What a job sets.
+    :param example: What stands for a job in reports: one of its keys.
+    :param is_probe: The rows carry identical data, and come from a job that Scantrust refused.
     """
 
-    constraints: Mapping[str, Any]
-    scm_data: Mapping[str, Any]
-    keys: int
-    example: str
+    number: int
+    rows: Sequence[Row] = ()
+    constraints: Mapping[str, Any] | None = None
+    scm_data: Row = field(default_factory=dict)
+    example: str = ""
+    is_probe: bool = False
 
-    def as_rows(self, data_key: str) -> list[Row]:
-        """Return the rows that the job was made of."""
+    @property
+    def is_job(self) -> bool:
+        """Whether it is made asynchronously."""
+        return self.constraints is not None
+
+    @property
+    def keys(self) -> int:
+        """How many key values it carries."""
+        if self.constraints is None:
+            return len(self.rows)
+        return max((len(value) for value in self.constraints.values() if isinstance(value, list)), default=1)
+
+    def fields(self, data_key: str) -> set[str]:
+        """Return the names of the fields that it sets."""
+        names = self.scm_data.keys() if self.is_job else {name for row in self.rows for name in row}
+        return set(names) - {data_key}
+
+    def as_rows(self, data_key: str) -> Sequence[Row]:
+        """Return what it carries, row by row; of a job only where rows became it."""
+        if self.constraints is None:
+            return self.rows
         keys = self.constraints[data_key]
         return [{data_key: key, **self.scm_data} for key in (keys if isinstance(keys, list) else [keys])]
 
+    def parts(self, size: int) -> list[Call]:
+        """Return calls that together carry the same, each at most ``size`` keys; for a size of 0, two halves."""
+        if self.constraints is None:
+            return [replace(self, rows=rows, is_probe=False) for rows in _cut(self.rows, size)]
+        return [
+            replace(self, constraints={**self.constraints, name: keys}, example=str(keys[0]))
+            for name, value in self.constraints.items()
+            if isinstance(value, list)
+            for keys in _cut(value, size)
+        ]
 
-def cut(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
-    """Return the rows in pieces of at most ``size``, as equal in length as can be."""
-    pieces = -(-len(rows) // size)
+
+@dataclass(frozen=True)
+class Steps:
+    """The calls of a plan, by when they may be made: ``jobs`` wait until those in ``first`` have ended, others do not."""
+
+    first: Iterator[Call]
+    jobs: Iterator[Call]
+    others: Iterator[Call]
+
+
+def make_job(number: int, data_key: str, keys: Sequence[str], scm_data: Row) -> Call:
+    """
+    Return the job for rows that carry identical data.
+
+    Scantrust: a list of values is known to work for ``extended_id`` only; any other key needs a job for each value.
+    """
+    selected = list(keys) if data_key == "extended_id" else keys[0]
+    return Call(number, constraints={data_key: selected}, scm_data=scm_data, example=keys[0])
+
+
+def _cut(values: Sequence[Any], size: int) -> Iterator[Any]:
+    """Return the values in order, in the fewest pieces of at most ``size``, as equal in length as can be."""
+    pieces = min(2, len(values)) if size == 0 else -(-len(values) // size)
     for index in range(pieces):
-        yield rows[len(rows) * index // pieces : len(rows) * (index + 1) // pieces]
-
-
-def make_jobs(rows: Iterable[Row], data_key: str, ids_per_job: int = IDS_PER_JOB) -> list[Job]:
-    """
-    Return the asynchronous calls for rows: rows that carry identical data share one, where the key allows.
-
-    Scantrust: a list of values is known to work for ``extended_id`` only; other keys need a call for each value.
-
-    :param rows: Checked rows, one for each key.
-    """
-    groups: dict[str, tuple[Row, list[str]]] = {}
-    for row in rows:
-        scm_data = {name: value for name, value in row.items() if name != data_key}
-        groups.setdefault(json.dumps(scm_data, sort_keys=True), (scm_data, []))[1].append(row[data_key])
-    size = ids_per_job if data_key == "extended_id" else 1
-    return [
-        _make_job({data_key: list(piece) if data_key == "extended_id" else piece[0]}, scm_data, piece)
-        for scm_data, keys in groups.values()
-        for piece in _pieces(keys, size)
-    ]
-
-
-def make_constrained_jobs(
-    constraints: Any, scm_data: Mapping[str, Any], ids_per_job: int = IDS_PER_JOB
-) -> list[Job]:
-    """
-    Return the asynchronous calls for constraints that the user wrote: one, or more for a very long list of ids.
-
-    :raises InvalidInput: There is no constraint (it would select every code), an empty one, or a list where only
-        one value is known to work.
-    """
-    if not isinstance(constraints, Mapping) or not (constraints := copy_mapping(constraints, "constraints")):
-        raise InvalidInput(
-            "constraints must be a dict with at least one field: without one, all codes would match."
-        )
-    checked: dict[str, Any] = {}
-    for given, value in constraints.items():
-        try:
-            # As text or not at all: a constraint that is lost would select more codes.
-            name = read_name(given)
-            if name in checked:
-                raise ValueError("the field is there twice")
-        except ValueError as error:
-            raise InvalidInput(f"constraints, field {show(given)}: {error}.") from error
-        several = isinstance(value, list | tuple | set | frozenset)
-        if several and (name != "extended_id" or not value):
-            raise InvalidInput(
-                f"constraints, field {show(name)}: a list of values must not be empty, and is known to work for "
-                "extended_id only. Submit one job for each value."
-            )
-        try:
-            checked[name] = [read_key(entry) for entry in value] if several else read_key(value)
-        except ValueError as error:
-            raise InvalidInput(f"constraints, field {show(name)}: {error}.") from error
-    ids = checked.get("extended_id")
-    if not isinstance(ids, list):
-        example = ", ".join(f"{name}={value}" for name, value in checked.items())
-        return [Job(checked, scm_data, 1, example)]
-    unique = list(dict.fromkeys(ids))
-    return [
-        _make_job({**checked, "extended_id": list(piece)}, scm_data, piece)
-        for piece in _pieces(unique, ids_per_job)
-    ]
-
-
-def _make_job(constraints: Mapping[str, Any], scm_data: Mapping[str, Any], keys: Sequence[str]) -> Job:
-    return Job(constraints, scm_data, len(keys), keys[0])
-
-
-def _pieces(keys: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(keys), size):
-        yield keys[start : start + size]
+        yield values[len(values) * index // pieces : len(values) * (index + 1) // pieces]

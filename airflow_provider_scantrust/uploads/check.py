@@ -6,16 +6,20 @@ Rule: what passes here can be written as JSON and read back by Scantrust as the 
 
 from __future__ import annotations
 
-import json
 import math
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime, time
+from decimal import Decimal
+from numbers import Integral, Real
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import InvalidInput
+from airflow_provider_scantrust.sources.fields import unwrap
+from airflow_provider_scantrust.sources.numbers import is_exact
+from airflow_provider_scantrust.sources.tables import UnreadableRow
+from airflow_provider_scantrust.uploads.doubts import BETWEEN, Doubts, is_plain
 
 # Scantrust: SCM fields, special fields.
 SPECIAL_FIELDS: dict[str, tuple[range, str]] = {
@@ -27,78 +31,199 @@ SPECIAL_FIELDS: dict[str, tuple[range, str]] = {
 LONGEST_TEXT = 65_536
 # Python refuses to write numbers of more than 4300 digits.
 _MOST_BITS = 4_096
+_MOST_SHAPES = 10_000
+# The first rows are all looked at value by value, to learn which fields hold dates.
+_LOOK_AT_EACH = 100
 _MOST_NAMED = 20
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-_DATE_LIKE = re.compile(
-    r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2}))(?:[T ]\d{1,2}:\d{2}\S*)?"
-)
-# Between the values of a column, to look at all of them at once: where none matches, none of them is a date.
-BETWEEN = "\x1f"
-_DATE_HINT = re.compile(r"\x1f[^\S\x1f]*\d{1,4}[-/.]\d")
-
-_MISSING = object()
+# Scantrust: an extended_id holds no blanks, so those around it are not part of it.
+_STRIPPED_KEY = "extended_id"
+_INEXACT = "is a floating-point number that cannot hold all its digits; use text or an integer"
 
 Row = dict[str, Any]
 
 
-def check_rows(items: Iterable[Any], data_key: str, *, warn: Callable[[str], None]) -> tuple[list[Row], int]:
+class BadRow(Exception):
     """
-    Return the rows to send, one for each key, and how many rows came in.
+    A row that cannot be sent.
 
-    Date and datetime objects become YYYY-MM-DD, keys become text, rows that repeat another are sent once.
+    :param kind: The kind of reject: "unreadable", "key missing" or "invalid".
+    """
 
-    :param items: Mappings of field to value.
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
+# A row as it is sent: its key, its other fields sorted, their values, and these joined by BETWEEN where all are text.
+Checked = tuple[str, tuple[str, ...], Sequence[Any], str | None]
+
+
+class _Shape(NamedTuple):
+    """
+    What rows with the same names have in common.
+
+    :param get: Returns the key and the values of a row, in the order of ``names``.
+    :param is_plain: None of the fields is special, and all names are Python's own texts.
+    """
+
+    given: list[Any]
+    names: tuple[str, ...]
+    get: Callable[[Any], tuple[Any, ...]]
+    is_plain: bool
+
+
+class RowCheck:
+    """
+    The check of one upload's rows.
+
     :param data_key: The field that selects codes.
-    :param warn: Called with each thing that a human should know and that is no error.
-    :raises InvalidInput: Some rows cannot be sent; the message names the first of them with field and reason.
+    :raises InvalidInput: ``data_key`` is not a name.
     """
-    check = RowCheck(data_key)
-    if isinstance(items, Mapping | str | bytes) or not isinstance(items, Iterable):
-        raise InvalidInput(f"items must be a list of rows, each a dict, not {type(items).__name__}.")
-    problems: list[str] = []
-    first_with: dict[str, tuple[int, Row]] = {}
-    count = repeated = 0
-    for count, item in enumerate(items, start=1):
-        row, found = check.one(item, count)
-        problems += [f"row {count}, {problem}" for problem in found]
-        if row is None:
-            continue
-        before, known = first_with.setdefault(row[data_key], (count, row))
-        if known is row:
-            continue
-        if _as_json(known) == _as_json(row):
-            repeated += 1
-        else:
-            problems.append(
-                f"row {count}, field {show(data_key)}: {show(row[data_key])} is also the key of row {before}, with other data"
+
+    def __init__(self, data_key: str) -> None:
+        if not isinstance(data_key, str) or not data_key.strip():
+            raise InvalidInput(
+                "data_key must be the name of the field that selects codes, such as extended_id."
             )
-    if problems:
-        more = len(problems) - _MOST_NAMED
-        raise InvalidInput(
-            f"Nothing was sent, because {len(problems)} things in {count} rows must be mended first: "
-            + "; ".join(problems[:_MOST_NAMED])
-            + (f"; and {more} more." if more > 0 else ".")
-        )
-    if repeated:
-        warn(f"{repeated} rows repeat another row to the letter and are sent once.")
-    check.dates.report(warn)
-    return [row for _, row in first_with.values()], count
+        self.data_key = data_key
+        self.doubts = Doubts()
+        self._shapes: dict[tuple[Any, ...], _Shape] = {}
+        self._last: _Shape | None = None
+        self._looked_at = 0
+
+    def read(self, item: Any, number: int) -> Checked:
+        """
+        Return a row as it is sent.
+
+        Most rows hold only plain text: one look at the whole row finds that out, and costs a third of a look at each value.
+
+        :param number: Where the row is, for warnings.
+        :raises BadRow: It cannot be sent.
+        """
+        shape = self._last
+        if shape is not None and type(item) is dict and list(item) == shape.given:
+            values = shape.get(item)
+            try:
+                text = BETWEEN.join(values)
+            except TypeError:
+                return self._read_each(item, number)
+            if is_plain(text, len(values)):
+                key = values[0]
+                return key, shape.names, values[1:], text[len(key) + 1 :]
+        return self._read_each(item, number)
+
+    def _read_each(self, item: Any, number: int) -> Checked:
+        """Look at each value of a row."""
+        self._looked_at += 1
+        if not isinstance(item, Mapping):
+            if isinstance(item, UnreadableRow):
+                raise BadRow(item.kind, item.reason)
+            raise BadRow("unreadable", f"it is not a dict but {type(item).__name__}")
+        try:
+            names = tuple(item)
+            shape = self._shapes.get(names) or self._read_shape(names)
+            given, *values = shape.get(item)
+        except BadRow:
+            raise
+        except Exception as error:  # any mapping, any exception
+            raise BadRow("unreadable", f"it cannot be read ({type(error).__name__})") from error
+        self._last = shape if shape.is_plain and self._looked_at > _LOOK_AT_EACH else None
+        key = self._read_key(given, number)
+        problems: list[str] = []
+        for place, (field, value) in enumerate(zip(shape.names, values, strict=True)):
+            try:
+                values[place] = read = read_value(field, value)
+            except ValueError as error:
+                problems.append(f"field {show(field)}: {error}")
+            except Exception as error:  # any object, any exception
+                problems.append(f"field {show(field)}: the value cannot be read ({type(error).__name__})")
+            else:
+                if isinstance(read, str) and isinstance(value, str):
+                    self.doubts.look(field, read, number)
+        if problems:
+            more = len(problems) - _MOST_NAMED
+            raise BadRow(
+                "invalid", "; ".join(problems[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
+            )
+        is_text = all(isinstance(value, str) and BETWEEN not in value for value in values)
+        return key, shape.names, values, BETWEEN.join(values) if is_text else None
+
+    def _read_key(self, given: Any, number: int) -> str:
+        if given is None or (isinstance(given, str) and not str.strip(given)):
+            raise BadRow("key missing", f"field {show(self.data_key)}: the key is empty")
+        try:
+            key = read_key(given, self.data_key)
+        except ValueError as error:
+            raise BadRow("invalid", f"field {show(self.data_key)}: {error}") from error
+        self.doubts.look(self.data_key, key, number)
+        return key
+
+    def _read_shape(self, given: tuple[Any, ...]) -> _Shape:
+        """
+        Return what rows with these names have in common.
+
+        :raises BadRow: The key is missing, or a name cannot be sent.
+        """
+        key: Any = None
+        fields: dict[str, Any] = {}
+        problems: list[str] = []
+        wanted = self.data_key.strip()
+        for name in given:
+            try:
+                field = read_name(name)
+                if field in fields or (field == wanted and key is not None):
+                    raise ValueError("the field is there twice")
+            except ValueError as error:
+                problems.append(f"field {show(name)}: {error}")
+                continue
+            if field == wanted:
+                key = name
+            else:
+                fields[field] = name
+        if key is None:
+            raise BadRow("key missing", f"field {show(self.data_key)}: the key is missing")
+        if problems:
+            raise BadRow("invalid", "; ".join(problems[:_MOST_NAMED]))
+        if not fields:
+            raise BadRow("invalid", f"field {show(self.data_key)}: the row has a key and nothing to set")
+        names = tuple(sorted(fields))
+        get = itemgetter(key, *(fields[name] for name in names))
+        plain = all(type(name) is str for name in given) and SPECIAL_FIELDS.keys().isdisjoint(names)
+        shape = _Shape(list(given), names, get, plain)
+        if len(self._shapes) < _MOST_SHAPES:
+            self._shapes[given] = shape
+        return shape
 
 
 def check_values(fields: Any, what: str, *, warn: Callable[[str], None]) -> Row:
     """
-    Return one set of values to send, as :func:`check_rows` does for each row.
+    Return one set of values to send, checked as those of a row.
 
     :param what: The argument's name, for the message.
     :raises InvalidInput: It is empty, or a value cannot be sent.
     """
     if not isinstance(fields, Mapping) or not (fields := copy_mapping(fields, what)):
         raise InvalidInput(f"{what} must be a dict with at least one field.")
-    dates = OddDates()
-    row, problems = _check_fields(fields, dates, None)
+    doubts = Doubts()
+    row: Row = {}
+    problems: list[str] = []
+    for name, value in fields.items():
+        try:
+            field = read_name(name)
+            if field in row:
+                raise ValueError("the field is there twice")
+            row[field] = read = read_value(field, value)
+        except ValueError as error:
+            problems.append(f"field {show(name)}: {error}")
+            continue
+        except Exception as error:  # any object, any exception
+            problems.append(f"field {show(name)}: the value cannot be read ({type(error).__name__})")
+            continue
+        if isinstance(read, str):
+            doubts.look(field, read, None)
     if problems:
-        raise InvalidInput(f"Nothing was sent, because {what} must be mended first: {'; '.join(problems)}.")
-    dates.report(warn)
+        raise InvalidInput(f"Nothing was sent, because {what} must be fixed first: {'; '.join(problems)}.")
+    doubts.report(warn)
     return row
 
 
@@ -110,22 +235,37 @@ def copy_mapping(given: Mapping[Any, Any], what: str) -> dict[Any, Any]:
     """
     try:
         return dict(given)
-    except Exception as error:  # anybody's mapping, anybody's exception
+    except Exception as error:  # any mapping, any exception
         raise InvalidInput(f"{what} cannot be read ({type(error).__name__}).") from error
 
 
-def read_key(value: Any) -> str:
+def read_key(value: Any, data_key: str = "") -> str:
     """
     Return a key as the text that Scantrust knows it by.
 
+    :param data_key: Its field; blanks around an ``extended_id`` are left out.
     :raises ValueError: It cannot select codes; the reason is in it.
     """
+    value = plain_number(value)
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError(f"a key must be text, not {type(value).__name__}")
-    text = str(_check_digits(_plain(value)))
+    text = unwrap(str(_check_digits(_plain(value))))
+    if data_key == _STRIPPED_KEY:
+        text = text.strip().strip("\ufeff")
     if not text.strip():
         raise ValueError("the key is empty")
     return read_text(text)
+
+
+def read_name(name: Any) -> str:
+    """
+    Return the name of a field, without blanks around it.
+
+    :raises ValueError: It is not text, or text that cannot be sent.
+    """
+    if not isinstance(name, str) or not str.strip(name):
+        raise ValueError("a field's name must be text")
+    return read_text(str.__str__(name).strip())
 
 
 def read_text(text: str) -> str:
@@ -136,10 +276,6 @@ def read_text(text: str) -> str:
     """
     if len(text) > LONGEST_TEXT:
         raise ValueError(f"the text has {len(text)} characters; {LONGEST_TEXT} are the most that can be sent")
-    return _check_letters(text)
-
-
-def _check_letters(text: str) -> str:
     # Assumed: Scantrust is a Django service, which refuses NUL.
     if "\x00" in text:
         raise ValueError("the text holds a NUL character, which cannot be stored")
@@ -152,154 +288,84 @@ def _check_letters(text: str) -> str:
     return text
 
 
-class Table(NamedTuple):
+def read_value(field: str, value: Any) -> Any:
     """
-    Checked rows that all have the same fields.
+    Return a value as it is sent.
 
-    :param names: Their fields but for the key, sorted.
-    :param columns: The values of each field, row by row.
+    A date is sent as YYYY-MM-DD, and so is midnight, in the value's own zone; any other time of day is sent with it, as in
+    ISO 8601. Numbers of any library are numbers; a whole number that arrives as a float becomes an integer.
+
+    :raises ValueError: It cannot be sent; the reason is in it.
     """
+    if is_missing(value):
+        raise ValueError(f'there is no value ({value}); leave the field out, or send "" to clear it')
+    if isinstance(value, datetime):
+        # Not the class's own isoformat: what a subclass makes of it is not known to be a date.
+        midnight = datetime.timetz(value).replace(tzinfo=None) == time()
+        value = date.isoformat(value) if midnight else datetime.isoformat(value)
+    elif isinstance(value, date):
+        value = date.isoformat(value)
+    value = plain_number(_plain(value))
+    if not isinstance(value, str | int | float):
+        raise ValueError(
+            f"a value of type {type(value).__name__} cannot be sent; use text, a number, true or false, or a date"
+        )
+    if isinstance(value, str):
+        value = read_text(unwrap(value))
+    _check_digits(value)
+    if field in SPECIAL_FIELDS:
+        allowed, meaning = SPECIAL_FIELDS[field]
+        if isinstance(value, bool) or str(value) not in {str(number) for number in allowed}:
+            raise ValueError(f"{show(value)} is out of range; it must be {meaning}")
+    return value
 
-    keys: Sequence[str]
-    names: tuple[str, ...]
-    columns: Sequence[Sequence[Any]]
+
+def is_missing(value: Any) -> bool:
+    """Whether a value stands for none: None, NaN, NaT and NA, of Python, numpy and pandas."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    if isinstance(value, str | bytes | Mapping | list | tuple | set | frozenset):
+        return False
+    try:
+        # Only what is missing differs from itself.
+        return bool(value != value)
+    except Exception:  # any object, any exception
+        return False
 
 
-class RowCheck:
+def plain_number(value: Any) -> Any:
     """
-    The check of one upload's rows: one by one, or many at once, which is faster and comes to the same.
+    Return a number of another library, or a decimal, as Python's own; anything else as it is.
 
-    :param data_key: The field that selects codes.
-    :raises InvalidInput: ``data_key`` is no name.
+    :raises ValueError: JSON cannot carry it, or it cannot hold its digits.
     """
-
-    def __init__(self, data_key: str) -> None:
-        if not isinstance(data_key, str) or not data_key.strip():
-            raise InvalidInput(
-                "data_key must be the name of the field that selects codes, such as extended_id."
-            )
-        self.data_key = data_key
-        self.dates = OddDates()
-
-    def one(self, item: Any, number: int) -> tuple[Row | None, list[str]]:
-        """
-        Return a row as it is sent, or None and what must be mended.
-
-        :param number: Where the row is, for the report on dates.
-        """
-        if not isinstance(item, Mapping):
-            return None, [f"which is no dict but {type(item).__name__}"]
-        try:
-            fields = dict(item)
-            key = fields.pop(self.data_key, _MISSING)
-        except Exception as error:  # anybody's mapping, anybody's exception
-            return None, [f"which cannot be read ({type(error).__name__})"]
-        if key is _MISSING:
-            return None, [f"field {show(self.data_key)}: the key is missing"]
-        try:
-            key = read_key(key)
-        except ValueError as error:
-            return None, [f"field {show(self.data_key)}: {error}"]
-        if not fields:
-            return None, [f"field {show(self.data_key)}: the row has a key and nothing to set"]
-        row, problems = _check_fields(fields, self.dates, number)
-        if self.data_key in row:
-            problems.append(f"field {show(self.data_key)}: the field is there twice")
-        return (None, problems) if problems else ({self.data_key: key, **row}, [])
-
-    def many(self, items: Sequence[Any], numbers: Sequence[int]) -> Table | None:
-        """Return rows as they are sent, or None if not all are good or alike, and :meth:`one` must look at them."""
-        names = tuple(items[0]) if type(items[0]) is dict else ()
-        if len(names) < 2 or set(map(type, items)) != {dict} or set(map(len, items)) != {len(names)}:
-            return None
-        try:
-            columns = zip(*map(itemgetter(*names), items), strict=True)
-            values = dict(zip(names, columns, strict=True))
-        except Exception:  # anybody's names, anybody's exceptions
-            return None
-        return self.columns(values, numbers)
-
-    def columns(self, values: Mapping[Any, Sequence[Any]], numbers: Sequence[int]) -> Table | None:
-        """
-        Return rows as :meth:`many` does.
-
-        :param values: Field -> its value in each row.
-        """
-        try:
-            names = {read_name(name): name for name in values if name != self.data_key}
-            if not names or self.data_key in names or len(names) + 1 != len(values):
-                return None
-            fields = tuple(sorted(names))
-            keys = values[self.data_key]
-            if set(map(type, keys)) == {str} and all(map(str.strip, keys)):
-                if len(_check_letters("".join(keys))) > LONGEST_TEXT:
-                    _check_lengths(keys)
-            else:
-                keys = tuple(map(read_key, keys))
-            checked = [_read_column(name, values[names[name]]) for name in fields]
-        except Exception:  # anybody's values, anybody's exceptions: `one` names the field
-            return None
-        for name, (column, odd_dates) in zip(fields, checked, strict=True):
-            if odd_dates:
-                for number, value in zip(numbers, column, strict=True):
-                    if value in odd_dates:
-                        self.dates.add(name, value, number)
-        return Table(keys, fields, [column for column, _ in checked])
-
-
-class OddDates:
-    """Dates that Scantrust stores as given, and that then break its portal's display and editor."""
-
-    def __init__(self) -> None:
-        self._seen: dict[str, list[Any]] = {}
-
-    def add(self, field: str, value: str, row: int | None) -> None:
-        seen = self._seen.setdefault(field, [0, value, row])
-        seen[0] += 1
-
-    def report(self, warn: Callable[[str], None]) -> None:
-        for field, (count, value, row) in self._seen.items():
-            where = "" if row is None else f" in {count} rows, first in row {row}"
-            warn(
-                f"Field {show(field)} holds dates that are not YYYY-MM-DD{where}: {show(value)}. Scantrust stores them as "
-                "they are, and its portal then cannot show or edit them."
-            )
-
-
-def _as_json(row: Row) -> str:
-    """Return a row as it is sent: to Python 1 and True are equal, to Scantrust they are not."""
-    return json.dumps(row, sort_keys=True)
-
-
-def _check_fields(fields: Mapping[Any, Any], dates: OddDates, number: int | None) -> tuple[Row, list[str]]:
-    row: Row = {}
-    problems: list[str] = []
-    for name, value in fields.items():
-        try:
-            plain = read_name(name)
-            if plain in row:
-                raise ValueError("the field is there twice")
-            row[plain] = read = _read_value(plain, value)
-        except ValueError as error:
-            problems.append(f"field {show(name)}: {error}")
-            continue
-        except Exception as error:  # anybody's object, anybody's exception
-            problems.append(f"field {show(name)}: the value cannot be read ({type(error).__name__})")
-            continue
-        if isinstance(value, str) and _is_odd_date(read):
-            dates.add(plain, read, number)
-    return row, problems
-
-
-def read_name(name: Any) -> str:
-    """
-    Return the name of a field.
-
-    :raises ValueError: It is no text, or text that cannot be sent.
-    """
-    if not isinstance(name, str) or not str.strip(name):
-        raise ValueError("a field's name must be text")
-    return read_text(_plain(name))
+    # numpy's scalars are not all registered as numbers, and all have this method.
+    if type(value).__module__ == "numpy" and hasattr(value, "item") and not hasattr(value, "__len__"):
+        value = value.item()
+        if isinstance(value, date):
+            return read_value("", value)
+    if isinstance(value, bool | str):
+        return value
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            raise ValueError(f"{value} is a number that JSON cannot carry")
+        whole = value.to_integral_value() if abs(value.adjusted()) < 1_000 else value
+        if value == whole and abs(value.adjusted()) < 1_000:
+            return int(value)
+        # A number where a float holds all its digits; else its text, digit by digit.
+        return float(value) if Decimal(repr(float(value))) == value else format(value, "f")
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        number = float(value)
+        if not math.isfinite(number):
+            raise ValueError(f"{number!r} is a number that JSON cannot carry")
+        if not number.is_integer():
+            return number
+        if not is_exact(number):
+            raise ValueError(f"{number!r} {_INEXACT}")
+        return int(number)
+    return value
 
 
 def _plain(value: Any) -> Any:
@@ -308,8 +374,6 @@ def _plain(value: Any) -> Any:
         return str.__str__(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return int.__pos__(value)
-    if isinstance(value, float):
-        return float.__pos__(value)
     return value
 
 
@@ -317,67 +381,3 @@ def _check_digits(value: Any) -> Any:
     if isinstance(value, int) and value.bit_length() > _MOST_BITS:
         raise ValueError("the number has more than a thousand digits; turn it into text")
     return value
-
-
-def _check_lengths(texts: Sequence[str]) -> None:
-    if max(map(len, texts)) > LONGEST_TEXT:
-        raise ValueError("one of the texts is too long")
-
-
-def _read_column(name: str, column: Sequence[Any]) -> tuple[Sequence[Any], set[str]]:
-    """
-    Return one field's values in many rows as they are sent, and those of them that are odd dates.
-
-    :raises ValueError: One of them cannot be sent.
-    """
-    try:
-        text = BETWEEN + BETWEEN.join(column)
-    except TypeError:
-        # Dates become text here, and only what was text before can be an odd one.
-        given = {value for value in column if isinstance(value, str)}
-        return [_read_value(name, value) for value in column], set(filter(_is_odd_date, given))
-    _check_letters(text)
-    if len(text) > LONGEST_TEXT:
-        _check_lengths(column)
-    if name in SPECIAL_FIELDS:
-        for value in set(column):
-            _read_value(name, value)
-    return column, set(filter(_is_odd_date, set(column))) if _DATE_HINT.search(text) else set()
-
-
-def _read_value(name: str, value: Any) -> Any:
-    if value is None:
-        raise ValueError('there is no value (None); send "" to clear the field, or leave it out')
-    if isinstance(value, date):
-        # A missing value of a data frame is a datetime that is not equal to itself.
-        if value != value:
-            raise ValueError("the date is missing (NaT); leave the field out")
-        return f"{value.year:04}-{value.month:02}-{value.day:02}"
-    value = _plain(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{value!r} is a number that JSON cannot carry")
-    if not isinstance(value, str | int | float):
-        raise ValueError(
-            f"a value of type {type(value).__name__} is neither text, number, true/false nor date; turn it into text"
-        )
-    if isinstance(value, str):
-        read_text(value)
-    _check_digits(value)
-    if name in SPECIAL_FIELDS:
-        allowed, meaning = SPECIAL_FIELDS[name]
-        if isinstance(value, bool) or str(value) not in {str(number) for number in allowed}:
-            raise ValueError(f"{show(value)} is out of range; it must be {meaning}")
-    return value
-
-
-def _is_odd_date(value: str) -> bool:
-    text = value.strip()
-    if len(text) > 40 or not _DATE_LIKE.fullmatch(text):
-        return False
-    if _DATE.fullmatch(value):
-        try:
-            date.fromisoformat(value)
-        except ValueError:
-            return True
-        return False
-    return True

@@ -10,25 +10,33 @@ So a job pays when it carries more rows than a synchronous call, and no other jo
 ``k * items_per_call`` rows save at most k calls. The planner takes the largest jobs first, and of several plans with the
 fewest calls the one with the fewest jobs, because a synchronous answer tells what became of each row and a job does not.
 
+A job never tells which fields the campaign discards. So, where the planner chooses jobs, up to three rows of each set of field
+names leave them and go first, in ordinary synchronous calls: the tasting calls. Jobs are made after those have ended.
+
 Rule 1: no key is in two calls, so calls may run in any order, and any of them again.
 Rule 2: the same spool makes the same plan, call by call; a retry knows its calls by number.
+Rule 3: synchronous calls have the first numbers, the tasting calls the very first; jobs come after them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, repeat
+from itertools import chain, count, islice, repeat
 from operator import itemgetter
 from typing import Any, Literal
 
+from airflow_provider_scantrust.api.texts import plural
 from airflow_provider_scantrust.exceptions import ConfigurationError
-from airflow_provider_scantrust.uploads.calls import Job
-from airflow_provider_scantrust.uploads.check import Row
+from airflow_provider_scantrust.uploads.calls import Call, Steps, make_job
 from airflow_provider_scantrust.uploads.mode import DANGER_ZONE, FEW_CODES, choose_mode
 from airflow_provider_scantrust.uploads.spool import Spool
 
 Mode = Literal["auto", "sync", "async"]
+
+# An unmatched row tells nothing of its fields, so one row of a set is not enough.
+_TASTERS = 3
 
 
 @dataclass(frozen=True)
@@ -52,37 +60,16 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Call:
-    """
-    One call to make.
-
-    :param number: Its place in the plan; the same in each plan of the same rows.
-    :param keys: How many keys it carries.
-    :param rows: What a synchronous call carries.
-    :param job: What an asynchronous call carries.
-    """
-
-    number: int
-    kind: Literal["sync", "async"]
-    keys: int
-    rows: list[Row] = field(default_factory=list)
-    job: Job | None = None
-
-    def all_rows(self, data_key: str) -> list[Row]:
-        """Return what it carries, row by row, also of a job."""
-        return self.job.as_rows(data_key) if self.job else self.rows
-
-
-@dataclass(frozen=True)
 class Plan:
     """
-    The calls of an upload, jobs first: they run at Scantrust while the others are made.
+    The calls of an upload of rows.
 
     :param mode: "sync", "async", or "mixed" for both.
     :param reason: Why.
     :param groups: Sets of identical data that share jobs.
     :param items_per_call: Rows in a synchronous call.
     :param in_jobs: Data -> how many rows with it, the first ones, go as jobs; None when all rows do.
+    :param tasters: Data -> places of those of its rows in ``in_jobs`` that leave their job to be sent first.
     """
 
     spool: Spool
@@ -94,16 +81,33 @@ class Plan:
     groups: int
     items_per_call: int
     in_jobs: Mapping[str, int] | None
+    tasters: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
-        """Rows that came in, those that were merged or put aside among them."""
+        """Rows that came in, merged and rejected ones included."""
         return self.spool.rows
 
     @property
     def keys(self) -> int:
         """Rows that go out, one for each key."""
         return self.spool.keys
+
+    @property
+    def tasting_calls(self) -> int:
+        """How many of the synchronous calls go before any job."""
+        return _calls(sum(map(len, self.tasters.values())), self.items_per_call)
+
+    @property
+    def contents(self) -> list[Any]:
+        """All that the calls depend on."""
+        return [
+            self.spool.fingerprint,
+            self.summary(),
+            self.items_per_call,
+            self.limits.ids_per_job,
+            list(self.tasters.values()),
+        ]
 
     @property
     def least_seconds(self) -> float:
@@ -113,12 +117,22 @@ class Plan:
     def describe(self) -> str:
         """Return the plan as one sentence for the log."""
         spool = self.spool
-        shared = f" for {self.groups} sets of identical data" if self.groups else ""
+        calls = [
+            plural(number, what)
+            for number, what in ((self.sync_calls, "synchronous call"), (self.jobs, "job"))
+            if number
+        ]
+        notes = [
+            f"{number} {what}"
+            for number, what in ((spool.merged, "merged with another"), (spool.rejected, "rejected"))
+            if number
+        ]
+        shared = f" for {plural(self.groups, 'set')} of identical data" if self.groups else ""
+        noted = f" ({', '.join(notes)})" if notes else ""
         return (
-            f"{spool.rows} rows ({spool.merged} merged with another, {spool.rejected} not fit to send) with {spool.keys} "
-            f"keys ({spool.data_key}) make {self.sync_calls} synchronous calls and {self.jobs} jobs{shared}, because "
-            f"{self.reason}; at {self.limits.calls_per_second:g} calls a second they take at least "
-            f"{self.least_seconds:.0f} s."
+            f"{plural(spool.rows, 'row')}{noted}, {plural(spool.keys, 'key')} ({spool.data_key}) "
+            f"→ {' and '.join(calls) or 'no call'}{shared}: "
+            f"{self.reason}. At least {self.least_seconds:.0f} s at {self.limits.calls_per_second:g} calls a second."
         )
 
     def summary(self) -> dict[str, Any]:
@@ -132,74 +146,98 @@ class Plan:
             "rejected": self.spool.rejected,
             "groups": self.groups,
             "sync_calls": self.sync_calls,
+            "tasting_calls": self.tasting_calls,
             "jobs": self.jobs,
             "least_seconds": round(self.least_seconds, 1),
         }
 
     def keys_in(self, numbers: Collection[int]) -> int:
-        """Return how many keys some of the calls carry; only the last call of an upload may be counted as too large."""
+        """Return how many keys some of the calls carry; only the last synchronous call may be counted as too large."""
         if not numbers:
             return 0
-        sizes = self._job_sizes() if self.jobs else iter(())
-        in_jobs = sum(size for number, size in enumerate(sizes) if number in numbers)
-        sync_calls = sum(number >= self.jobs for number in numbers)
+        in_jobs = sum(
+            size for number, size in zip(count(self.sync_calls), self._job_sizes()) if number in numbers
+        )
+        sync_calls = sum(number < self.sync_calls for number in numbers)
         return min(self.keys, in_jobs + sync_calls * self.items_per_call)
 
-    def calls(self, skip: Container[int] = ()) -> Iterator[Call]:
+    def steps(self, skip: Container[int] = ()) -> Steps:
         """
-        Return the calls in order. Only the rows of one call are in memory.
+        Return the calls to make. Only the rows of one call are in memory.
 
         :param skip: Numbers of calls to leave out.
         """
-        if self.in_jobs is None and self.spool.data_key != "extended_id":
-            yield from self._jobs_for_one_key(skip)
-        else:
-            yield from self._jobs_for_lists(skip)
-        if self.sync_calls:
-            yield from self._sync_calls(skip)
+        sync_calls = self._sync_calls(skip)
+        # Taken out at once: both iterators read one sequence of rows.
+        first = [call for call in islice(sync_calls, self.tasting_calls) if call is not None]
+        others = (call for call in sync_calls if call is not None)
+        return Steps(iter(first), self._job_calls(skip), others)
+
+    def calls(self, skip: Container[int] = ()) -> Iterator[Call]:
+        """Return all calls, in the order in which a single thread makes them."""
+        steps = self.steps(skip)
+        return chain(steps.first, steps.jobs, steps.others)
 
     def _job_sizes(self) -> Iterator[int]:
-        if self.in_jobs is None and self.spool.data_key != "extended_id":
+        if self._has_one_key_each:
             return repeat(1, self.jobs)
         return (size for _, _, size in self._lists())
 
+    @property
+    def _has_one_key_each(self) -> bool:
+        return self.in_jobs is None and self.spool.data_key != "extended_id"
+
     def _lists(self) -> Iterator[tuple[str, int, int]]:
-        """Return data, first row and number of rows of each job that carries a list."""
-        groups = self.spool.groups() if self.in_jobs is None else self.in_jobs.items()
+        """Return data, first place and number of rows of each job that carries a list."""
+        groups = self.spool.groups() if self.in_jobs is None else iter(self.in_jobs.items())
+        return _cut_lists(groups, self.tasters, self.limits.ids_per_job)
+
+    def _job_calls(self, skip: Container[int]) -> Iterator[Call]:
+        if not self.jobs:
+            return
+        numbers = count(self.sync_calls)
+        if self._has_one_key_each:
+            for number, (key, data) in zip(numbers, self.spool.read(), strict=False):
+                if number not in skip:
+                    yield self._job(number, [key], data)
+            return
         most = self.limits.ids_per_job
-        for data, rows in groups:
-            for start in range(0, rows, most):
-                yield data, start, min(most, rows - start)
-
-    def _jobs_for_lists(self, skip: Container[int]) -> Iterator[Call]:
-        for number, (data, start, size) in enumerate(self._lists()):
+        for number, (data, start, _) in zip(numbers, self._lists(), strict=False):
             if number not in skip:
-                keys = [key for _, key in self.spool.rows_with(data, size, start)]
-                yield self._job(number, keys, keys, data)
+                end = start + most
+                if self.in_jobs is not None:
+                    end = min(end, self.in_jobs[data])
+                tasters = self.tasters.get(data, ())
+                rows = enumerate(self.spool.rows_with(data, end - start, start), start=start)
+                yield self._job(number, [key for place, (_, key) in rows if place not in tasters], data)
 
-    def _jobs_for_one_key(self, skip: Container[int]) -> Iterator[Call]:
-        for number, (key, data) in enumerate(self.spool.read()):
-            if number not in skip:
-                yield self._job(number, [key], key, data)
-
-    def _job(self, number: int, keys: list[str], selected: str | list[str], data: str) -> Call:
+    def _job(self, number: int, keys: list[str], data: str) -> Call:
         (scm_data,) = self.spool.decode([(keys[0], data)])
         del scm_data[self.spool.data_key]
-        job = Job({self.spool.data_key: selected}, scm_data, len(keys), keys[0])
-        return Call(number, "async", len(keys), job=job)
+        return make_job(number, self.spool.data_key, keys, scm_data)
 
-    def _sync_calls(self, skip: Container[int]) -> Iterator[Call]:
+    def _sync_calls(self, skip: Container[int]) -> Iterator[Call | None]:
+        """Return the synchronous calls in their order, and None for each that is left out."""
         in_jobs = (self.in_jobs or {}).items()
         last_in_job = {data: self.spool.rows_with(data, 1, rows - 1)[0][0] for data, rows in in_jobs}
-        rows = self.spool.read(last_in_job)
-        for number in range(self.jobs, self.jobs + self.sync_calls):
+        tasters = [
+            (self.spool.rows_with(data, 1, place)[0][1], data)
+            for data, places in self.tasters.items()
+            for place in places
+        ]
+        rows = chain(tasters, self.spool.read(last_in_job))
+        for number in range(self.sync_calls):
             piece = list(islice(rows, self.items_per_call))
-            if number not in skip:
-                yield Call(number, "sync", len(piece), rows=self.spool.decode(piece))
+            yield None if number in skip else Call(number, rows=self.spool.decode(piece))
 
 
 def make_plan(
-    spool: Spool, *, mode: Mode = "auto", codes_per_key: float | None = None, limits: Limits | None = None
+    spool: Spool,
+    *,
+    mode: Mode = "auto",
+    codes_per_key: float | None = None,
+    limits: Limits | None = None,
+    answer_for_each_row: bool = False,
 ) -> Plan:
     """
     Return the fewest calls that carry a spool's rows.
@@ -208,11 +246,12 @@ def make_plan(
     :param mode: ``auto`` follows Scantrust's advice, and joins rows of identical data where that saves calls.
     :param codes_per_key: Codes that one value of an SCM key is on, as far as the user knows.
     :param limits: None for Scantrust's own.
+    :param answer_for_each_row: With ``auto``, do not join rows: the answer to a job does not tell the fate of each.
     """
     limits = limits or Limits()
     choice = choose_mode(spool.data_key, spool.keys, codes_per_key)
     if mode != "auto":
-        choice = choice._replace(mode=mode, reason=f"mode={mode!r} was asked for")
+        choice = choice._replace(mode=mode, reason=f"mode={mode!r} is set")
     size = min(choice.keys_per_call, limits.items_per_call)
     if choice.mode == "async":
         jobs = groups = 0
@@ -221,18 +260,23 @@ def make_plan(
                 groups += 1
                 jobs += _calls(rows, limits.ids_per_job)
         return Plan(spool, limits, "async", choice.reason, 0, jobs or spool.keys, groups, size, None)
-    in_jobs: dict[str, int] = {}
-    if mode == "auto" and spool.data_key == "extended_id":
-        in_jobs = choose_jobs(spool.crowds(size), spool.keys, size, limits.ids_per_job)
-    jobs = sum(_calls(rows, limits.ids_per_job) for rows in in_jobs.values())
-    sync_calls = _calls(spool.keys - sum(in_jobs.values()), size)
+    sync_calls = _calls(spool.keys, size)
     reason = choice.reason
-    if jobs:
-        reason = (
-            f"{sum(in_jobs.values())} rows carry data that so many others carry that jobs need fewer calls"
-        )
-    kind: Literal["sync", "async", "mixed"] = "sync" if not jobs else "mixed" if sync_calls else "async"
-    return Plan(spool, limits, kind, reason, sync_calls, jobs, len(in_jobs), size, in_jobs)
+    if mode == "auto" and spool.data_key == "extended_id":
+        if answer_for_each_row:
+            reason += "; rejects_path needs an answer for each row, which a job does not give"
+        else:
+            in_jobs = choose_jobs(spool.crowds(size), spool.keys, size, limits.ids_per_job)
+            tasters = _choose_tasters(spool, in_jobs)
+            jobs = sum(1 for _ in _cut_lists(iter(in_jobs.items()), tasters, limits.ids_per_job))
+            rest = spool.keys - sum(in_jobs.values()) + sum(map(len, tasters.values()))
+            if jobs and jobs + _calls(rest, size) < sync_calls:
+                reason = f"{sum(in_jobs.values())} rows share their data with so many others that jobs need fewer calls"
+                groups = len(in_jobs)
+                return Plan(
+                    spool, limits, "mixed", reason, _calls(rest, size), jobs, groups, size, in_jobs, tasters
+                )
+    return Plan(spool, limits, "sync", reason, sync_calls, 0, 0, size, {})
 
 
 def choose_jobs(
@@ -260,6 +304,35 @@ def choose_jobs(
     for size, data in pieces[:best]:
         chosen[data] += size
     return {data: size for data, size in chosen.items() if size}
+
+
+def _choose_tasters(spool: Spool, in_jobs: Mapping[str, int]) -> dict[str, list[int]]:
+    """Return, for each set of field names in jobs, the first, the middle and the last row: data -> places, rising."""
+    sets: dict[tuple[str, ...], list[str]] = {}
+    for data in in_jobs:
+        (row,) = spool.decode([("", data)])
+        sets.setdefault(tuple(sorted(row)), []).append(data)
+    tasters: dict[str, list[int]] = {}
+    for group in sets.values():
+        ends: list[int] = []
+        for data in group:
+            ends.append((ends[-1] if ends else 0) + in_jobs[data])
+        for place in sorted({(ends[-1] - 1) * part // (_TASTERS - 1) for part in range(_TASTERS)}):
+            which = bisect_left(ends, place + 1)
+            tasters.setdefault(group[which], []).append(place - (ends[which] - in_jobs[group[which]]))
+    return tasters
+
+
+def _cut_lists(
+    groups: Iterator[tuple[str, int]], tasters: Mapping[str, Sequence[int]], ids_per_job: int
+) -> Iterator[tuple[str, int, int]]:
+    """Return data, first place and number of rows of each job; tasters are in none."""
+    for data, rows in groups:
+        gone = tasters.get(data, ())
+        for start in range(0, rows, ids_per_job):
+            end = min(rows, start + ids_per_job)
+            if size := end - start - sum(start <= place < end for place in gone):
+                yield data, start, size
 
 
 def _calls(rows: int, size: int) -> int:

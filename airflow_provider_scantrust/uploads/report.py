@@ -1,19 +1,27 @@
-"""What became of an upload: counted as answers come in, and small enough for an XCom."""
+"""
+What became of an upload: counted as answers come in, and small enough for an XCom.
+
+Rule 1: a value that no answer has given is None, not zero and not an empty list.
+Rule 2: nothing that :meth:`Report.summary` or :meth:`Report.save` returns grows with the upload; only the XCom ``task_ids`` does.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from airflow_provider_scantrust.api.models import UploadResult
-from airflow_provider_scantrust.api.texts import one_line
-from airflow_provider_scantrust.uploads.calls import Job
+from airflow_provider_scantrust.api.texts import one_line, plural
+from airflow_provider_scantrust.uploads.calls import Call
 from airflow_provider_scantrust.uploads.check import Row
-from airflow_provider_scantrust.waits.outcome import Outcome
+from airflow_provider_scantrust.waits.outcome import NAMED, Outcome
 
 EXAMPLES = 10
 _LONGEST_EXAMPLE = 80
+# Sets of jobs of one size that are kept over a deferral; of more, only their sum.
+_RUNS = 500
+_FIELDS = 100
 
 
 @dataclass
@@ -22,26 +30,31 @@ class Report:
     Counts of one upload; plain JSON by :meth:`save`, so that they survive a deferral.
 
     :param rows: Rows that came in.
+    :param reason: Why the upload has this mode.
     :param requests: Upload calls that were made, those that ended in a 504 included.
     :param codes_affected: Codes updated, as far as the answers say.
-    :param discarded: Field -> rows in which the campaign discarded it.
+    :param discarded: Field -> rows in whose answer the campaign discarded it.
+    :param fields_told: An answer has told which fields were updated.
     :param jobs: task_id -> (keys it selects by, the beginning of one of them, the call's number in the plan).
     :param jobs_ended: The jobs have ended, and are counted.
     :param rejected: Kind -> rows that were not sent, or that Scantrust refused.
-    :param fingerprint: Of the source and its plan; None for an upload without one.
+    :param fingerprint: Of the rows and their plan.
     :param possibly_twice: Jobs of which an earlier try may have left a second one at Scantrust.
     :param fields: Names of the fields that were sent, for lineage.
     :param unsaid: Jobs of which Scantrust did not say how many codes they updated.
+    :param rejects: Path and digest of the rejects file that this upload has written.
     """
 
     mode: str
     rows: int
     started_at: float
+    reason: str = ""
     requests: int = 0
     codes_affected: int = 0
     unmatched: int = 0
     examples: list[str] = field(default_factory=list)
     discarded: dict[str, int] = field(default_factory=dict)
+    fields_told: bool = False
     jobs: dict[str, list[Any]] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)
     fingerprint: str | None = None
@@ -49,12 +62,12 @@ class Report:
     fields: list[str] = field(default_factory=list)
     unsaid: int = 0
     jobs_ended: bool = False
+    rejects: dict[str, str] | None = None
 
-    def take_over(self, other: Report) -> None:
-        """Become the report of an upload that has ended, but for what this try has found out by itself."""
-        for name, value in vars(other).items():
-            if name not in ("mode", "rows", "started_at", "fingerprint"):
-                setattr(self, name, value)
+    @property
+    def task_ids(self) -> list[str]:
+        """The ids of all jobs, in the order of the plan."""
+        return sorted(self.jobs, key=lambda task_id: self.jobs[task_id][2:])
 
     def add(self, other: Report) -> None:
         """Add the counts of another report."""
@@ -63,6 +76,8 @@ class Report:
         self.unmatched += other.unmatched
         self.possibly_twice += other.possibly_twice
         self.unsaid += other.unsaid
+        self.jobs_ended |= other.jobs_ended
+        self.fields_told |= other.fields_told
         self.examples = (self.examples + other.examples)[:EXAMPLES]
         for mine, others in ((self.discarded, other.discarded), (self.rejected, other.rejected)):
             for name, count in others.items():
@@ -81,41 +96,19 @@ class Report:
                 unmatched.append(row[data_key])
                 self._add_unmatched(1, row[data_key])
                 continue
+            self.fields_told = True
             for name in row.keys() - {data_key, *updated}:
                 self.discarded[name] = self.discarded.get(name, 0) + 1
         return unmatched
 
     def add_rejected(self, kind: str, count: int) -> None:
-        """Count rows that did not arrive: refused, key missing, invalid, unreadable."""
+        """Count rows that were not updated: refused, key missing, invalid, unreadable."""
         self.rejected[kind] = self.rejected.get(kind, 0) + count
 
-    def add_job(self, job: Job, task_id: str, number: int) -> None:
+    def add_job(self, call: Call, task_id: str) -> None:
         """Write down a job that was submitted."""
-        self.jobs[task_id] = [job.keys, make_example(job.example), number]
-        self._add_fields(job.scm_data)
-
-    def short_jobs(self, outcome: Outcome) -> dict[str, int]:
-        """
-        Return the jobs that updated fewer codes than they have keys, each with its call's number.
-
-        Jobs that were stored before numbers were are left out: which rows they carried is not known.
-        """
-        return {
-            task_id: number[0]
-            for task_id, (keys, _, *number) in self.jobs.items()
-            if number and (affected := outcome.counts.get(task_id)) is not None and affected < keys
-        }
-
-    def count_instead(self, task_ids: Iterable[str], outcome: Outcome, answers: Report) -> None:
-        """Count the answers to rows that were sent again instead of what their jobs did."""
-        for task_id in task_ids:
-            keys, example, *_ = self.jobs[task_id]
-            affected = outcome.counts[task_id] or 0
-            self.codes_affected -= affected
-            self.unmatched -= keys - affected
-            if affected == 0 and example in self.examples:
-                self.examples.remove(example)
-        self.add(answers)
+        self.jobs[task_id] = [call.keys, make_example(call.example), call.number]
+        self._add_fields(call.scm_data)
 
     def end_jobs(self, outcome: Outcome) -> None:
         """
@@ -132,6 +125,16 @@ class Report:
                 self._add_unmatched(keys - affected, example if affected == 0 else None)
         self._add_unmatched(self._unmatched_beyond(outcome), None)
 
+    def jobs_without_code(self, outcome: Outcome) -> dict[int, list[str]]:
+        """Return the jobs of a single key that updated nothing: their calls, each with the beginnings of its keys."""
+        found: dict[int, list[str]] = {}
+        for task_id in outcome.ids_of_nothing(self.task_ids):
+            keys, example, *number = self.jobs.get(task_id, (0, ""))
+            # Jobs that were stored before numbers were are left out: which rows they carried is not known.
+            if keys == 1 and number:
+                found.setdefault(number[0], []).append(example)
+        return found
+
     def summary(self, *, now: float, ended: bool = True) -> dict[str, Any]:
         """
         Return the report that users see.
@@ -141,44 +144,125 @@ class Report:
         """
         return {
             "mode": self.mode,
+            "reason": self.reason,
             "rows": self.rows,
             "requests": self.requests,
             "codes_affected": self.codes_affected if ended or not self.jobs else None,
             "unmatched": {"count": self.unmatched, "examples": self.examples},
-            "discarded_fields": sorted(self.discarded),
+            "discarded_fields": sorted(self.discarded)[:_FIELDS] if self.fields_told else None,
             **({"rejected": self.rejected} if self.rejected else {}),
+            **({"rejects_path": self.rejects["path"]} if self.rejects else {}),
             **({"jobs_without_count": self.unsaid} if self.unsaid else {}),
             **({"possibly_submitted_twice": self.possibly_twice} if self.possibly_twice else {}),
-            "task_ids": list(self.jobs),
+            "jobs": len(self.jobs),
+            "task_ids": self.task_ids[:NAMED],
             "seconds": round(now - self.started_at, 3),
         }
 
+    def describe(self, seconds: float, *, ended: bool = True) -> str:
+        """Return the upload as one sentence for the log."""
+        sent = self.rows - sum(self.rejected.values())
+        took = f"in {seconds:.0f} s" if seconds >= 10 else f"in {seconds:.1f} s"
+        if self.jobs and not ended:
+            what = f"Sent {sent:,} of {plural(self.rows, 'row')} {took}, {plural(len(self.jobs), 'job')} to wait for"
+        elif len(self.jobs) == self.rows == 1:
+            what = f"Updated {plural(self.codes_affected, 'code')} {took}"
+        else:
+            what = f"Updated {max(0, sent - self.unmatched):,} of {plural(self.rows, 'row')} {took}"
+        names = ", ".join(one_line(name, _LONGEST_EXAMPLE) for name in sorted(self.discarded)[:EXAMPLES])
+        notes = [
+            self.unmatched and plural(self.unmatched, "unknown key"),
+            self.rejected and f"{plural(sum(self.rejected.values()), 'row')} rejected",
+            self.discarded and f"{plural(len(self.discarded), 'field')} ignored ({names})",
+            self.unsaid and f"{plural(self.unsaid, 'job')} without a count",
+        ]
+        found = ", ".join(str(note) for note in notes if note)
+        return f"{what}: {found}." if found else f"{what}."
+
+    def describe_unmatched(self, what: str) -> str:
+        """
+        Return which keys matched no code.
+
+        :param what: The name of a key.
+        """
+        examples = f", such as {', '.join(self.examples)}" if self.examples else ""
+        return f"No code that this token sees has {plural(self.unmatched, what)}{examples}."
+
+    def describe_discarded(self) -> str:
+        """Return which fields were discarded."""
+        names = ", ".join(
+            f"{name} (in {plural(count, 'row')})" for name, count in sorted(self.discarded.items())[:_FIELDS]
+        )
+        jobs = (
+            " Jobs do not report this; it holds for their rows with these fields, too." if self.jobs else ""
+        )
+        return f"Scantrust discarded fields that the codes' campaign does not have: {names}.{jobs}"
+
     def save(self) -> dict[str, Any]:
-        """Return everything as plain JSON."""
-        return asdict(self)
+        """Return everything but the ids of the jobs as plain JSON; jobs of one size with neighboring numbers are one entry."""
+        runs: list[list[int]] = []
+        entries = [self.jobs[task_id] for task_id in self.task_ids]
+        for keys, _, number in entries:
+            if runs and runs[-1][1] == keys:
+                count, _, first, step = runs[-1]
+                step = number - first if count == 1 else step
+                if step in (0, 1) and number == first + step * count:
+                    runs[-1] = [count + 1, keys, first, step]
+                    continue
+            runs.append([1, keys, number, 1])
+        if len(runs) > _RUNS:
+            # What they sum up to is enough to count keys.
+            size, more = divmod(sum(keys for keys, *_ in entries), len(entries))
+            runs = [[more, size + 1, 0, 0], [len(entries) - more, size, 0, 0]]
+        examples = [example for _, example, _ in entries[:NAMED]]
+        return {**self.save_counts(), "jobs": runs, "job_examples": examples}
+
+    def save_counts(self) -> dict[str, Any]:
+        """Return everything but the jobs as plain JSON."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "jobs"}
 
     @classmethod
-    def load(cls, data: Mapping[str, Any]) -> Report:
-        """Return the report that :meth:`save` wrote; names it does not know are left out."""
-        return cls(**{name: value for name, value in data.items() if name in cls.__dataclass_fields__})
+    def load(cls, data: Mapping[str, Any], task_ids: Sequence[str] = ()) -> Report:
+        """
+        Return the report that :meth:`save` wrote, in this release or the last; names it does not know are left out.
+
+        :param task_ids: Of its jobs, in their order; where there are none, the jobs have only numbers.
+        """
+        known = {name: value for name, value in data.items() if name in cls.__dataclass_fields__}
+        # The last release wrote only what was discarded.
+        known.setdefault("fields_told", bool(known.get("discarded")))
+        if isinstance(known.get("jobs"), list):
+            runs = [
+                (keys, first + step * place)
+                for count, keys, first, step in known["jobs"]
+                for place in range(count)
+            ]
+            if len(task_ids) != len(runs):
+                task_ids = [f"job {place}" for place in range(1, len(runs) + 1)]
+            examples = data.get("job_examples", [])
+            known["jobs"] = {
+                task_id: [keys, examples[place] if place < len(examples) else "", number]
+                for place, (task_id, (keys, number)) in enumerate(zip(task_ids, runs, strict=True))
+            }
+        return cls(**known)
 
     def _add_fields(self, names: Iterable[str]) -> None:
-        self.fields.extend(sorted(set(names).difference(self.fields)))
+        self.fields.extend(sorted(set(names).difference(self.fields))[: _FIELDS - len(self.fields)])
 
     def _unmatched_beyond(self, outcome: Outcome) -> int:
         """Return how many keys matched nothing of the jobs whose counts were not kept: by what the totals leave."""
         keys: list[int] = [keys for task_id, (keys, *_) in self.jobs.items() if task_id not in outcome.counts]
-        kept = list(outcome.counts.values())
+        kept = [number for task_id, number in outcome.counts.items() if task_id in self.jobs]
         if max(keys, default=1) == 1:
             return outcome.nothing - kept.count(0)
         if outcome.unsaid > kept.count(None):
             return 0
         # Only extended_ids go in lists, and no two codes have the same.
-        return sum(keys) - (outcome.codes_affected - sum(number or 0 for number in kept))
+        return max(0, sum(keys) - (outcome.codes_affected - sum(number or 0 for number in kept)))
 
     def _add_unmatched(self, count: int, example: str | None) -> None:
         self.unmatched += count
-        if example is not None and len(self.examples) < EXAMPLES:
+        if example and len(self.examples) < EXAMPLES:
             self.examples.append(example)
 
 

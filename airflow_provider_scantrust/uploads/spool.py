@@ -1,7 +1,7 @@
 """
 The rows of an upload on their way from a file to calls: checked, merged, and kept on disk instead of in memory.
 
-Rule 1: no row is lost in silence: ``rows == keys + merged + rejected``.
+Rule 1: no row is lost silently: ``rows == keys + merged + rejected``.
 Rule 2: the same rows make the same spool in any process; a retry counts on it.
 Why SQLite, and why like this: ``docs/adr/0009-the-spool.md``.
 """
@@ -13,22 +13,19 @@ import os
 import sqlite3
 import tempfile
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import blake2b
-from itertools import chain, groupby, repeat
+from itertools import chain, groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
 from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import InvalidInput
-from airflow_provider_scantrust.sources.tables import Columns, UnreadableRow, batches_of
-from airflow_provider_scantrust.uploads.check import BETWEEN, Row, RowCheck
+from airflow_provider_scantrust.uploads.check import BadRow, Row, RowCheck
+from airflow_provider_scantrust.uploads.doubts import BETWEEN
 
 _BATCH = 500
-# Below so many rows, looking at them one by one is as fast as at once.
-_FEW = 8
 # A statement for many rows costs little more than half of as many statements.
 _TOGETHER = 50
 _MOST_NAMED = 20
@@ -100,41 +97,40 @@ class Spool:
 
     def fill(self, rows: Iterable[tuple[int, Any]], *, warn: Callable[[str], None]) -> None:
         """
-        Check and keep rows; one that cannot be sent is put aside with the reason. To be called once.
+        Check and keep rows; one that cannot be sent is rejected with the reason. To be called once.
 
         :param rows: Line and row, or what stands for a row that could not be read; lines rise from row to row.
-        :param warn: Called with each thing that a human should know and that is no error.
+        :param warn: Called with each thing that a person should know and that is not an error.
         :raises InvalidInput: Rows of one key carry different data, and ``on_duplicate`` is "fail".
         :raises sqlite3.OperationalError: The disk is full.
         """
-        for batch in batches_of(rows, _BATCH):
-            if isinstance(batch, Columns):
-                self._fill_columns(batch)
-                self.rows += len(batch.lines)
-            else:
-                self._keep_rows(self._read(*zip(*batch, strict=True)))
-                self.rows += len(batch)
+        pairs = iter(rows)
+        while batch := list(islice(pairs, _BATCH)):
+            self.rows += len(batch)
+            self._keep(self._read(batch))
+        for note in getattr(rows, "notes", ()):
+            warn(note)
         # Sorting all keys once costs a third of an index that is kept while rows come in.
         self._db.execute("CREATE INDEX IF NOT EXISTS by_key ON rows (key)")
         if self._db.execute("SELECT 1 FROM rows GROUP BY key HAVING count(*) > 1").fetchone():
             self._merge()
         if self.merged:
             warn(f"{self.merged} rows have the key of an earlier one: the last value of each field is sent.")
-        self._check.dates.report(warn)
+        self._check.doubts.report(warn)
 
     def reject(self, key: str, kind: str, reason: str) -> int:
-        """Note that the rows of a key did not arrive, those that were merged into another too; return how many."""
+        """Note that the rows of a key were not uploaded, merged ones too; return how many."""
         return self._db.execute(
             "INSERT OR REPLACE INTO rejects SELECT line, ?, ? FROM rows WHERE key = ?",
             (kind, _storable(reason), key),
         ).rowcount
 
     def note_rejects(self, rejects: Iterable[tuple[int, str, str]]) -> None:
-        """Note line, kind and reason of rows that are known not to have arrived."""
+        """Note line, kind and reason of rows that were not uploaded."""
         self._db.executemany("INSERT OR REPLACE INTO rejects VALUES (?, ?, ?)", rejects)
 
     def rejects(self) -> Iterator[tuple[int, str, str]]:
-        """Return line, kind and reason of each row put aside ("unreadable", "key missing", "invalid") or noted since."""
+        """Return line, kind and reason of each row rejected at once ("unreadable", "key missing", "invalid") or noted since."""
         yield from self._db.execute("SELECT line, kind, reason FROM rejects ORDER BY line")
 
     def count_rejects(self) -> int:
@@ -186,82 +182,41 @@ class Spool:
             decoded.append(dict(zip(names[number], values, strict=True)))
         return decoded
 
-    def _fill_columns(self, batch: Columns) -> None:
-        table = self._check.columns(batch.values, batch.lines)
-        if table is None:
-            self._keep_rows(self._read(*zip(*batch.rows(), strict=True)))
-        else:
-            self._keep(batch.lines, table.keys, self._encode(table.names, table.columns))
-
-    def _read(self, lines: Sequence[int], items: Sequence[Any]) -> list[_Kept]:
-        """Return the rows that pass; those that do not are put aside."""
-        table = self._check.many(items, lines)
-        if table is not None:
-            return list(zip(lines, table.keys, self._encode(table.names, table.columns), strict=True))
-        if len(items) <= _FEW:
-            return [kept for pair in zip(lines, items, strict=True) for kept in self._read_one(*pair)]
-        shapes: dict[Any, list[int]] = {}
-        for place, item in enumerate(items):
-            shapes.setdefault(_shape(item, self.data_key), []).append(place)
-        if len(shapes) == 1:
-            # Few bad rows must not make a large file slow: they are looked for in ever smaller pieces.
-            step = max(_FEW, len(items) // _FEW)
-            shapes = {
-                start: list(range(len(items))[start : start + step]) for start in range(0, len(items), step)
-            }
-        pieces = [
-            self._read([lines[place] for place in places], [items[place] for place in places])
-            for places in shapes.values()
-        ]
-        return sorted(chain.from_iterable(pieces))
-
-    def _read_one(self, line: int, item: Any) -> Iterator[_Kept]:
-        if not isinstance(item, Mapping):
-            given = isinstance(item, UnreadableRow)
-            self._reject(
-                line, "unreadable", item.reason if given else f"it is a {type(item).__name__}, no dict"
+    def _read(self, batch: list[tuple[int, Any]]) -> list[_Kept]:
+        """Return the rows that pass; the others are rejected."""
+        kept: list[_Kept] = []
+        read, sets = self._check.read, self._field_sets
+        for line, item in batch:
+            try:
+                key, names, values, text = read(item, line)
+            except BadRow as error:
+                self._reject(line, error.kind, str(error))
+                continue
+            number = sets.get(names)
+            if number is None:
+                number = sets[names] = len(sets)
+            kept.append(
+                (
+                    line,
+                    key,
+                    f"{number}{BETWEEN}{text}" if text is not None else json.dumps([str(number), *values]),
+                )
             )
-            return
-        row, problems = self._check.one(item, line)
-        if row is not None:
-            yield line, row[self.data_key], self._encode_one(row)
-            return
-        more = len(problems) - _MOST_NAMED
-        reason = "; ".join(problems[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
-        self._reject(line, "key missing" if _lacks_key(item, self.data_key) else "invalid", reason)
+        return kept
 
     def _reject(self, line: int, kind: str, reason: str) -> None:
         self.note_rejects([(line, kind, _storable(reason))])
         self.rejected += 1
 
-    def _encode_one(self, row: Row) -> str:
-        names = tuple(sorted(row.keys() - {self.data_key}))
-        return self._encode(names, [[row[name]] for name in names])[0]
-
-    def _encode(self, names: tuple[str, ...], columns: Sequence[Sequence[Any]]) -> list[str]:
-        number = str(self._field_sets.setdefault(names, len(self._field_sets)))
-        rows = list(zip(repeat(number), *columns))
-        with suppress(TypeError):
-            data = list(map(BETWEEN.join, rows))
-            if "".join(data).count(BETWEEN) == len(names) * len(data):
-                return data
-        return [
-            BETWEEN.join(row)
-            if all(isinstance(it, str) and BETWEEN not in it for it in row)
-            else json.dumps(row)
-            for row in rows
-        ]
-
-    def _keep_rows(self, rows: list[_Kept]) -> None:
-        if rows:
-            self._keep(*zip(*rows, strict=True))
-
-    def _keep(self, lines: Sequence[int], keys: Sequence[str], data: Sequence[str]) -> None:
+    def _keep(self, rows: list[_Kept]) -> None:
+        if not rows:
+            return
+        _, keys, data = zip(*rows, strict=True)
         self._count(data)
         for texts, (lengths, content) in zip((keys, data), self._hashes, strict=True):
             lengths.update(array("Q", map(len, texts)))
             content.update("".join(texts).encode())
-        cells: list[int | str] = list(chain.from_iterable(zip(lines, keys, data, strict=True)))
+        cells: list[int | str] = list(chain.from_iterable(rows))
         for size in (3 * _TOGETHER, 3):
             whole = len(cells) // size * size
             insert = f"INSERT INTO rows VALUES (?, ?, ?){', (?, ?, ?)' * (size // 3 - 1)}"  # noqa: S608 - no values
@@ -272,6 +227,15 @@ class Spool:
         counts = self._counts
         for value in map(hash, data):
             counts[value % _HASHES] += 1
+
+    def _encode_row(self, row: Row) -> str:
+        names = tuple(sorted(row.keys() - {self.data_key}))
+        values = [
+            str(self._field_sets.setdefault(names, len(self._field_sets))),
+            *(row[name] for name in names),
+        ]
+        is_text = all(isinstance(value, str) and BETWEEN not in value for value in values)
+        return BETWEEN.join(values) if is_text else json.dumps(values)
 
     def _merge(self) -> None:
         """Fold rows of one key into the first of them; the others keep their line and lose their data."""
@@ -302,7 +266,7 @@ class Spool:
                         whole = data
                     else:
                         known, update = self.decode([(key, whole), (key, data)])
-                        whole = self._encode_one(known | update)
+                        whole = self._encode_row(known | update)
                 line_before = line
                 yield None, line
             if whole != given[2]:
@@ -313,21 +277,3 @@ class Spool:
 def _storable(reason: str) -> str:
     """Return a reason without lone surrogates: what is wrong with a text may stand in the reason too."""
     return reason.encode(errors="backslashreplace").decode()
-
-
-def _shape(item: Any, data_key: str) -> Any:
-    """Return what rows have alike that are looked at together."""
-    if type(item) is not dict:
-        return type(item)
-    try:
-        return frozenset(item), item.get(data_key) in (None, "")
-    except Exception:  # anybody's values, anybody's exceptions: looked at one by one
-        return id(item)
-
-
-def _lacks_key(item: Mapping[Any, Any], data_key: str) -> bool:
-    try:
-        key = item.get(data_key)
-        return key is None or (isinstance(key, str) and not str.strip(key))
-    except Exception:  # as above
-        return False

@@ -6,7 +6,9 @@ Rule: the totals are of all jobs; counts job by job are kept for at most ``KEPT`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import zlib
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +29,7 @@ class Outcome:
     :param unsaid: Jobs of which Scantrust did not say how many codes they affected.
     :param counts: task_id -> codes affected, None where Scantrust did not say. Of more than ``KEPT`` jobs, these are
         the unsaid first, then those that affected least.
+    :param nothing_bits: Of more than ``KEPT`` jobs, a bit for each in the order of their ids: whether it affected no code.
     """
 
     jobs: int
@@ -34,12 +37,15 @@ class Outcome:
     nothing: int
     unsaid: int
     counts: dict[str, int | None] = field(default_factory=dict)
+    nothing_bits: str = ""
 
     @classmethod
     def of(cls, codes: Mapping[str, int | None]) -> Outcome:
         """Return the outcome of jobs that have ended: task_id -> codes affected."""
         kept = dict(codes)
+        bits = ""
         if len(kept) > KEPT:
+            bits = _pack([codes[task_id] == 0 for task_id in sorted(codes)])
             least_first = sorted(kept.items(), key=lambda entry: -1 if entry[1] is None else entry[1])
             kept = dict(least_first[:KEPT])
         numbers = list(codes.values())
@@ -49,14 +55,29 @@ class Outcome:
             nothing=numbers.count(0),
             unsaid=numbers.count(None),
             counts=kept,
+            nothing_bits=bits,
         )
+
+    def ids_of_nothing(self, task_ids: Iterable[str]) -> set[str]:
+        """
+        Return the jobs that affected no code.
+
+        :param task_ids: Of all jobs, in any order.
+        """
+        if not self.nothing_bits:
+            return {task_id for task_id, number in self.counts.items() if number == 0}
+        ids = sorted(task_ids)
+        bits = zlib.decompress(b64decode(self.nothing_bits))
+        if len(ids) != self.jobs:
+            return set()
+        return {task_id for place, task_id in enumerate(ids) if bits[place // 8] >> place % 8 & 1}
 
     def result(self) -> dict[str, Any]:
         """
         Return what the sensor returns: codes affected in all, and by each of up to ``NAMED`` jobs.
 
         Of more jobs it tells how many there are, and names only those worth a look, at most ``NAMED``: they affected
-        nothing, or nobody knows.
+        nothing, or Scantrust gives no count.
         """
         if self.jobs <= NAMED:
             return {"codes_affected": self.codes_affected, "tasks": self.counts}
@@ -74,7 +95,8 @@ class Outcome:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain JSON."""
-        return {**vars(self), "counts": dict(self.counts)}
+        data = {**vars(self), "counts": dict(self.counts)}
+        return data if self.nothing_bits else {name: data[name] for name in data if name != "nothing_bits"}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Outcome:
@@ -87,4 +109,12 @@ class Outcome:
         counts = data.get("counts")
         if not isinstance(counts, Mapping) or not all(isinstance(number, int) for number in numbers.values()):
             raise ValueError("this is no outcome of a wait")
-        return cls(**numbers, counts=dict(counts))  # type: ignore[arg-type]
+        bits = str(data.get("nothing_bits") or "")
+        return cls(**numbers, counts=dict(counts), nothing_bits=bits)  # type: ignore[arg-type]
+
+
+def _pack(bits: list[bool]) -> str:
+    packed = bytearray(-(-len(bits) // 8))
+    for place, bit in enumerate(bits):
+        packed[place // 8] |= bit << place % 8
+    return b64encode(zlib.compress(bytes(packed))).decode()

@@ -3,7 +3,7 @@ How fast the calls of one token may follow each other.
 
 Rule 1: in any window of the service's, no more calls start than it allows; a little margin is for those that travel
         unevenly. A thread that takes its turn late costs nothing: the next ones may close up.
-Rule 2: a 429 stops everybody for the time that the service names, and lowers the rate once, however many calls it hit:
+Rule 2: a 429 stops all calls for the time that the service names, and lowers the rate once, however many calls it hit:
         to below what has passed in the last second, since the rest of the limit is what others on this token take.
 Rule 3: the rate then recovers step by step, so that several processes on one token settle together below the limit.
 """
@@ -40,6 +40,7 @@ class Pacer:
     :param closer: The part of an even distance that calls keep at least, to make up for late turns.
     :param beat: Seconds whose turns may be taken all at once: fewer awakenings, and each finds the code still in the
         processor's cache.
+    :param margin: The part by which a second is stretched; little where ``limit`` is below the service's.
     """
 
     def __init__(
@@ -50,11 +51,12 @@ class Pacer:
         windows: Sequence[tuple[int, float]] = (),
         closer: float = _CLOSER,
         beat: float = 0.0,
+        margin: float = _MARGIN,
     ) -> None:
         self._random = random
         self._closer = closer
         self._beat = beat
-        self._full = limit / (1.0 + _MARGIN)
+        self._full = limit / (1.0 + margin)
         self._rate = self._ceiling = self._full
         self._started: deque[float] = deque([float("-inf")] * limit, maxlen=limit)
         self._windows = [
@@ -67,7 +69,7 @@ class Pacer:
 
     def take_turn(self, now: float) -> float:
         """
-        Take a turn when there is one; return 0, or else the seconds after which to ask again.
+        Take a turn when there is one; return 0, or else the seconds after which to try again.
 
         :param now: Monotonic seconds.
         """
@@ -115,5 +117,5 @@ class Pacer:
 
 
 def _grow(exponent: float) -> float:
-    # Nobody may have asked for hours, and then more than any rate would be too large for a float.
+    # There may have been no call for hours; the growth would then be too large for a float.
     return exp(min(exponent, _MOST_GROWTH))

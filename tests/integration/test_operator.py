@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,13 @@ def test_report_is_small_and_complete(sandbox: Sandbox) -> None:
     assert 0 < seconds < 10
     assert {
         "mode": "sync",
+        "reason": "extended_id selects one code each, which is quick",
         "rows": 3,
         "requests": 1,
         "codes_affected": 3,
         "unmatched": {"count": 0, "examples": []},
         "discarded_fields": [],
+        "jobs": 0,
         "task_ids": [],
     } == report
     assert [] == ti.xcoms["task_ids"]
@@ -56,10 +59,10 @@ def test_report_is_small_and_complete(sandbox: Sandbox) -> None:
 
 def test_many_rows_by_extended_id_go_in_calls_below_a_thousand(sandbox: Sandbox) -> None:
     sandbox.seed(2450)
-    report, _ = upload(items=bottles(*range(1, 2501)))
+    report, _ = upload(items=bottles(*range(1, 2501)), mode="sync")
     assert (2500, 3, 2500) == (report["rows"], report["requests"], report["codes_affected"])
     sizes = [len(entry["body"]["items"]) for entry in sandbox.transcript() if entry["path"] == UPLOAD]
-    assert [833, 833, 834] == sizes
+    assert [999, 999, 502] == sizes
 
 
 def test_unknown_number_of_codes_goes_async_and_says_why(sandbox: Sandbox, caplog: Any, capsys: Any) -> None:
@@ -80,9 +83,9 @@ def test_rows_with_identical_data_share_a_job(sandbox: Sandbox) -> None:
     report, _ = upload(items=items, mode="async", ids_per_job=2)
     jobs = [(task["constraints"]["extended_id"], task["scm_data"]["market"]) for task in sandbox.tasks()]
     assert [
+        (["SBX00000004", "SBX00000005"], "DE"),
         (["SBX00000001", "SBX00000002"], "FR"),
         (["SBX00000003"], "FR"),
-        (["SBX00000004", "SBX00000005"], "DE"),
     ] == jobs
     assert 5 == report["codes_affected"]
 
@@ -150,7 +153,7 @@ def test_unmatched_keys_fail_when_told_and_the_report_is_kept(sandbox: Sandbox, 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tasks.TaskInstance", Kept)
-        with pytest.raises(AirflowFailException, match="UnmatchedKeys: 1 keys"):
+        with pytest.raises(AirflowFailException, match=r"UnmatchedKeys: .* 1 key "):
             upload(items=items, mode="async", on_unmatched="fail", deferrable=deferrable)
     assert 1 == kept[0].xcoms["report"]["unmatched"]["count"]
     assert 1 == kept[0].xcoms["report"]["codes_affected"]
@@ -168,7 +171,7 @@ def test_ignored_is_still_reported(sandbox: Sandbox, capsys: Any, caplog: Any) -
     report, _ = upload(items=bottles(1, 99, colour="red"), on_unmatched="ignore", on_discarded="ignore")
     assert 1 == report["unmatched"]["count"]
     assert ["colour"] == report["discarded_fields"]
-    assert "are on no code" not in capsys.readouterr().out + caplog.text
+    assert "No code that this token sees" not in capsys.readouterr().out + caplog.text
 
 
 def test_no_rows_are_no_call_and_no_failure(sandbox: Sandbox) -> None:
@@ -236,9 +239,7 @@ def test_option_of_a_source_is_not_passed_over_without_one(options: dict[str, An
 
 
 def test_constraints_that_no_code_meets_are_told_as_such(sandbox: Sandbox) -> None:
-    with pytest.raises(
-        AirflowFailException, match=r"1 values in `constraints` are on no code .* lot_number=none"
-    ):
+    with pytest.raises(AirflowFailException, match=r"1 value in `constraints`, such as lot_number=none"):
         upload(constraints={"lot_number": "none"}, scm_data={"market": "FR"}, on_unmatched="fail")
 
 
@@ -248,16 +249,21 @@ def test_refused_call_fails_at_once_and_tells_how_far_it_came(
     sandbox.seed(1950)
     sandbox.fault(path=UPLOAD, status=400, skip=1, body={"market": ["Not a market."]})
     with pytest.raises(AirflowFailException, match=r"RequestRejected: .*market: Not a market"):
-        upload(items=bottles(*range(1, 2001)))
+        upload(items=bottles(*range(1, 2001)), mode="sync")
     said = capsys.readouterr().out + caplog.text
     assert "ended early" in said
-    assert '"codes_affected": 666' in said or '"codes_affected": 667' in said
+    assert '"codes_affected": 999' in said
 
 
 @pytest.mark.usefixtures("quick")
-def test_outage_of_an_upload_is_left_to_the_tasks_retries(sandbox: Sandbox) -> None:
+def test_outage_of_an_upload_is_left_to_the_tasks_retries(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = json.loads(sandbox.connection_json)
+    connection["extra"] = {**connection.get("extra", {}), "retry_seconds": 1}
+    monkeypatch.setenv("AIRFLOW_CONN_SCANTRUST_DEFAULT", json.dumps(connection))
     sandbox.fault(path=UPLOAD, status=503, times=None)
-    with pytest.raises(exc.ServiceUnavailable, match="Gave up after 5 tries"):
+    with pytest.raises(exc.ServiceUnavailable, match="Gave up after"):
         upload(items=bottles(1))
 
 

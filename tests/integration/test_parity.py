@@ -7,6 +7,7 @@ while an operator's retry submits the job anew and so may (docs/adr/0005-errors-
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,6 @@ from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sandbox import Sandbox
 from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
-from airflow_provider_scantrust.triggers import sharing
 from airflow_provider_scantrust.triggers.start import has_start
 from tasks import TaskInstance, bottles, run
 
@@ -271,6 +271,65 @@ def test_wait_that_cannot_go_on_ends_alike_in_every_way(
     assert caught.value.__cause__ is not caught.value
 
 
+MANY_GOOD: dict[str, Callable[[Sandbox], None]] = {
+    "an outage in the middle": faults({"status": 503, "times": 30, "skip": 15}),
+    "every fifth poll fails": faults({"status": 502, "probability": 0.2, "times": None}),
+    "throttled again and again": faults(
+        *({"status": 429, "headers": {"Retry-After": "0"}, "skip": skip} for skip in (3, 20, 40))
+    ),
+    "cut and garbage": faults(
+        {"cut": "after", "times": 5, "skip": 5}, {"body": "<html>", "times": 5, "skip": 20}
+    ),
+}
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("way", SENSORS)
+@pytest.mark.parametrize("script", MANY_GOOD.values(), ids=MANY_GOOD)
+def test_many_jobs_get_through_trouble_in_every_way(
+    sandbox: Sandbox, way: str, script: Callable[[Sandbox], None]
+) -> None:
+    sandbox.jobs(polls=2, times=None)
+    task_ids = submit_many(sandbox, 25)
+    script(sandbox)
+    _, options = WAYS[way]
+    result, *_ = run(sensor(task_ids, **{**options, "timeout": 60}))
+    assert (24, 25) == (result["codes_affected"], len(result["tasks"]))
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("way", WAYS)
+def test_long_pause_that_the_service_names_ends_no_wait_before_its_deadline(
+    sandbox: Sandbox, way: str, status: int
+) -> None:
+    faults({"status": status, "headers": {"Retry-After": "900"}, "times": None})(sandbox)
+    began = time.monotonic()
+    with pytest.raises(AirflowSensorTimeout, match="never answered"):
+        wait(way, timeout=1.0)
+    assert time.monotonic() - began > 0.9
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("way", SENSORS)
+@pytest.mark.parametrize(
+    ("case", "error", "permanent"),
+    [("404", "NotFound", True), ("outage", "ServiceUnavailable", False), ("failed", "TaskFailed", True)],
+)
+def test_failed_try_says_why_in_an_xcom(
+    sandbox: Sandbox, way: str, case: str, error: str, permanent: bool
+) -> None:
+    script, options, raised, _, _ = BAD[case]
+    script(sandbox)
+    make, fixed = WAYS[way]
+    ti = TaskInstance()
+    with pytest.raises(raised):
+        run(make(submit(), **fixed, **options), ti=ti)
+    failure = ti.xcoms["failure"]
+    assert (error, 1, permanent) == (failure["error"], failure["try_number"], failure["permanent"])
+    assert 0 < len(failure["message"]) <= 300
+
+
 SKIPS = [
     # case, soft_fail skips it, never_fail skips it
     ("failed", True, True),
@@ -305,10 +364,9 @@ def test_iterator_of_ids_is_waited_for(sandbox: Sandbox, way: str) -> None:
 
 @pytest.mark.usefixtures("sandbox", "quick")
 @pytest.mark.parametrize("way", SENSORS)
-def test_never_fail_skips_also_without_a_connection(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "_CONNECTION_PAUSES", ())
+def test_never_fail_skips_also_without_a_connection(way: str) -> None:
     with pytest.raises(AirflowSkipException):
-        wait(way, scantrust_conn_id="nowhere", never_fail=True)
+        wait(way, scantrust_conn_id="nowhere", never_fail=True, error_budget=0.2)
 
 
 @pytest.mark.usefixtures("sandbox")

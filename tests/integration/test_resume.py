@@ -11,40 +11,24 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
-from airflow_provider_scantrust.exceptions import ConnectionFailed, ServiceUnavailable, TaskFailed
-from airflow_provider_scantrust.operators.resume import Progress, forget_jobs
+from airflow_provider_scantrust.exceptions import (
+    ConnectionFailed,
+    PermissionDenied,
+    RequestRejected,
+    ScantrustError,
+    ServiceUnavailable,
+    TaskFailed,
+    Throttled,
+)
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sandbox import Sandbox
-from airflow_provider_scantrust.uploads.calls import Job
+from airflow_provider_scantrust.uploads.calls import Call
+from airflow_provider_scantrust.uploads.kept import Try, forget_jobs
+from airflow_provider_scantrust.uploads.progress import Progress
 from airflow_provider_scantrust.uploads.report import Report
-from airflow_provider_scantrust.uploads.run import Piece
-from tasks import TaskInstance, bottles
+from tasks import Died, Store, TaskInstance, bottles
 
 KEY = "scantrust_upload"
-
-
-class Died(BaseException):
-    """Stands for SIGKILL: nothing of this package catches it in order to tidy up."""
-
-
-class Store(dict[str, Any]):
-    """Airflow's task state store, as far as it is used; a worker can die before or after any write to it."""
-
-    def __init__(self, dies: Callable[[Any], bool] = lambda value: False) -> None:
-        super().__init__()
-        self.dies = dies
-        self.dead = False
-
-    def set(self, key: str, value: Any) -> None:
-        if self.dead:
-            raise Died
-        if self.dies(value):
-            self.dead = True
-            raise Died
-        self[key] = json.loads(json.dumps(value))
-
-    def delete(self, key: str) -> None:
-        self.pop(key, None)
 
 
 PAYLOADS: dict[str, dict[str, Any]] = {
@@ -55,6 +39,20 @@ PAYLOADS: dict[str, dict[str, Any]] = {
 payloads = pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
 
 
+def make_progress(
+    store: Store, jobs: int = 4, max_in_flight: int = 4, try_number: int = 1, **of: Any
+) -> Progress:
+    of = {"account": "a", "options": "o", "series": (2, 2), **of}
+    this_try = Try(of.pop("series"), try_number, f"try {try_number}")
+    progress = Progress(store, this_try, max_in_flight=max_in_flight, log=logging.getLogger(), **of)
+    progress.take_up("f", range(jobs))
+    return progress
+
+
+def job(number: int, key: str = "L") -> Call:
+    return Call(number, constraints={"lot": key}, scm_data={"market": "FR"}, example=key)
+
+
 def attempt(
     store: Store | None, payload: dict[str, Any], try_number: int = 1, cleared: bool = False, **options: Any
 ) -> dict[str, Any]:
@@ -62,6 +60,7 @@ def attempt(
     ti.try_number = try_number
     if cleared:
         ti.max_tries = try_number - 1 + ti.task.retries
+    ti.id = f"try {try_number}"
     # Airflow before 3.3 has no store.
     context: Any = {"ti": ti} if store is None else {"ti": ti, "task_state_store": store}
     options = {"deferrable": False, "poll_interval": 0.05, **payload, **options}
@@ -80,7 +79,7 @@ def test_ids_are_kept_before_the_first_wait_and_waited_for_again(
     with pytest.raises(TaskDeferred if deferrable else AirflowFailException):
         attempt(store, payload, deferrable=deferrable)
     (task,) = sandbox.tasks()
-    assert [task["id"]] == list(store[KEY]["report"]["jobs"])
+    assert [task["id"]] == list(store[KEY]["jobs"])
 
 
 @payloads
@@ -150,7 +149,7 @@ def test_failed_job_is_submitted_anew(sandbox: Sandbox, payload: dict[str, Any])
 def test_of_many_jobs_only_those_that_failed_are_submitted_anew(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_scantrust.operators.resume.JOBS_TOGETHER", 4)
+    monkeypatch.setattr("airflow_provider_scantrust.uploads.kept.JOBS_TOGETHER", 4)
     rows = [{"extended_id": f"SBX{number:08d}", "market": str(number)} for number in range(1, 19)]
     payload = {"items": rows, "mode": "async", "max_in_flight": 1}
     store = Store()
@@ -185,14 +184,13 @@ def test_everything_is_forgotten_where_failed_jobs_cannot_be_told_apart(
     requests: int, failed: int, task_ids: list[str]
 ) -> None:
     store = Store()
-    context: Any = {"ti": TaskInstance(), "task_state_store": store}
-    progress = Progress(context, "f", jobs=3, max_in_flight=1, log=logging.getLogger())
+    progress = make_progress(store)
     with progress.kept():
         for number, task_id in enumerate("abc"):
             counted = Report("async", 0, 0.0, requests=requests)
-            counted.add_job(Job({}, {}, 1, "k"), task_id, number)
+            counted.add_job(job(number), task_id)
             progress.call_done(number, counted)
-    forget_jobs(context, {"failed": failed, "task_ids": task_ids})
+    forget_jobs(store, {"failed": failed, "task_ids": task_ids}, logging.getLogger())
     assert {} == store
 
 
@@ -204,7 +202,7 @@ def test_task_with_a_job_that_scantrust_no_longer_knows_can_be_cleared(
     sandbox.fault(path="/api/v2/scm/tasks/*", status=404)
     with pytest.raises(AirflowFailException, match="NotFound"):
         attempt(store, payload)
-    assert "everything is uploaded anew" in capsys.readouterr().out
+    assert "everything is uploaded again" in capsys.readouterr().out
     attempt(store, payload, try_number=2, cleared=True)
     assert 2 == len(sandbox.tasks())
 
@@ -213,7 +211,7 @@ def test_task_with_a_job_that_scantrust_no_longer_knows_can_be_cleared(
 def test_crash_between_submit_and_noting_the_id_is_told(
     sandbox: Sandbox, payload: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store = Store(dies=lambda value: bool(value["report"]["jobs"]))
+    store = Store(dies=lambda value: bool(value["jobs"]))
     with pytest.raises(Died):
         attempt(store, payload)
     assert 1 == len(sandbox.tasks())
@@ -237,7 +235,7 @@ def test_retry_of_an_ended_upload_gives_the_same_report_and_sends_nothing(
         file.write("NOWHERE,IT,3\n")
     store = Store()
     report = attempt(store, payload)
-    assert ("mixed", 3000 if wait else None) == (report["mode"], report["codes_affected"])
+    assert ("sync", 3000) == (report["mode"], report["codes_affected"])
     written, sent = rejects.read_bytes(), len(sandbox.transcript())
     again = attempt(store, payload, try_number=2)
     assert {**report, "seconds": 0} == {**again, "seconds": 0}
@@ -252,66 +250,75 @@ def test_crash_before_the_submit_sends_nothing(sandbox: Sandbox, payload: dict[s
     assert [] == sandbox.tasks()
 
 
-def test_jobs_that_were_only_to_come_next_are_not_told() -> None:
+def test_jobs_that_were_only_to_come_next_are_not_reported() -> None:
     store = Store()
-    context: Any = {"ti": TaskInstance(), "task_state_store": store}
-    options: Any = {"jobs": 5, "max_in_flight": 4, "log": logging.getLogger()}
-    progress = Progress(context, "f", **options)
+    progress = make_progress(store)
 
     def submit_one_in_vain() -> None:
         with progress.kept():
-            progress.before_call(Piece(0, job=Job({"lot": "L"}, {}, 1, "k")), 0)
+            progress.before_call(job(0), 0)
             assert "0-3" == store[KEY]["submitting"]
             raise ServiceUnavailable("503")
 
     with pytest.raises(ServiceUnavailable):
         submit_one_in_vain()
-    assert 1 == Progress(context, "f", **options).report.possibly_twice
+    assert 1 == make_progress(store).report.possibly_twice
 
 
-def told_after(*requests: Callable[[Progress], None]) -> int:
+def reported_after(*requests: Callable[[Progress], None], error: Exception | None = None) -> int:
     """Return how many jobs a retry says may run twice, after a try that made these requests and then failed."""
     store = Store()
-    context: Any = {"ti": TaskInstance(), "task_state_store": store}
-    options: Any = {"jobs": 1, "max_in_flight": 4, "log": logging.getLogger()}
-    progress = Progress(context, "f", **options)
+    progress = make_progress(store)
 
     def run() -> None:
         with progress.kept():
             for request in requests:
                 request(progress)
-            raise ServiceUnavailable("503")
+            raise error or ServiceUnavailable("503")
 
-    with pytest.raises(ServiceUnavailable):
+    with pytest.raises(type(error or ServiceUnavailable(""))):
         run()
-    return Progress(context, "f", **options).report.possibly_twice
+    return make_progress(store).report.possibly_twice
 
 
-def test_job_of_a_call_that_is_made_again_is_told() -> None:
+def test_job_of_a_call_that_is_repeated_is_reported() -> None:
     counted = Report("sync", 2, 0.0, requests=3, unmatched=1)
-    counted.add_job(Job({"lot": "L"}, {}, 1, "L"), "t-1", 1)
-    assert 1 == told_after(lambda progress: progress.call_done(1, counted))
-    assert 0 == told_after(lambda progress: progress.call_done(1, Report("sync", 2, 0.0, unmatched=1)))
+    counted.add_job(job(1), "t-1")
+    assert 1 == reported_after(lambda progress: progress.call_done(1, counted))
+    assert 0 == reported_after(lambda progress: progress.call_done(1, Report("sync", 2, 0.0, unmatched=1)))
 
 
-def test_job_of_a_call_that_is_made_again_is_told_as_what_it_is() -> None:
-    store = Store()
-    context: Any = {"ti": TaskInstance(), "task_state_store": store}
-    options: Any = {"jobs": 0, "max_in_flight": 4, "log": logging.getLogger()}
-    counted = Report("sync", 2, 0.0, requests=3, unmatched=1)
-    counted.add_job(Job({"lot": "L"}, {}, 1, "L"), "t-1", 1)
-    progress = Progress(context, "f", **options)
-    with progress.kept():
-        progress.call_done(1, counted)
-    assert ("", "1") == (store[KEY]["submitting"], store[KEY]["left"])
+@pytest.mark.parametrize(
+    ("error", "unknown"),
+    [
+        (RequestRejected("400", status=400), 0),
+        (PermissionDenied("403", status=403), 0),
+        (Throttled("429", status=429), 0),
+        (ConnectionFailed("cut"), 1),
+        (ServiceUnavailable("502", status=502), 1),
+        (None, 1),
+    ],
+)
+def test_only_jobs_that_may_have_been_made_are_reported(error: ScantrustError | None, unknown: int) -> None:
+    """One refusal says nothing of the other submits under way (they had no answer yet)."""
 
-
-def test_job_that_was_refused_is_not_told() -> None:
     def submit(progress: Progress) -> None:
-        progress.before_call(Piece(0, job=Job({"lot": "L"}, {}, 2, "L")), 0)
+        for number in range(3):
+            progress.before_call(job(number), number)
+        if error is not None:
+            progress.answered(job(0), error)
 
-    assert 1 == told_after(submit)
-    assert 0 == told_after(submit, lambda progress: progress.before_call(Piece(0, alike=True), 0))
+    assert 2 + unknown == reported_after(submit, error=PermissionDenied("403"))
+
+
+def test_refusal_of_one_part_of_a_call_does_not_hide_the_job_of_another() -> None:
+    def submit(progress: Progress) -> None:
+        progress.before_call(job(0), 0)
+        progress.answered(job(0), None)
+        progress.before_call(job(0), 0)
+        progress.answered(job(0), RequestRejected("400", status=400))
+
+    assert 1 == reported_after(submit)
 
 
 def test_calls_of_another_size_are_another_upload(sandbox: Sandbox) -> None:
@@ -326,27 +333,25 @@ def test_calls_of_another_size_are_another_upload(sandbox: Sandbox) -> None:
 
 def test_no_entry_of_the_store_grows_with_the_upload() -> None:
     store = Store()
-    context: Any = {"ti": TaskInstance(), "task_state_store": store}
-    options: Any = {"jobs": 5000, "max_in_flight": 16, "log": logging.getLogger()}
-    progress = Progress(context, "f", **options)
+    progress = make_progress(store, 5000, 16)
     for number in range(5000):
-        progress.before_call(Piece(number, job=Job({"lot": str(number)}, {}, 1, "k" * 1000)), 0)
+        progress.before_call(job(number, "k" * 1000), 0)
         counted = Report("async", 0, 0.0)
-        counted.add_job(Job({}, {}, 1, "k" * 1000), f"01234567-0123-4567-89ab-{number:012d}", number)
+        counted.add_job(job(number, "k" * 1000), f"01234567-0123-4567-89ab-{number:012d}")
         progress.call_done(number, counted)
     with progress.kept():
         pass
     assert 26 == len(store)
     assert all(len(json.dumps(entry)) < 64_000 for entry in store.values())
-    again = Progress(context, "f", **options)
+    again = make_progress(store, 5000, 16)
     assert list(progress.report.jobs.items()) == list(again.report.jobs.items())
     assert set(range(5000)) == again.done
-    forget_jobs(context, {})
+    forget_jobs(store, {}, logging.getLogger())
     assert {} == store
 
 
 def test_jobs_of_all_entries_are_taken_up_again(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_provider_scantrust.operators.resume.JOBS_TOGETHER", 4)
+    monkeypatch.setattr("airflow_provider_scantrust.uploads.kept.JOBS_TOGETHER", 4)
     rows = [{"extended_id": f"SBX{number:08d}", "market": str(number)} for number in range(1, 19)]
     payload = {"items": rows, "mode": "async", "max_in_flight": 2}
     sandbox.fault(path="/api/v2/scm/upload/async/", status=403, skip=14)

@@ -23,28 +23,13 @@ from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
 from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger
 from airflow_provider_scantrust.triggers.start import has_start
 from steps import CONTRACT
-from tasks import TaskInstance, bottles, fire
+from tasks import Store, TaskInstance, bottles, fire
 
 STORED = (CONTRACT / "stored.json").read_text(encoding="utf-8")
 GOLDEN = json.loads(STORED)
 TRIGGERS: dict[str, list[Any]] = GOLDEN["triggers"]
 # Below these names, the names of what is stored are data.
 KEYED_BY_DATA = {"codes_affected", "counts", "discarded", "fields", "jobs", "rejected"}
-
-
-class Store(dict[str, Any]):
-    """Airflow's task state store, as far as it is used, with all that was ever in it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[Any] = []
-
-    def set(self, key: str, value: Any) -> None:
-        self[key] = json.loads(json.dumps(value))
-        self.seen.append(self[key])
-
-    def delete(self, key: str) -> None:
-        self.pop(key, None)
 
 
 def submit(sandbox: Sandbox) -> dict[str, int]:

@@ -10,25 +10,25 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from airflow.triggers.base import TriggerEvent
+from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 from structlog.contextvars import bind_contextvars, get_contextvars
 
 from airflow_provider_scantrust import exceptions as exc
 from airflow_provider_scantrust.api.settings import Settings
+from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 from airflow_provider_scantrust.sandbox import Sandbox
 from airflow_provider_scantrust.transports.aio import AioTransport
 from airflow_provider_scantrust.triggers import counters, sharing, watcher
 from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger, read_event
+from airflow_provider_scantrust.waits import queue
 from airflow_provider_scantrust.waits.queue import Queue
-from tasks import bottles, fire
+from tasks import FIRST_EVENT, TaskInstance, bottles, fire
 
 pytestmark = pytest.mark.usefixtures("quick")
 STATUS_PATH = "/api/v2/scm/tasks/"
 
 
 def submit(sandbox: Sandbox, many: int = 1) -> list[str]:
-    from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
-
     hook = ScantrustHook()
     constraints = {"extended_id": [row["extended_id"] for row in bottles(1, 2)]}
     ids = [hook.submit(constraints, {"lot_number": "L-9"}) for _ in range(many)]
@@ -143,7 +143,7 @@ async def test_no_deadline_and_no_timeout_is_a_wait_without_end(sandbox: Sandbox
 async def test_deadline_that_passed_while_the_triggerer_was_away_does_not_end_the_wait_unasked(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharing, "_GRACE", 0.5)
+    monkeypatch.setattr(queue, "GRACE", 0.5)
     sandbox.jobs(polls=1)
     sandbox.jobs(hang="pending")
     ended, pending = submit(sandbox, 2)
@@ -259,6 +259,101 @@ async def test_rotated_token_moves_the_waits_of_its_connection(
     sandbox.add_token(old)
 
 
+@pytest.mark.parametrize("old_host", ["answers 404", "does not answer"])
+async def test_changed_connection_moves_the_waits_before_an_error_is_judged(
+    sandbox: Sandbox, old_host: str, lookups: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = json.loads(sandbox.connection_json)
+    sandbox.jobs(polls=4, times=None)
+    ids = submit(sandbox, 2)
+    with Sandbox(rate_limits=False) as other:
+        monkeypatch.setenv("AIRFLOW_CONN_SCANTRUST_DEFAULT", other.connection_json)
+        sandbox_first = trigger("t-1", poll_interval=0.05)
+        (payload,) = await outcomes(sandbox_first)
+        with pytest.raises(exc.NotFound):
+            read_event(payload)
+        if old_host == "answers 404":
+            monkeypatch.setenv("AIRFLOW_CONN_SCANTRUST_DEFAULT", json.dumps(good))
+            payloads = await outcomes(*(trigger(each) for each in ids))
+    if old_host != "answers 404":
+        monkeypatch.setenv("AIRFLOW_CONN_SCANTRUST_DEFAULT", json.dumps(good))
+        payloads = await outcomes(*(trigger(each) for each in ids))
+    assert ["complete"] * 2 == [payload["status"] for payload in payloads]
+
+
+async def test_job_of_another_account_is_not_said_to_be_gone(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (task_id,) = submit(sandbox)
+    account = await asyncio.to_thread(lambda: ScantrustHook().settings.account_digest)
+    with Sandbox(rate_limits=False) as other:
+        monkeypatch.setenv("AIRFLOW_CONN_SCANTRUST_DEFAULT", other.connection_json)
+        (payload,) = await outcomes(trigger(task_id, account=account))
+        with pytest.raises(exc.ConfigurationError, match="has changed since the job was submitted"):
+            read_event(payload)
+        own = await asyncio.to_thread(lambda: ScantrustHook().settings.account_digest)
+        (payload,) = await outcomes(trigger("gone", account=own))
+        with pytest.raises(exc.NotFound):
+            read_event(payload)
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize(
+    "fault", [exc.TransientError("not found"), RuntimeError("Airflow's own"), OSError("no socket")]
+)
+async def test_lookup_that_fails_for_a_while_ends_no_wait(
+    sandbox: Sandbox, known: bool, fault: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, failures = sharing.read_connection, [fault] * 3
+
+    async def read(conn_id: str) -> Settings:
+        if failures:
+            raise failures.pop()
+        return await real(conn_id)
+
+    monkeypatch.setattr(sharing, "backoff", lambda *_: 0.05)
+    monkeypatch.setattr(sharing, "_GOOD_FOR", 0.0)
+    ids = submit(sandbox, 3)
+    if known:
+        await outcomes(trigger(ids[0]))
+    monkeypatch.setattr(sharing, "read_connection", read)
+    payloads = await outcomes(*(trigger(each) for each in ids))
+    assert ["complete"] * 3 == [payload["status"] for payload in payloads]
+
+
+async def test_secrets_backend_that_stays_away_ends_waits_with_an_error_that_a_retry_may_fix(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND", "airflow.secrets.local_filesystem.LocalFilesystemBackend")
+    (payload,) = await outcomes(trigger("t-1", scantrust_conn_id="nowhere", error_budget=0.2))
+    with pytest.raises(exc.TransientError, match=r"'nowhere'.*secrets backend"):
+        read_event(payload)
+
+
+@pytest.mark.parametrize("options", [{}, {"end_from_trigger": True, "do_xcom_push": False}])
+async def test_event_of_a_deferred_wait_comes_after_the_worker_is_gone(
+    sandbox: Sandbox, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    waiting = trigger(*submit(sandbox), **options)
+    waiting._task_instance = TaskInstance() if options else None
+    events = waiting.run()
+    monkeypatch.setattr("airflow_provider_scantrust.triggers.scantrust.FIRST_EVENT", FIRST_EVENT)
+    monkeypatch.setattr("airflow_provider_scantrust.triggers.scantrust.asyncio.sleep", sleep)
+    monkeypatch.setattr(sharing, "wait_shared", _no_wait)
+    assert isinstance(await anext(events), TaskSuccessEvent) == bool(options)
+    assert 1 == len(slept)
+    assert 4.0 < slept[0] <= 5.0
+
+
+async def _no_wait(jobs: Any, *_: Any, **__: Any) -> dict[str, int | None]:
+    return dict.fromkeys(jobs.open, 1)
+
+
 async def test_token_that_is_refused_and_unchanged_ends_the_wait(
     sandbox: Sandbox, lookups: list[str]
 ) -> None:
@@ -344,10 +439,11 @@ async def test_watcher_that_was_idle_for_long_is_made_anew(
 
 
 async def test_connection_that_is_not_there_ends_the_wait_with_its_name(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox,
 ) -> None:
-    monkeypatch.setattr(sharing, "_CONNECTION_PAUSES", ())
-    payloads = await outcomes(*(trigger("t-1", scantrust_conn_id="nowhere") for _ in range(3)))
+    payloads = await outcomes(
+        *(trigger("t-1", scantrust_conn_id="nowhere", error_budget=0.2) for _ in range(3))
+    )
     for payload in payloads:
         with pytest.raises(exc.ConfigurationError, match="'nowhere'"):
             read_event(payload)
@@ -443,7 +539,7 @@ async def test_a_line_a_minute_and_stats_in_batches(
     sandbox.fault(method="GET", path=f"{STATUS_PATH}*", status=502, skip=1)
     with caplog.at_level(logging.INFO, logger=watcher.__name__):
         await outcomes(trigger(*submit(sandbox)))
-    assert "1 open in 1 waits" in caplog.text
+    assert "1 open (waits: 1)" in caplog.text
     assert len(asked(sandbox)) == sum(value for _, name, value in sent if name == "scantrust.polls")
     assert 1 == sum(value for _, name, value in sent if name == "scantrust.polls_failed")
     assert ("gauge", "scantrust.waits_open", 1) in sent

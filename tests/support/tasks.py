@@ -6,7 +6,7 @@ import asyncio
 import copy
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +16,7 @@ from airflow import __version__ as release
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
+from airflow_provider_scantrust.triggers import scantrust as triggers
 from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger
 
 try:
@@ -23,18 +24,20 @@ try:
 except ImportError:
     from airflow.exceptions import AirflowRescheduleException as AirflowRescheduleException
 
+# There is no scheduler here that an early event could confuse.
+FIRST_EVENT, triggers.FIRST_EVENT = triggers.FIRST_EVENT, 0.0
 AIRFLOW_2 = release.startswith("2.")
 
 
 class TaskInstance:
     """What operators use of a task instance."""
 
-    def __init__(self) -> None:
+    def __init__(self, task: Any = None, try_number: int = 1) -> None:
         self.xcoms: dict[str, Any] = {}
         self.started_at = datetime.now(UTC)
-        self.try_number = 1
-        self.max_tries = 2
-        self.task = SimpleNamespace(retries=2)
+        self.try_number = try_number
+        self.task = task or SimpleNamespace(retries=2)
+        self.max_tries = self.task.retries
         self.dag_id, self.run_id, self.task_id, self.map_index = "dag", "run", "task", -1
         if AIRFLOW_2:
             self.max_tries = 0
@@ -47,6 +50,37 @@ class TaskInstance:
     def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int) -> Any:
         assert (self.task_id, self.map_index) == (task_ids, map_indexes)
         return self.xcoms.get(key)
+
+
+class Died(BaseException):
+    """The worker is killed: nothing after this runs, also no ``except Exception``."""
+
+
+class Store(dict[str, Any]):
+    """
+    What operators use of Airflow's task state store; ``seen`` has all that was ever written.
+
+    :param entries: What another version has stored.
+    :param dies: Says for a value whether the worker is killed before it is written; nothing is written after that.
+    """
+
+    def __init__(
+        self, entries: Mapping[str, Any] | None = None, *, dies: Callable[[Any], bool] = lambda value: False
+    ) -> None:
+        super().__init__(entries or {})
+        self.dies = dies
+        self.dead = False
+        self.seen: list[Any] = []
+
+    def set(self, key: str, value: Any) -> None:
+        if self.dead or self.dies(value):
+            self.dead = True
+            raise Died
+        self[key] = json.loads(json.dumps(value))
+        self.seen.append(self[key])
+
+    def delete(self, key: str) -> None:
+        self.pop(key, None)
 
 
 class XCom:

@@ -307,19 +307,20 @@ def test_bomb_of_good_rows_is_refused_by_what_it_unpacks_to(
         exhaust(open_source(name, lambda: io.BytesIO(packed)))
 
 
+@pytest.mark.usefixtures("little_room")
 def test_file_that_packs_well_is_no_bomb() -> None:
     text = "Some long constant text about the product that is the same on each and every row of the file"
     data = b"extended_id,text\n" + b"".join(
-        b"SBX%08d,%s\n" % (number, text.encode()) for number in range(100_000)
+        b"SBX%08d,%s\n" % (number, text.encode()) for number in range(12_000)
     )
     for packed in (gzip.compress(data, 9), zstandard.compress(data, 19)):
-        assert 100_000 == len(list(open_source("rows.csv", partial(io.BytesIO, packed))))
+        assert 12_000 == len(list(open_source("rows.csv", partial(io.BytesIO, packed))))
 
 
 @pytest.mark.usefixtures("little_room")
 def test_parquet_bomb_is_refused() -> None:
     out = io.BytesIO()
-    rows = 3_000_000
+    rows = 1_000_000
     pq.write_table(
         pa.table({"extended_id": pa.array(["A" * 100], pa.string()).take(pa.array([0] * rows))}), out
     )

@@ -19,8 +19,8 @@ from airflow_provider_scantrust.api import endpoints
 from airflow_provider_scantrust.api.flow import make_request
 from airflow_provider_scantrust.exceptions import InvalidInput
 from airflow_provider_scantrust.sources.opening import RowSource
-from airflow_provider_scantrust.uploads.calls import make_constrained_jobs, make_jobs
 from airflow_provider_scantrust.uploads.check import LONGEST_TEXT, SPECIAL_FIELDS, check_rows, check_values
+from airflow_provider_scantrust.uploads.constraints import ConstraintsPlan, read_constraints
 from airflow_provider_scantrust.uploads.rejects import write_rejects
 from airflow_provider_scantrust.uploads.spool import Spool
 from steps import settings
@@ -360,13 +360,11 @@ def test_source_sets_bad_rows_apart_and_keeps_the_others_as_they_are(drawn: list
 def test_no_constraint_is_lost(constraints: Any) -> None:
     """A constraint that got lost on the way would set the values on more codes."""
     with pytest.raises(InvalidInput) as caught:
-        make_constrained_jobs(constraints, {"market": "FR"})
+        read_constraints(constraints)
     check_text(str(caught.value))
 
 
 def test_constraints_are_sent_as_they_are_meant() -> None:
-    (job,) = make_constrained_jobs({LyingText("lot"): Lot.A, "extended_id": ("A", 5)}, {"market": "FR"})
+    checked = read_constraints({LyingText("lot"): Lot.A, "extended_id": ("A", 5)})
+    (job,) = ConstraintsPlan.of(checked, {"market": "FR"}, 10).calls
     assert {"lot": "lot-a", "extended_id": ["A", "5"]} == job.constraints
-    rows, _ = check_rows([{KEY: Lot.A, "n": Number.TWO}], KEY, warn=check_text)
-    (job,) = make_jobs(rows, KEY)
-    assert ({KEY: ["lot-a"]}, {"n": 2}) == (job.constraints, job.scm_data)

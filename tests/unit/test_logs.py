@@ -7,8 +7,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_scantrust.hooks.logs import ProgressLog, RareLog
-from airflow_provider_scantrust.operators.resume import read_ranges, write_ranges
+from airflow_provider_scantrust.hooks.logs import RareLog
+from airflow_provider_scantrust.uploads.kept import read_ranges, write_ranges
+from airflow_provider_scantrust.uploads.progress_log import ProgressLog
 from airflow_provider_scantrust.waits.pacing import Pacer
 
 

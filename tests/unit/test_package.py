@@ -264,7 +264,7 @@ def test_every_option_of_the_sensor_reaches_the_trigger() -> None:
         exponential_backoff=True,
         max_wait=60,
     )
-    sensor._deadline = 1000.0
+    sensor._deadline, sensor._task_ids = 1000.0, ["a", "b"]
     with pytest.raises(TaskDeferred) as deferred:
         sensor._defer({"ti": None}, now=900.0)  # type: ignore[typeddict-item]
     _, arguments = deferred.value.trigger.serialize()
@@ -280,6 +280,7 @@ def test_every_option_of_the_sensor_reaches_the_trigger() -> None:
         "spare_seconds": 0.0,
         "end_from_trigger": False,
         "do_xcom_push": True,
+        "account": None,
     } == arguments
     assert {"deadline_is": "timeout"} == deferred.value.kwargs
 
@@ -297,3 +298,22 @@ def test_the_earlier_of_both_timeouts_is_the_triggers_deadline(
     event = {"status": "error", "error": exc.WaitTimedOut("late").as_dict()}
     with pytest.raises(AirflowTaskTimeout if name == "execution_timeout" else exc.WaitTimedOut):
         read_end_of_wait(event, deferral.deadline_is)
+
+
+@pytest.mark.parametrize(
+    "name", ["timeout", "poke_interval", "error_budget", "execution_timeout", "max_wait"]
+)
+@pytest.mark.parametrize(
+    "value", [float("inf"), float("nan"), -1, 0, timedelta(0), timedelta(days=40_000), 1e300]
+)
+@pytest.mark.parametrize("by_default", [False, True])
+def test_sensor_refuses_times_that_cannot_work(name: str, value: Any, by_default: bool) -> None:
+    given: dict[str, Any] = {"default_args": {name: value}} if by_default else {name: value}
+    with pytest.raises(ValueError, match=f"`{name}`") as caught:
+        ScantrustTaskSensor(task_id="t", scantrust_task_id="a", **given)
+    assert by_default == ("(from default_args)" in str(caught.value))
+
+
+def test_sensor_names_a_mode_that_default_args_mean_for_the_operator() -> None:
+    with pytest.raises(ValueError, match=r"\(from default_args\): `mode` of a sensor"):
+        ScantrustTaskSensor(task_id="t", scantrust_task_id="a", default_args={"mode": "sync"})

@@ -13,7 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_scantrust.exceptions import ConfigurationError
-from airflow_provider_scantrust.uploads.plan import Call, Limits, Plan, choose_jobs, make_plan
+from airflow_provider_scantrust.uploads.calls import Call
+from airflow_provider_scantrust.uploads.plan import Limits, Plan, choose_jobs, make_plan
 from airflow_provider_scantrust.uploads.spool import Spool
 
 KEY = "extended_id"
@@ -39,16 +40,13 @@ def lot(number: int, size: int) -> list[dict[str, Any]]:
 
 
 def keys_of(call: Call, data_key: str = KEY) -> list[str]:
-    if call.job is None:
-        return [row[data_key] for row in call.rows]
-    selected = call.job.constraints[data_key]
-    return selected if isinstance(selected, list) else [selected]
+    return [row[data_key] for row in call.as_rows(data_key)]
 
 
 def apply(call: Call, codes: dict[str, dict[str, Any]], data_key: str = KEY) -> None:
-    for place, key in enumerate(keys_of(call, data_key)):
-        fields = call.rows[place] if call.job is None else call.job.scm_data
-        codes.setdefault(key, {}).update({name: value for name, value in fields.items() if name != data_key})
+    for row in call.as_rows(data_key):
+        fields = {name: value for name, value in row.items() if name != data_key}
+        codes.setdefault(row[data_key], {}).update(fields)
 
 
 def apply_one_by_one(rows: Iterable[Mapping[str, Any]], data_key: str = KEY) -> dict[str, dict[str, Any]]:
@@ -67,14 +65,42 @@ def test_different_rows_fill_synchronous_calls(stack: ExitStack) -> None:
 def test_rows_with_identical_data_share_jobs_where_that_needs_fewer_calls(stack: ExitStack) -> None:
     rows = [*lot(1, 16), *lot(2, 3), *lot(3, 7)]
     plan = make_plan(filled(stack, rows), limits=SMALL)
-    assert ("mixed", 3, 2, 2) == (plan.mode, plan.jobs, plan.sync_calls, plan.groups)
+    assert ("mixed", 3, 3, 2) == (plan.mode, plan.jobs, plan.sync_calls, plan.groups)
     calls = list(plan.calls())
-    assert [("async", 7), ("async", 7), ("async", 7), ("sync", 3), ("sync", 2)] == [
-        (call.kind, call.keys) for call in calls
+    assert [(False, 3), (True, 6), (True, 6), (True, 6), (False, 3), (False, 2)] == [
+        (call.is_job, call.keys) for call in calls
     ]
-    assert {KEY: [f"1-{n}" for n in range(7)]} == calls[0].job.constraints  # type: ignore[union-attr]
-    assert {"lot": "1"} == calls[0].job.scm_data  # type: ignore[union-attr]
-    assert ["1-14", "1-15", "2-0"] == keys_of(calls[3])
+    assert ["1-1", "1-2", "1-3", "1-4", "1-5", "1-6"] == keys_of(calls[1])
+    assert {"lot": "1"} == calls[1].scm_data
+    assert ["1-14", "1-15", "2-0"] == keys_of(calls[4])
+
+
+def test_first_middle_and_last_row_of_each_set_of_fields_go_first(stack: ExitStack) -> None:
+    rows = [{KEY: f"a{n}", "lot": "1"} for n in range(42)]
+    rows += [{KEY: f"b{n}", "lot": "1", "place": "x"} for n in range(14)]
+    rows += [{KEY: f"c{n}", "lot": "1", "place": "y"} for n in range(14)]
+    plan = make_plan(filled(stack, rows), limits=Limits(items_per_call=6, ids_per_job=14))
+    assert (1, 5) == (plan.tasting_calls, plan.jobs)
+    first, *jobs = plan.calls()
+    assert {"a0", "a20", "a41", "b0", "b13", "c13"} == set(keys_of(first))
+    assert 0 == first.number
+    assert all(call.is_job for call in jobs)
+    assert {f"{n[0]}" for n in keys_of(first)} == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize(("size", "calls"), [(999, 1), (1998, 2), (1999, 2), (2500, 2), (20_004, 2)])
+def test_tasting_never_needs_more_calls_than_synchronous_ones(
+    stack: ExitStack, size: int, calls: int
+) -> None:
+    plan = make_plan(filled(stack, lot(1, size)))
+    assert calls == plan.sync_calls + plan.jobs
+    assert (plan.jobs > 0) == (plan.tasting_calls == 1) == (size > 1998)
+
+
+def test_with_an_answer_for_each_row_no_row_by_extended_id_becomes_a_job(stack: ExitStack) -> None:
+    plan = make_plan(filled(stack, lot(1, 5000)), answer_for_each_row=True)
+    assert ("sync", 6, 0) == (plan.mode, plan.sync_calls, plan.jobs)
+    assert "rejects_path" in plan.reason
 
 
 def test_of_plans_with_as_few_calls_the_one_with_fewer_jobs_is_taken(stack: ExitStack) -> None:
@@ -85,20 +111,18 @@ def test_of_plans_with_as_few_calls_the_one_with_fewer_jobs_is_taken(stack: Exit
 def test_order_of_fields_makes_no_other_data(stack: ExitStack) -> None:
     rows = [{KEY: "A", "a": "1", "b": "2"}, {"b": "2", "a": "1", KEY: "B"}] * 1
     rows += [{"a": "1", KEY: f"C{n}", "b": "2"} for n in range(5)]
-    plan = make_plan(filled(stack, rows), limits=SMALL)
-    assert (1, 0) == (plan.jobs, plan.sync_calls)
+    assert 1 == make_plan(filled(stack, rows), mode="async", limits=SMALL).jobs
 
 
 def test_values_that_only_python_finds_equal_share_no_job(stack: ExitStack) -> None:
-    rows = [{KEY: f"{n}", "x": (1, True, 1.0, "1")[n % 4]} for n in range(16)]
-    plan = make_plan(filled(stack, rows), limits=SMALL)
+    rows = [{KEY: f"{n}", "x": (1, True, 1.5, "1")[n % 4]} for n in range(16)]
+    plan = make_plan(filled(stack, rows), mode="async", limits=SMALL)
     for call in plan.calls():
-        assert call.job
-        assert {repr(rows[int(key)]["x"]) for key in keys_of(call)} == {repr(call.job.scm_data["x"])}
+        assert {repr(rows[int(key)]["x"]) for key in keys_of(call)} == {repr(call.scm_data["x"])}
     assert 4 == plan.jobs
 
 
-@pytest.mark.parametrize(("mode", "jobs", "sync_calls"), [("sync", 0, 7), ("async", 4, 0), ("auto", 2, 2)])
+@pytest.mark.parametrize(("mode", "jobs", "sync_calls"), [("sync", 0, 7), ("async", 4, 0), ("auto", 2, 3)])
 def test_mode_that_is_asked_for_is_kept(mode: Any, jobs: int, sync_calls: int, stack: ExitStack) -> None:
     plan = make_plan(filled(stack, [*lot(1, 15), *lot(2, 4)]), mode=mode, limits=SMALL)
     assert (jobs, sync_calls) == (plan.jobs, plan.sync_calls)
@@ -122,7 +146,7 @@ def test_other_keys_follow_scantrusts_advice(
     made = list(plan.calls())
     assert (mode, calls) == (plan.mode, len(made))
     if mode == "async":
-        assert {data_key: "0"} == made[0].job.constraints  # type: ignore[union-attr]
+        assert {data_key: "0"} == made[0].constraints
 
 
 def test_plan_without_rows_has_no_calls(stack: ExitStack) -> None:
@@ -133,20 +157,20 @@ def test_plan_without_rows_has_no_calls(stack: ExitStack) -> None:
 
 
 def test_plan_is_one_sentence_and_small_json(stack: ExitStack) -> None:
-    plan = make_plan(filled(stack, [*lot(1, 8), *lot(1, 1), {}]), limits=SMALL)
+    plan = make_plan(filled(stack, [*lot(1, 10), *lot(1, 1), {}]), limits=SMALL)
     assert (
-        "10 rows (1 merged with another, 1 not fit to send) with 8 keys (extended_id) make 1 synchronous calls and "
-        "1 jobs for 1 sets of identical data, because 7 rows carry data that so many others carry that jobs need fewer "
-        "calls; at 10 calls a second they take at least 0 s."
+        "12 rows (1 merged with another, 1 rejected), 10 keys (extended_id) → 2 synchronous calls and 1 job for 1 set of "
+        "identical data: 7 rows share their data with so many others that jobs need fewer calls. At least 0 s at 10 calls "
+        "a second."
     ) == plan.describe()
     assert len(json.dumps(plan.summary())) < 500
     assert {
-        "rows": 10,
-        "keys": 8,
+        "rows": 12,
+        "keys": 10,
         "merged": 1,
         "rejected": 1,
         "jobs": 1,
-        "sync_calls": 1,
+        "sync_calls": 2,
     }.items() <= plan.summary().items()
 
 
@@ -191,18 +215,26 @@ few_rows = st.lists(any_row, max_size=60)
 
 def check_plan(plan: Plan, rows: list[dict[str, Any]], order: list[float]) -> None:
     limits, data_key = plan.limits, plan.spool.data_key
-    calls = list(plan.calls())
+    calls = sorted(plan.calls(), key=lambda call: call.number)
     assert list(range(len(calls))) == [call.number for call in calls]
     assert (plan.jobs, plan.sync_calls) == tuple(
-        sum(call.kind == kind for call in calls) for kind in ("async", "sync")
+        sum(call.is_job == is_job for call in calls) for is_job in (True, False)
     )
-    # The last call may carry fewer than are counted, so half of the calls are looked at, and all.
-    for numbers in ({call.number for call in calls[: len(calls) // 2]}, {call.number for call in calls}):
+    # Only the last synchronous call may carry fewer than are counted.
+    for numbers in (
+        set(range(plan.sync_calls - 1)),
+        set(range(plan.sync_calls, len(calls))),
+        set(range(len(calls))),
+    ):
         assert plan.keys_in(numbers) == sum(call.keys for call in calls if call.number in numbers)
+    # What a job sets has been in a synchronous call before, wherever a mode leaves the choice.
+    tasted = {frozenset(row) for call in calls[: plan.tasting_calls] for row in call.rows}
+    if plan.mode == "mixed":
+        assert all(frozenset(call.as_rows(data_key)[0]) in tasted for call in calls if call.is_job)
     sent = [key for call in calls for key in keys_of(call, data_key)]
     assert len(set(sent)) == len(sent) == sum(call.keys for call in calls) == plan.keys
     for call in calls:
-        most = limits.items_per_call if call.kind == "sync" else limits.ids_per_job
+        most = limits.ids_per_job if call.is_job else limits.items_per_call
         assert 0 < len(keys_of(call, data_key)) == call.keys <= most
     rejected = {line for line, _, _ in plan.spool.rejects()}
     expected = apply_one_by_one((row for line, row in enumerate(rows, 2) if line not in rejected), data_key)

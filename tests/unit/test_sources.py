@@ -347,10 +347,11 @@ def pack_zstd(data: bytes) -> bytes:
 
 @pytest.mark.parametrize("pack", [gzip.compress, pack_zstd])
 def test_packed_file_is_read_whatever_its_name(pack: Callable[[bytes], bytes]) -> None:
-    data, more = b"id,lot\nA,1\n", b"B,2\n" * 100_000
+    lot = "2" * 50
+    data, more = b"id,lot\nA,1\n", f"B,{lot}\n".encode() * 10_000
     expected = [
         (2, {"id": "A", "lot": "1"}),
-        *((line, {"id": "B", "lot": "2"}) for line in range(3, 100_003)),
+        *((line, {"id": "B", "lot": lot}) for line in range(3, 10_003)),
     ]
     for name in ("rows.csv", "rows.csv.gz", "rows.csv.zst"):
         assert expected == read(pack(data) + pack(more), name)
@@ -360,7 +361,7 @@ def test_packed_file_is_read_whatever_its_name(pack: Callable[[bytes], bytes]) -
 
 @pytest.mark.parametrize("pack", [gzip.compress, pack_zstd])
 def test_packed_file_that_is_cut_or_damaged_names_the_line_reached(pack: Callable[[bytes], bytes]) -> None:
-    rows = pack(b"id,lot\n" + b"".join(b"%d,%d\n" % (i, i * i) for i in range(200_000)))
+    rows = pack(b"id,lot\n" + b"".join(b"%d,%d\n" % (i, i**5) for i in range(40_000)))
     with pytest.raises(InvalidInput, match=r"rows.csv: the \w+ data is cut off after line [1-9]\d+\."):
         read(rows[:-5])
     with pytest.raises(InvalidInput, match=r"rows.csv: the \w+ data is (damaged|cut off) after line \d+"):

@@ -16,26 +16,18 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, AirflowTaskTimeout
 
 from airflow_provider_scantrust import exceptions as exc
-from airflow_provider_scantrust.operators.resume import STORE_KEY, Progress, forget_jobs
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
+from airflow_provider_scantrust.uploads.kept import STORE_KEY, Try, forget_jobs
+from airflow_provider_scantrust.uploads.progress import Progress
 from airflow_provider_scantrust.uploads.report import Report
 from airflow_provider_scantrust.waits.outcome import Outcome
 from steps import CONTRACT
-from tasks import TaskInstance
+from tasks import Store, TaskInstance
 
 STORED = json.loads((CONTRACT / "stored.json").read_text(encoding="utf-8"))
 EVENTS = STORED["events"]
 FIRST, SECOND = EVENTS["complete"]["codes_affected"]
-
-
-class Store(dict[str, Any]):
-    """Airflow's task state store, as far as it is used."""
-
-    set = dict.__setitem__
-
-    def delete(self, key: str) -> None:
-        self.pop(key, None)
 
 
 def resume(event: str, kwargs: dict[str, Any] | None = None, store: Store | None = None) -> Any:
@@ -126,55 +118,34 @@ def test_every_error_of_today_is_stored() -> None:
 
 
 @pytest.mark.parametrize("stored", STORED["task_state_store"])
-def test_stored_progress_is_gone_on_from(stored: dict[str, Any]) -> None:
+def test_progress_of_the_last_release_starts_over_and_says_so(
+    stored: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     assert STORE_KEY == stored["key"]
-    value, entries = stored["value"], stored.get("entries", {})
-    ti = TaskInstance()
-    if "ended_in" in value:
-        ti.max_tries, ti.task.retries = value["ended_in"]
-    context: Any = {"ti": ti, "task_state_store": Store({stored["key"]: value, **entries})}
-    progress = Progress(
-        context, value["fingerprint"], jobs=4, max_in_flight=16, log=logging.getLogger(__name__)
-    )
-    assert {0, 1, 2, 5} == progress.done
-    jobs = {task_id: job for entry in entries.values() for task_id, job in entry["jobs"].items()}
-    assert ({**jobs, **value["report"]["jobs"]}, 7, 4) == (
-        progress.report.jobs,
-        progress.report.codes_affected,
-        progress.report.requests,
-    )
-    # What was being submitted and has no id is not done: it is submitted, and said to be there twice perhaps. So is what
-    # has left a job and is made again.
-    twice = len(value.get("submitting", "") + value.get("left", ""))
-    assert twice == progress.report.possibly_twice
+    value = stored["value"]
+    store = Store({stored["key"]: value, **stored.get("entries", {})})
+    this_try = Try(tuple(value.get("ended_in", (2, 2))), 2, "try 2")
+    log = logging.getLogger(__name__)
+    progress = Progress(store, this_try, account="a", options="o", max_in_flight=16, log=log)
+    assert not progress.take_up(value["fingerprint"], range(4))
+    assert (set(), {}) == (progress.done, progress.report.jobs)
+    assert "made by another release of this package, so the upload starts over" in caplog.text
+    assert progress.take_up_without_source() is None
 
 
 @pytest.mark.parametrize("stored", STORED["task_state_store"])
-@pytest.mark.parametrize("failed", [FIRST, SECOND])
-def test_job_that_failed_is_taken_out_of_stored_progress(stored: dict[str, Any], failed: str) -> None:
-    value, entries = stored["value"], stored.get("entries", {})
-    context: Any = {"ti": TaskInstance(), "task_state_store": Store({stored["key"]: value, **entries})}
-    jobs = {task_id: job for entry in entries.values() for task_id, job in entry["jobs"].items()}
-    jobs |= value["report"]["jobs"]
-    forget_jobs(context, {"failed": 1, "task_ids": [failed]})
-    progress = Progress(
-        context, value["fingerprint"], jobs=4, max_in_flight=16, log=logging.getLogger(__name__)
-    )
-    # Its call's number has to be known, and that nothing else became of this call.
-    _, _, *number = jobs.get(failed, (0, ""))
-    if number and str(number[0]) not in value.get("cut", ""):
-        assert {0, 1, 2, 5} - {number[0]} == progress.done
-        assert jobs.keys() - {failed} == progress.report.jobs.keys()
-    else:
-        assert (set(), {}) == (progress.done, progress.report.jobs)
-    assert not progress.ended
+def test_failed_job_of_the_last_release_is_forgotten_with_all_others(stored: dict[str, Any]) -> None:
+    store = Store({stored["key"]: stored["value"], **stored.get("entries", {})})
+    forget_jobs(store, {"failed": 1, "task_ids": [FIRST]}, logging.getLogger(__name__))
+    assert STORE_KEY not in store
 
 
 @pytest.mark.parametrize("kwargs", STORED["next_kwargs"]["operator"])
-def test_rows_of_a_stored_job_are_sent_again_when_its_call_is_known(kwargs: dict[str, Any]) -> None:
+def test_rows_of_a_stored_job_are_found_when_its_call_is_known(kwargs: dict[str, Any]) -> None:
     report = Report.load(kwargs["report"] or STORED["xcoms"]["report_so_far"])
-    numbers = {task_id: number[0] for task_id, (_, _, *number) in report.jobs.items() if number}
-    assert numbers == report.short_jobs(Outcome.of({FIRST: 1, SECOND: 0}))
+    keys, example, *number = report.jobs[SECOND]
+    expected = {number[0]: [example]} if keys == 1 and number else {}
+    assert expected == report.jobs_without_code(Outcome.of({FIRST: 1, SECOND: 0}))
 
 
 def test_what_is_stored_today_has_all_names_that_were_ever_stored() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_scantrust.api.models import UploadResult
@@ -20,9 +20,10 @@ from airflow_provider_scantrust.exceptions import (
     TooManyRejected,
     UploadTimedOut,
 )
-from airflow_provider_scantrust.uploads.calls import Job, cut, make_constrained_jobs, make_jobs
+from airflow_provider_scantrust.uploads.calls import Call, Steps, make_job
+from airflow_provider_scantrust.uploads.constraints import ConstraintsPlan, read_constraints
 from airflow_provider_scantrust.uploads.report import EXAMPLES, Report
-from airflow_provider_scantrust.uploads.run import Piece, Runner
+from airflow_provider_scantrust.uploads.run import Runner
 from airflow_provider_scantrust.waits.outcome import KEPT, Outcome
 
 KEY = "extended_id"
@@ -32,42 +33,16 @@ def rows(count: int, *, distinct: int = 1, key: str = KEY) -> list[dict[str, Any
     return [{key: f"K{number}", "lot": f"L{number % distinct}"} for number in range(count)]
 
 
-@given(st.integers(0, 5000), st.integers(1, 999))
-def test_cutting_loses_nothing_and_keeps_the_limit(count: int, size: int) -> None:
-    pieces = list(cut(rows(count), size))
-    assert rows(count) == [row for piece in pieces for row in piece]
-    assert all(1 <= len(piece) <= size for piece in pieces)
-    assert len(pieces) == -(-count // size)
-
-
-@given(
-    st.lists(st.dictionaries(st.sampled_from(["a", "b"]), st.sampled_from(["1", "2", 1, True]), min_size=1)),
-    st.integers(1, 5),
-    st.sampled_from([KEY, "lot_number"]),
-)
-def test_jobs_set_exactly_what_the_rows_say(data: list[dict[str, Any]], size: int, key: str) -> None:
-    items = [{key: f"K{number}", **values} for number, values in enumerate(data)]
-    said: dict[str, Any] = {}
-    for job in make_jobs(items, key, size):
-        keys = job.constraints[key]
-        keys = keys if isinstance(keys, list) else [keys]
-        assert len(keys) == job.keys <= (size if key == KEY else 1)
-        assert isinstance(job.constraints[key], list) == (key == KEY)
-        for each in keys:
-            assert each not in said
-            said[each] = dict(job.scm_data)
-    expected = {item[key]: {name: value for name, value in item.items() if name != key} for item in items}
-    assert json.dumps(expected, sort_keys=True) == json.dumps(said, sort_keys=True)
-
-
-def test_values_that_python_finds_equal_are_different_data() -> None:
-    jobs = make_jobs([{KEY: "A", "x": 1}, {KEY: "B", "x": True}, {KEY: "C", "x": "1"}], KEY)
-    assert 3 == len(jobs)
-
-
-def test_identical_rows_share_a_job_whatever_the_order_of_their_fields() -> None:
-    jobs = make_jobs([{KEY: "A", "x": 1, "y": 2}, {KEY: "B", "y": 2, "x": 1}], KEY)
-    assert [Job({KEY: ["A", "B"]}, {"x": 1, "y": 2}, 2, "A")] == jobs
+@given(st.integers(1, 5000), st.integers(0, 999))
+def test_parts_of_a_call_carry_the_same_rows_once_each(count: int, size: int) -> None:
+    for call in (Call(3, rows(count)), make_job(3, KEY, [f"K{n}" for n in range(count)], {"lot": "L0"})):
+        parts = call.parts(size)
+        keys = [row[KEY] for part in parts for row in part.as_rows(KEY)]
+        assert [f"K{n}" for n in range(count)] == keys
+        assert {3} == {part.number for part in parts}
+        most = size or -(-count // 2)
+        assert all(1 <= part.keys <= most for part in parts)
+        assert len(parts) == -(-count // most)
 
 
 @pytest.mark.parametrize(
@@ -85,13 +60,19 @@ def test_identical_rows_share_a_job_whatever_the_order_of_their_fields() -> None
 )
 def test_constraints_that_could_select_too_much_are_refused(constraints: Any, said: str) -> None:
     with pytest.raises(InvalidInput, match=said):
-        make_constrained_jobs(constraints, {"x": 1})
+        read_constraints(constraints)
 
 
 def test_long_list_of_ids_is_cut_and_each_is_sent_once() -> None:
-    jobs = make_constrained_jobs({"lot": "L", KEY: ["A", "B", "A", "C"]}, {"x": 1}, ids_per_job=2)
-    assert [["A", "B"], ["C"]] == [job.constraints[KEY] for job in jobs]
-    assert {"L"} == {job.constraints["lot"] for job in jobs}
+    plan = ConstraintsPlan.of(read_constraints({"lot": "L", KEY: ["A", "B", "A", "C"]}), {"x": 1}, 2)
+    assert [{"lot": "L", KEY: ["A", "B"]}, {"lot": "L", KEY: ["C"]}] == [
+        call.constraints for call in plan.calls
+    ]
+
+
+def test_ids_without_an_order_make_the_same_calls_in_each_process() -> None:
+    ids = {str(n) for n in range(100)}
+    assert sorted(ids) == read_constraints({KEY: ids})[KEY] == read_constraints({KEY: frozenset(ids)})[KEY]
 
 
 class Service:
@@ -139,7 +120,7 @@ class Service:
 
 
 def run(
-    service: Service, pieces: Iterable[Piece], count: int, **options: Any
+    service: Service, calls: Iterable[Call], count: int, **options: Any
 ) -> tuple[Report, list[str], dict[str, str]]:
     report = Report("sync", count, 0.0)
     warnings: list[str] = []
@@ -147,12 +128,40 @@ def run(
     options = {"upload": service.upload, "submit": service.submit, "warn": warnings.append, **options}
     if options.pop("quarantine", False):
         options["reject"] = lambda key, kind, reason: rejected.update({key: kind}) or 1
-    Runner(KEY, report, **options).run(pieces)
+    Runner(KEY, report, **options).run(steps(calls))
     return report, warnings, rejected
 
 
-def pieces(items: Sequence[dict[str, Any]]) -> list[Piece]:
-    return [Piece(number, rows=piece) for number, piece in enumerate(cut(items, 999))]
+class Watcher:
+    def __init__(self, done: dict[int, Report] | None = None, seen: list[int] | None = None) -> None:
+        self.done = {} if done is None else done
+        self.seen = [] if seen is None else seen
+
+    def before_call(self, call: Call, in_flight: int) -> None:
+        self.seen.append(in_flight)
+
+    def answered(self, call: Call, error: Exception | None) -> None:
+        """Is not looked at."""
+
+    def call_done(self, number: int, counted: Report) -> None:
+        self.done[number] = counted
+
+
+def steps(calls: Iterable[Call]) -> Steps:
+    return Steps(iter(()), iter(()), iter(calls))
+
+
+def pieces(items: Sequence[dict[str, Any]]) -> list[Call]:
+    return [Call(number, part.rows) for number, part in enumerate(Call(0, items).parts(999))]
+
+
+def jobs(items: Sequence[dict[str, Any]], size: int = 20_000) -> list[Call]:
+    """Return jobs for rows with one field, as the planner makes them."""
+    groups: dict[str, list[str]] = {}
+    for item in items:
+        groups.setdefault(item["lot"], []).append(item[KEY])
+    cuts = [(lot, keys[n : n + size]) for lot, keys in groups.items() for n in range(0, len(keys), size)]
+    return [make_job(number, KEY, keys, {"lot": lot}) for number, (lot, keys) in enumerate(cuts)]
 
 
 def upload(service: Service, count: int, **options: Any) -> tuple[Report, list[str]]:
@@ -175,7 +184,7 @@ def test_single_item_that_times_out_goes_async() -> None:
     assert service.submitted == [{KEY: ["K0"]}, {KEY: ["K1"]}]
     assert 5 == report.requests
     assert ["t-1", "t-2"] == list(report.jobs)
-    assert "goes async" in warnings[-1]
+    assert "becomes a job" in warnings[-1]
 
 
 def test_timeout_without_splitting_is_the_callers() -> None:
@@ -191,7 +200,7 @@ def test_refusal_stops_the_upload_and_the_report_says_how_far_it_came() -> None:
     report = Report("sync", 3000, 0.0)
     runner = Runner(KEY, report, upload=service.upload, submit=service.submit, warn=print)
     with pytest.raises(RequestRejected):
-        runner.run(pieces(rows(3000)))
+        runner.run(steps(pieces(rows(3000))))
     assert (3, 1500) == (report.requests, report.codes_affected)
 
 
@@ -203,9 +212,10 @@ def test_submitted_jobs_survive_a_failing_submit() -> None:
             raise PermissionDenied("403")
         return "t-1"
 
-    jobs = [Piece(number, job=job) for number, job in enumerate(make_jobs(rows(2, distinct=2), KEY))]
     with pytest.raises(PermissionDenied):
-        Runner(KEY, report, upload=Service(1).upload, submit=submit, warn=print).run(jobs)
+        Runner(KEY, report, upload=Service(1).upload, submit=submit, warn=print).run(
+            steps(jobs(rows(2, distinct=2)))
+        )
     assert ["t-1"] == list(report.jobs)
 
 
@@ -235,7 +245,7 @@ def test_too_many_refused_rows_end_the_upload_early() -> None:
 @pytest.mark.parametrize("max_in_flight", [1, 16])
 def test_file_that_is_simply_wrong_ends_the_upload_early(max_in_flight: int) -> None:
     service = Service(999, refused={f"K{number}" for number in range(50_000)})
-    with pytest.raises(TooManyRejected, match=r"refused \d+ rows and took none, .*: 400"):
+    with pytest.raises(TooManyRejected, match=r"refused \d+ rows and accepted none, .*: 400"):
         run(
             service,
             pieces(rows(50_000)),
@@ -247,6 +257,7 @@ def test_file_that_is_simply_wrong_ends_the_upload_early(max_in_flight: int) -> 
     assert service.calls < 500
 
 
+@settings(max_examples=25)
 @given(st.integers(0, 899), st.sampled_from([1, 16]))
 def test_good_stretch_anywhere_in_a_call_is_found(start: int, max_in_flight: int) -> None:
     refused = {f"K{number}" for number in range(999) if not start <= number < start + 100}
@@ -269,9 +280,9 @@ def test_file_of_which_anything_was_taken_is_not_wrong_as_a_whole(good: str) -> 
     service = Service(999, refused={f"K{number}" for number in range(999)})
     calls, report = pieces(rows(999)), Report("sync", 999, 0.0)
     if good == "upload":
-        calls = [Piece(1, rows=rows(1000)[999:]), *calls]
+        calls = [Call(1, rows(1000)[999:]), *calls]
     elif good == "job":
-        calls = [Piece(1, job=make_jobs([{KEY: "K1000", "lot": "L"}], KEY)[0]), *calls]
+        calls = [make_job(1, KEY, ["K1000"], {"lot": "L"}), *calls]
     else:
         report.codes_affected = 1
     Runner(
@@ -282,7 +293,7 @@ def test_file_of_which_anything_was_taken_is_not_wrong_as_a_whole(good: str) -> 
         warn=print,
         reject=lambda *rejected: 1,
         hopeless_after=100,
-    ).run(calls)
+    ).run(steps(calls))
     assert 999 == report.rejected["refused"]
 
 
@@ -308,7 +319,7 @@ def test_slow_call_is_waited_for_before_a_file_is_taken_to_be_wrong(timed_out: b
         return 1
 
     report = Report("sync", 300, 0.0)
-    calls = [Piece(0, rows=rows(300)[200:]), Piece(1, rows=rows(200))]
+    calls = [Call(0, rows(300)[200:]), Call(1, rows(200))]
     Runner(
         KEY,
         report,
@@ -318,7 +329,7 @@ def test_slow_call_is_waited_for_before_a_file_is_taken_to_be_wrong(timed_out: b
         reject=reject,
         max_in_flight=2,
         hopeless_after=100,
-    ).run(calls)
+    ).run(steps(calls))
     assert (200, 100) == (len(rejected), report.codes_affected)
 
 
@@ -333,31 +344,27 @@ def test_row_that_times_out_and_is_then_refused_as_a_job_is_refused() -> None:
 
 def test_refused_job_of_one_row_is_not_sent_in_another_way() -> None:
     service = Service(0, refused={"K0"})
-    (job,) = make_jobs([{KEY: "K0", "lot": "L"}], KEY)
-    report, _, rejected = run(service, [Piece(0, job=job)], 1, quarantine=True, split=False)
+    job = make_job(0, KEY, ["K0"], {"lot": "L"})
+    report, _, rejected = run(service, [job], 1, quarantine=True, split=False)
     assert ({"K0": "refused"}, 1) == (rejected, report.requests)
 
 
 def test_refused_job_whose_data_is_refused_costs_two_more_calls() -> None:
     service = Service(999, refused={f"K{number}" for number in range(20_000)})
-    jobs = [Piece(number, job=job) for number, job in enumerate(make_jobs(rows(20_000), KEY))]
-    report, _, rejected = run(service, jobs, 20_000, quarantine=True)
+    report, _, rejected = run(service, jobs(rows(20_000)), 20_000, quarantine=True)
     assert 20_000 == len(rejected) == report.rejected["refused"]
     assert 3 == service.calls == report.requests
 
 
 def test_refused_job_is_one_sign_however_many_rows_it_has() -> None:
     service = Service(999, refused={f"K{number}" for number in range(20_000)})
-    jobs = [*make_jobs(rows(20_000), KEY), *make_jobs(rows(40_000)[20_000:], KEY)]
-    pieces = [Piece(number, job=job) for number, job in enumerate(jobs)]
-    report, _, rejected = run(service, pieces, 40_000, quarantine=True, hopeless_after=100)
+    report, _, rejected = run(service, jobs(rows(40_000)), 40_000, quarantine=True, hopeless_after=100)
     assert (20_000, 1) == (len(rejected), len(report.jobs))
 
 
 def test_refused_job_with_some_bad_keys_updates_all_others() -> None:
     service = Service(999, refused={"K5", "K1700"})
-    jobs = [Piece(number, job=job) for number, job in enumerate(make_jobs(rows(2000), KEY))]
-    report, _, rejected = run(service, jobs, 2000, quarantine=True)
+    report, _, rejected = run(service, jobs(rows(2000)), 2000, quarantine=True)
     assert {"K5": "refused", "K1700": "refused"} == rejected
     assert 1998 == report.codes_affected == len(set(service.updated))
     assert service.calls == report.requests
@@ -365,16 +372,14 @@ def test_refused_job_with_some_bad_keys_updates_all_others() -> None:
 
 def test_each_request_for_a_refused_job_is_counted() -> None:
     service = Service(999, refused={"K0"})
-    (job,) = make_jobs(rows(3), KEY)[:1]
-    keys = list(job.constraints[KEY])
-    report, *_ = run(service, [Piece(0, job=job)], len(keys), quarantine=True)
+    report, *_ = run(service, jobs(rows(3)), 3, quarantine=True)
     assert service.calls == report.requests
 
 
 def test_call_counts_when_all_its_pieces_have_ended() -> None:
     done: dict[int, Report] = {}
     service = Service(200, unknown={"K1200"})
-    run(service, pieces(rows(1500)), 1500, call_done=done.__setitem__)
+    run(service, pieces(rows(1500)), 1500, watcher=Watcher(done=done))
     assert [0, 1] == [done[number].unmatched for number in (0, 1)]
     assert [750, 749] == [done[number].codes_affected for number in (0, 1)]
 
@@ -386,7 +391,7 @@ def test_no_more_requests_are_under_way_than_allowed() -> None:
         pieces(rows(20_000)),
         20_000,
         max_in_flight=5,
-        before_call=lambda piece, in_flight: seen.append(in_flight),
+        watcher=Watcher(seen=seen),
     )
     assert 4 == max(seen)
 
@@ -403,10 +408,14 @@ def test_unmatched_keys_and_discarded_fields_are_counted() -> None:
     assert 2.5 == summary["seconds"]
 
 
+def job_of(keys: int, example: str, number: int) -> Call:
+    return Call(number, constraints={KEY: [example] * keys}, example=example)
+
+
 def test_jobs_tell_how_many_ids_matched_nothing() -> None:
     report = Report("async", 10, 0.0)
     for task_id, keys in (("all", 3), ("some", 3), ("none", 1), ("unsaid", 3), ("many", 1)):
-        report.add_job(Job({}, {}, keys, f"first of {task_id}"), task_id, 0)
+        report.add_job(job_of(keys, f"first of {task_id}", 0), task_id)
     report.end_jobs(Outcome.of({"all": 3, "some": 1, "none": 0, "unsaid": None, "many": 5000}))
     summary = report.summary(now=1.0)
     assert {"count": 3, "examples": ["first of none"]} == summary["unmatched"]
@@ -430,7 +439,7 @@ def test_unmatched_keys_of_more_jobs_than_are_kept_are_counted_exactly(
 ) -> None:
     report = Report("async", len(jobs), 0.0)
     for number, (keys, _) in enumerate(jobs):
-        report.add_job(Job({}, {}, keys, f"key {number}"), f"t-{number}", number)
+        report.add_job(job_of(keys, f"key {number}", number), f"t-{number}")
     outcome = Outcome.of({f"t-{number}": affected for number, (_, affected) in enumerate(jobs)})
     assert KEPT == len(outcome.counts)
     report.end_jobs(outcome)
@@ -440,7 +449,7 @@ def test_unmatched_keys_of_more_jobs_than_are_kept_are_counted_exactly(
 
 def test_codes_of_jobs_that_are_not_waited_for_are_unknown() -> None:
     report = Report("async", 1, 0.0)
-    report.add_job(Job({}, {}, 1, "A"), "t-1", 0)
+    report.add_job(job_of(1, "A", 0), "t-1")
     assert report.summary(now=0.0, ended=False)["codes_affected"] is None
 
 
@@ -454,9 +463,42 @@ def test_examples_are_few() -> None:
 
 def test_report_survives_a_deferral() -> None:
     report = Report("async", 2, 5.0)
-    report.add_job(Job({}, {}, 2, "A"), "t-1", 0)
+    report.add_job(job_of(2, "A", 0), "t-1")
     report.add_answer([{KEY: "X", "lot": "1"}], KEY, UploadResult(0, 0, {}))
-    loaded = Report.load({**json.loads(json.dumps(report.save())), "written_by_a_later_version": 1})
+    stored = {**json.loads(json.dumps(report.save())), "written_by_a_later_version": 1}
+    loaded = Report.load(stored, report.task_ids)
     assert report == loaded
     loaded.end_jobs(Outcome.of({"t-1": 2}))
     assert 2 == loaded.codes_affected
+
+
+@pytest.mark.parametrize("sizes", [[1], [20_000, 20_000, 7], range(1, 5000)])
+def test_report_of_many_jobs_is_small_and_still_knows_what_each_did(sizes: Sequence[int]) -> None:
+    report = Report("async", 5000, 0.0)
+    for number in range(5000):
+        report.add_job(
+            job_of(sizes[number % len(sizes)], f"key {number}", number), f"{number * 7919 % 5000:036d}"
+        )
+    outcome = Outcome.of(
+        {task_id: 0 if place % 2 else 30_000 for place, task_id in enumerate(report.task_ids)}
+    )
+    assert len(json.dumps(report.summary(now=1.0))) < 8_000
+    stored = json.loads(json.dumps(report.save()))
+    assert len(json.dumps(stored)) < 32_000
+    assert len(json.dumps(outcome.as_dict())) < 64_000
+    loaded = Report.load(stored, report.task_ids)
+    outcome = Outcome.from_dict(json.loads(json.dumps(outcome.as_dict())))
+    assert sum(job[0] for job in report.jobs.values()) == sum(job[0] for job in loaded.jobs.values())
+    if list(sizes) == [1]:
+        assert set(range(1, 5000, 2)) == set(loaded.jobs_without_code(outcome))
+        loaded.end_jobs(outcome)
+        assert 2500 == loaded.unmatched
+
+
+def test_report_without_its_task_ids_still_counts() -> None:
+    report = Report("async", 3, 0.0)
+    for number, keys in enumerate((1, 1, 1)):
+        report.add_job(job_of(keys, f"key {number}", number), f"t-{number}")
+    loaded = Report.load(report.save())
+    loaded.end_jobs(Outcome.of({"t-0": 4, "t-1": 0, "t-2": 5}))
+    assert (9, 1) == (loaded.codes_affected, loaded.unmatched)

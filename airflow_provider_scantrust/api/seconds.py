@@ -1,0 +1,28 @@
+"""Durations that users give to operators and sensors."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+# Ten years. Airflow adds timeouts to the date of today, and some databases end in 2038.
+LONGEST_SECONDS = 3.2e8
+
+
+def read_seconds(name: str, value: Any) -> float:
+    """
+    Return a duration in seconds.
+
+    :param name: The argument, for the message.
+    :raises ValueError: It is no number, not finite, not above 0, or longer than ten years.
+    """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if (
+        not isinstance(seconds, int | float)
+        or isinstance(seconds, bool)
+        or not 0 < seconds <= LONGEST_SECONDS
+    ):
+        raise ValueError(
+            f"`{name}` must be above 0 seconds and at most {LONGEST_SECONDS:.0f}, not {value!r}."
+        )
+    return float(seconds)

@@ -1,0 +1,41 @@
+"""`check`: who am I, on which host, with which permissions, and how far away is it."""
+
+from __future__ import annotations
+
+import argparse
+
+from airflow_provider_scantrust.cli.output import Output, facts
+from airflow_provider_scantrust.hooks.access import check_access
+from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
+
+
+def check(arguments: argparse.Namespace, out: Output) -> int:
+    """Call the service once."""
+    hook = ScantrustHook(arguments.conn_id)
+    access = check_access(hook)
+    found = {
+        "connection": arguments.conn_id,
+        "service": hook.settings.base_url,
+        "account": access.account,
+        "auth_scheme": hook.settings.auth_scheme,
+        "permissions": access.permissions,
+        "round_trip_ms": round(access.round_trip * 1000, 1),
+        "clock_skew_seconds": access.clock_skew,
+    }
+    out.result(found, facts(found))
+    if access.missing_permissions:
+        out.warning(
+            "The token lacks %s, without which uploads are refused. A company admin can make another token in the portal.",
+            ", ".join(access.missing_permissions),
+        )
+    if access.is_clock_wrong:
+        out.warning(
+            "The clock of this machine differs from Scantrust's by %s s. Set it, for example with NTP: "
+            "times in logs and timeouts are those of this machine.",
+            access.clock_skew,
+        )
+    if hook.settings.ignored:
+        out.warning(
+            "Names in the connection's extra that mean nothing: %s.", ", ".join(hook.settings.ignored)
+        )
+    return 0

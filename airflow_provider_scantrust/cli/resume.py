@@ -1,0 +1,67 @@
+"""Keep an upload's progress in a file, in the place of Airflow's task state store."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_scantrust.exceptions import ConfigurationError
+
+_FORMAT = "airflow-provider-scantrust progress"
+
+
+class FileStore:
+    """
+    A store (:class:`~airflow_provider_scantrust.uploads.kept.Store`) in one JSON file, which is replaced as a whole.
+
+    :param path: Need not exist yet.
+    :raises ConfigurationError: There is another kind of file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self.starts = 1
+        self._values: dict[str, Any] = {}
+        with suppress(FileNotFoundError):
+            self._load(self._path.read_bytes())
+
+    def get(self, key: str) -> Any:
+        """Return a value, or None."""
+        return self._values.get(key)
+
+    def set(self, key: str, value: Any) -> None:
+        """Keep a value."""
+        self._values[key] = value
+        self._write()
+
+    def delete(self, key: str) -> None:
+        """Forget a value."""
+        if self._values.pop(key, None) is not None:
+            self._write()
+
+    def remove(self) -> None:
+        """Remove the file: there is nothing left to continue."""
+        self._path.unlink(missing_ok=True)
+
+    def _load(self, content: bytes) -> None:
+        try:
+            data = json.loads(content)
+            if data["format"] != _FORMAT:
+                raise ValueError
+            self.starts, self._values = data["starts"] + 1, dict(data["values"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigurationError(
+                f"{self._path} is no file of progress, so it is left alone. Give --resume another path."
+            ) from error
+
+    def _write(self) -> None:
+        part = self._path.with_name(f".{self._path.name}.{os.getpid()}.part")
+        content = json.dumps({"format": _FORMAT, "starts": self.starts, "values": self._values})
+        try:
+            part.write_text(content, encoding="utf-8")
+            os.replace(part, self._path)
+        finally:
+            part.unlink(missing_ok=True)

@@ -1,0 +1,241 @@
+"""`plan` and `upload`: the operator's pipeline outside a Dag."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.progress import Progress as Bars
+
+from airflow_provider_scantrust.api.models import UploadResult
+from airflow_provider_scantrust.api.texts import plural
+from airflow_provider_scantrust.cli.output import NOT_ALL, Output, facts, rows
+from airflow_provider_scantrust.cli.resume import FileStore
+from airflow_provider_scantrust.cli.source import SourceFile, identify, make_options
+from airflow_provider_scantrust.exceptions import ScantrustError, TaskFailed, UploadInterrupted
+from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
+from airflow_provider_scantrust.operators.files import RejectsFile
+from airflow_provider_scantrust.uploads.kept import Try, forget_jobs
+from airflow_provider_scantrust.uploads.options import Options
+from airflow_provider_scantrust.uploads.plan import Plan
+from airflow_provider_scantrust.uploads.progress import Progress
+from airflow_provider_scantrust.uploads.reaction import react
+from airflow_provider_scantrust.uploads.rejects import write_rejects
+from airflow_provider_scantrust.uploads.report import Report
+from airflow_provider_scantrust.uploads.upload import Upload, count_kinds
+from airflow_provider_scantrust.waits.jobs import jobs_go_on
+
+_SHOWN = 10
+
+
+def plan(arguments: argparse.Namespace, out: Output) -> int:
+    """Read and plan, and send nothing."""
+    hook = ScantrustHook(arguments.conn_id)
+    file = SourceFile(arguments)
+    options = make_options(arguments, hook, dry_run=True)
+    rejects = RejectsFile(arguments.rejects, out) if arguments.rejects else None
+    report = Report("", 0, time.time())
+    with Upload(hook, hook.submit, options, report, make_progress=_never, log=out, rejects=rejects) as upload:
+        with out.waiting(f"Reading {file.path}"):
+            made = upload.send_rows(file.rows)
+        assert made is not None  # noqa: S101 - only earlier progress can make a plan needless
+        written = None
+        if rejects is not None and made.spool.rejected and file.source is not None:
+            source, spool = file.source, made.spool
+            written = rejects.write(
+                lambda to: write_rejects(
+                    source, spool.rejects, to, name=rejects.path, data_key=spool.data_key
+                ),
+                None,
+            )
+        _show_plan(made, written, out)
+        return NOT_ALL if made.spool.rejected else 0
+
+
+def upload(arguments: argparse.Namespace, out: Output) -> int:
+    """Upload a file, and wait for its jobs."""
+    hook = ScantrustHook(arguments.conn_id)
+    file = SourceFile(arguments)
+    options = make_options(arguments, hook, dry_run=False)
+    store = FileStore(arguments.resume) if arguments.resume else None
+    report = Report("", 0, time.time())
+
+    def make_progress() -> Progress:
+        return Progress(
+            store,
+            # All starts are one series of tries: what was done is not repeated.
+            Try((0,), store.starts if store else 1, None),
+            account=hook.settings.account_digest,
+            options=identify(options, file),
+            max_in_flight=options.max_in_flight,
+            log=out,
+        )
+
+    with out.progress() as bars:
+        service = _Counted(hook, report, bars)
+        rejects = RejectsFile(arguments.rejects, out) if arguments.rejects else None
+        with Upload(
+            service, service.submit, options, report, make_progress=make_progress, log=out, rejects=rejects
+        ) as running:
+            try:
+                with _stoppable(running, service):
+                    running.send_rows(file.rows)
+                is_done = _wait(running, hook, arguments, out)
+            except (KeyboardInterrupt, UploadInterrupted):
+                raise KeyboardInterrupt(_stopped(report, arguments, service)) from None
+            except TaskFailed as error:
+                forget_jobs(store, error.failed_jobs, out)
+                _show(report, out, ended=True)
+                raise
+            except ScantrustError:
+                if report.requests:
+                    _show(report, out, ended=False)
+                raise
+    return _finish(report, options, arguments, store, out, is_done=is_done)
+
+
+def _wait(running: Upload, hook: ScantrustHook, arguments: argparse.Namespace, out: Output) -> bool:
+    """Wait for jobs; return whether there are none that were not waited for."""
+    report = running.report
+    if not report.jobs or report.jobs_ended:
+        return True
+    if arguments.no_wait:
+        return False
+    with out.waiting(f"Waiting for {plural(len(report.jobs), 'job')}"):
+        outcome = hook.wait_for_jobs(
+            report.task_ids,
+            deadline=time.time() + arguments.timeout,
+            poll_interval=arguments.poll_interval,
+        )
+    running.end_jobs(outcome)
+    return True
+
+
+def _finish(
+    report: Report,
+    options: Options,
+    arguments: argparse.Namespace,
+    store: FileStore | None,
+    out: Output,
+    *,
+    is_done: bool,
+) -> int:
+    if store is not None and is_done:
+        store.remove()
+    _show(report, out, ended=is_done)
+    if not is_done:
+        out.say(jobs_go_on(report.task_ids))
+    react(
+        report,
+        f"key ({options.data_key})",
+        on_unmatched=arguments.on_unmatched,
+        on_discarded=arguments.on_discarded,
+        log=out,
+    )
+    return NOT_ALL if report.unmatched or report.rejected else 0
+
+
+def _show(report: Report, out: Output, *, ended: bool) -> None:
+    now = time.time()
+    summary = report.summary(now=now, ended=ended)
+    out.result(summary, facts(summary))
+    out.say(report.describe(now - report.started_at, ended=ended))
+
+
+def _show_plan(made: Plan, written: Mapping[str, str] | None, out: Output) -> None:
+    spool = made.spool
+    examples = [
+        {"line": line, "kind": kind, "reason": reason}
+        for (line, kind, reason), _ in zip(spool.rejects(), range(_SHOWN), strict=False)
+    ]
+    found = {
+        **made.summary(),
+        "rejected_kinds": count_kinds(spool),
+        "first_rejects": examples,
+        **({"rejects_path": written["path"]} if written else {}),
+    }
+    tables = [facts({name: value for name, value in found.items() if name != "first_rejects"})]
+    if examples:
+        tables.append(rows(("line", "kind", "reason"), [list(each.values()) for each in examples]))
+    out.result(found, *tables)
+    out.say(made.describe())
+
+
+def _stopped(report: Report, arguments: argparse.Namespace, service: _Counted) -> str:
+    """Say truly what was done and what becomes of it."""
+    if not service.has_begun:
+        return "Stopped before anything was sent."
+    done = (
+        f"Stopped after {plural(report.requests, 'call')}: {plural(report.codes_affected, 'code')} updated by calls, "
+        f"{plural(len(report.jobs), 'job')} submitted. Calls under way may be carried out, too."
+    )
+    jobs = f" {jobs_go_on(report.task_ids)}" if report.jobs else ""
+    again = (
+        f" The same command continues from {arguments.resume}."
+        if arguments.resume
+        else " The same command starts over; setting the same values again does no harm. --resume PATH would keep progress."
+    )
+    return done + jobs + again
+
+
+@contextmanager
+def _stoppable(running: Upload, service: _Counted) -> Iterator[None]:
+    """Let the first Ctrl-C, or SIGTERM, end the calls in good order, and the second one end everything."""
+    is_stopping = False
+
+    def stop(*_: Any) -> None:
+        nonlocal is_stopping
+        if is_stopping or not service.has_begun:
+            raise KeyboardInterrupt
+        is_stopping = True
+        running.stop()
+
+    before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+class _Counted:
+    """
+    The hook, with a progress bar that counts the rows of each call that Scantrust has answered.
+
+    :param has_begun: A call has been made, or is under way.
+    """
+
+    def __init__(self, hook: ScantrustHook, report: Report, bars: Bars) -> None:
+        self._hook = hook
+        self._report = report
+        self._bars = bars
+        self._bar = bars.add_task("Rows", total=None)
+        self.has_begun = False
+        self.pacer = hook.pacer
+        self.stop_uploads: Callable[[], None] = hook.stop_uploads
+
+    def upload(self, items: Sequence[Mapping[str, Any]], data_key: str) -> UploadResult:
+        self._begin()
+        result = self._hook.upload(items, data_key)
+        self._bars.advance(self._bar, len(items))
+        return result
+
+    def submit(self, constraints: Mapping[str, Any], scm_data: Mapping[str, Any]) -> str:
+        self._begin()
+        task_id = self._hook.submit(constraints, scm_data)
+        ids = constraints.get("extended_id")
+        self._bars.advance(self._bar, len(ids) if isinstance(ids, list) else 1)
+        return task_id
+
+    def _begin(self) -> None:
+        if not self.has_begun:
+            self.has_begun = True
+            self._bars.update(self._bar, total=self._report.rows)
+
+
+def _never() -> Progress:
+    raise AssertionError("a dry run has no progress")

@@ -1,0 +1,1 @@
+"""Compare a service with what this package assumes about it."""

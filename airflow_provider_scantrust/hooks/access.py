@@ -1,0 +1,97 @@
+"""What one call tells about the access that a connection gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_scantrust.api.endpoints import get_me
+from airflow_provider_scantrust.api.messages import Answer, Endpoint, Fault
+from airflow_provider_scantrust.api.models import read_account
+
+if TYPE_CHECKING:
+    from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
+
+# Scantrust: what an upload needs.
+NEEDED = ("codes_view", "scm_bulk_edit", "scm_code_edit", "product_view")
+# The Date header has whole seconds, and the answer is under way for a while.
+_CLOCK_TOLERANCE = 5
+# A person is waiting.
+_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Access:
+    """
+    Who a token belongs to, and how the service can be reached.
+
+    :param permissions: None where the answer does not tell.
+    :param round_trip: Seconds.
+    :param clock_skew: Whole seconds that the service's clock is ahead of this one; None without a ``Date`` header.
+    """
+
+    account: str
+    permissions: list[str] | None
+    round_trip: float
+    clock_skew: int | None
+
+    @property
+    def missing_permissions(self) -> list[str]:
+        """What an upload needs and the token is known to lack."""
+        known = self.permissions
+        return [] if known is None else [name for name in NEEDED if name not in known]
+
+    @property
+    def is_clock_wrong(self) -> bool:
+        """Whether this machine's clock differs by more than the answer can be late."""
+        return abs(self.clock_skew or 0) > _CLOCK_TOLERANCE
+
+
+class _LastAnswer:
+    answer: Answer | None = None
+
+    def replied(self, reply: Answer | Fault) -> None:
+        if isinstance(reply, Answer):
+            self.answer = reply
+
+    def retried(self) -> None:
+        pass
+
+
+def check_access(hook: ScantrustHook) -> Access:
+    """
+    Ask the service who the token belongs to.
+
+    :raises ScantrustError: Why it does not work; the message says what to do.
+    """
+    from airflow_provider_scantrust.transports.blocking import BlockingTransport
+
+    last = _LastAnswer()
+    transport = BlockingTransport(hook.get_conn(), log=hook.log, meter=last)
+    me = get_me(hook.settings.dialect)
+    endpoint = Endpoint(what=me.what, method=me.method, path=me.path, read=_read)
+    account, permissions = transport.perform(
+        hook.converse(endpoint, budget=hook.settings.budget.at_most(_SECONDS))
+    )
+    answer = last.answer
+    assert answer is not None  # noqa: S101 - there is no result without an answer
+    return Access(account, permissions, answer.elapsed, read_skew(answer))
+
+
+def _read(data: Any) -> tuple[str, list[str] | None]:
+    account = read_account(data)
+    found = data.get("permissions") if isinstance(data, Mapping) else None
+    is_list = isinstance(found, list) and all(isinstance(name, str) for name in found)
+    return account, found if is_list else None
+
+
+def read_skew(answer: Answer) -> int | None:
+    """Return the whole seconds that the sender's clock is ahead of this one; None where the answer does not tell."""
+    try:
+        date = parsedate_to_datetime(answer.headers["date"]).timestamp()
+    except (KeyError, ValueError, TypeError, OverflowError, IndexError):
+        return None
+    # The header names the second that has begun.
+    return round(date + 0.5 - (answer.received_at - answer.elapsed / 2))

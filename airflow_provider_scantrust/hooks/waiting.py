@@ -1,0 +1,205 @@
+"""
+Wait for jobs on a worker: the queue of ``waits`` with one wait in it, and one poll at a time.
+
+Rule: what is polled when, and what ends a wait, is decided in ``waits``; this is the clock, the connection and the log.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from math import inf
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow_provider_scantrust.api.models import Task
+from airflow_provider_scantrust.exceptions import ConnectionFailed, ScantrustError, TransientError
+from airflow_provider_scantrust.hooks.logs import RareLog
+from airflow_provider_scantrust.transports.common import say
+from airflow_provider_scantrust.waits.jobs import Jobs, calls_for_lookup, changed_since
+from airflow_provider_scantrust.waits.outcome import Outcome
+from airflow_provider_scantrust.waits.queue import Job, Queue, Wait, make_pacer
+
+if TYPE_CHECKING:
+    from airflow_provider_scantrust.api.messages import Notice
+    from airflow_provider_scantrust.api.settings import Settings
+
+# Seconds for the polls before a deferral: more of them only repeat what the triggerer will do.
+_BEFORE_DEFERRAL = 10.0
+# Seconds between two lookups of the connection of a host that does not answer.
+_LOOKUPS_APART = 10.0
+
+
+class Poller(Protocol):
+    """What is used of a hook."""
+
+    scantrust_conn_id: str
+
+    @property
+    def log(self) -> Any: ...
+
+    @property
+    def settings(self) -> Settings: ...
+
+    def poll(self, task_id: str) -> Task: ...
+
+    def reload(self) -> bool: ...
+
+
+class WorkerWait:
+    """
+    Polls the jobs of one task.
+
+    :param jobs: The jobs, and what is known of them.
+    :param clock: Monotonic seconds.
+    :param now: Wall clock, seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        hook: Poller,
+        jobs: Jobs,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._hook = hook
+        self._jobs = jobs
+        self._clock = clock
+        self._now = now
+        self._sleep = sleep
+        self._log = RareLog(hook.log)
+        self._looked_up_at = clock()
+        self._has_changed = False
+        self._queue: Queue | None = None
+
+    def wait(self, poll_interval: float, longest_poll_interval: float | None = None) -> Outcome:
+        """
+        Poll until all jobs have ended; the first poll is sent immediately.
+
+        :param longest_poll_interval: When given, the interval doubles after each poll up to this.
+        :raises TaskFailed: At least one job failed.
+        :raises WaitTimedOut: The deadline has passed.
+        :raises TransientError: No readable answer came within the error budget.
+        :raises ScantrustError: A permanent error: no permission, no such job.
+        """
+        for _, notice in self._drive(poll_interval, longest_poll_interval):
+            self._say(notice)
+        return Outcome.of(self._jobs.outcome())
+
+    def poke(self, poll_interval: float) -> Outcome | None:
+        """
+        Poll until each open job has given a readable answer; return None while one of them goes on.
+
+        :param poll_interval: Seconds after which a failed poll is repeated, at most.
+        :raises ScantrustError: As :meth:`wait`.
+        """
+        for _, notice in self._drive(poll_interval, once=True):
+            self._say(notice)
+        if not self._jobs.open:
+            return Outcome.of(self._jobs.outcome())
+        if self._now() >= self._jobs.deadline:
+            raise self._jobs.timed_out()
+        return None
+
+    def poll_before_deferral(self) -> Outcome | None:
+        """
+        Poll each job once; return None as soon as there is something to wait for: a job that goes on, or trouble that may pass.
+
+        It logs nothing then: the triggerer polls the same jobs, and logs what is new about them.
+
+        :raises ScantrustError: A failed job when all have ended, or a permanent error.
+        """
+        started = self._clock()
+        notices = []
+        for result, notice in self._drive(_BEFORE_DEFERRAL, once=True):
+            if isinstance(result, TransientError):
+                self._hook.log.info("The wait goes on in the triggerer: %s", result)
+                return None
+            if isinstance(result, Task) and not result.is_done:
+                return None
+            notices.append(notice)
+            if self._clock() >= started + _BEFORE_DEFERRAL and self._jobs.open:
+                return None
+        for notice in notices:
+            self._say(notice)
+        return Outcome.of(self._jobs.outcome())
+
+    def _drive(
+        self, poll_interval: float, longest: float | None = None, *, once: bool = False
+    ) -> Iterator[tuple[Task | ScantrustError, Notice | None]]:
+        """Poll one job after the other, until the wait is over or, with ``once``, each has answered."""
+        left = self._jobs.deadline - self._now()
+        wait = Wait(
+            self._jobs, poll_interval, longest, joined=self._clock(), left=left, once=once, poll_first=True
+        )
+        if not self._jobs.open:
+            return
+        # The pacer is kept over pokes; a new wait starts without the troubles of the last one.
+        self._queue = queue = self._queue or Queue(
+            make_pacer(self._polls_per_second(), random.random), random=random.random
+        )
+        queue.add(wait)
+        try:
+            while not wait.is_over:
+                seconds = queue.expire(self._clock())
+                if wait.is_over:
+                    break
+                turn = queue.take(self._clock())
+                if isinstance(turn, Job):
+                    result = self._poll(turn)
+                    yield result, queue.take_result(turn, result, self._clock())
+                elif turn == inf:
+                    break
+                else:
+                    self._sleep(min(turn, seconds))
+        finally:
+            queue.leave(wait)
+        if wait.error is not None:
+            raise wait.error
+
+    def _poll(self, job: Job) -> Task | ScantrustError:
+        try:
+            return self._hook.poll(job.task_id)
+        except ScantrustError as error:
+            result = self._look_up(error) if calls_for_lookup(error) else error
+        except Exception as error:
+            # Such as a fault of Airflow's when the connection is read.
+            result = TransientError(f"The poll of job {job.task_id} failed: {type(error).__name__}: {error}")
+        if isinstance(result, TransientError):
+            self._log.warning("%s: a status poll failed and is repeated. %s", type(result).__name__, result)
+        return result
+
+    def _look_up(self, error: ScantrustError) -> ScantrustError:
+        """Judge an error by the connection as it is now."""
+        now = self._clock()
+        if isinstance(error, ConnectionFailed) and now < self._looked_up_at + _LOOKUPS_APART:
+            return error
+        self._looked_up_at = now
+        try:
+            has_changed = self._hook.reload()
+        except Exception as fault:
+            # Whether the connection has changed is unknown, so the poll is repeated.
+            return TransientError(
+                f"{error} The connection cannot be looked up: {type(fault).__name__}: {fault}"
+            )
+        if has_changed:
+            self._has_changed = True
+            return TransientError(
+                f"The connection {self._hook.scantrust_conn_id!r} has changed; the wait goes on with it."
+            )
+        return changed_since(error, self._hook.scantrust_conn_id) if self._has_changed else error
+
+    def _polls_per_second(self) -> int:
+        from airflow_provider_scantrust.api.extras import EXTRAS
+
+        try:
+            return self._hook.settings.polls_per_second
+        except Exception:
+            # The polls will say what is wrong with the connection.
+            return int(EXTRAS["max_polls_per_second"].default)
+
+    def _say(self, notice: Notice | None) -> None:
+        if notice is not None:
+            say(notice, self._hook.log)

@@ -1,0 +1,67 @@
+"""What a task leaves behind when it ends, well or early."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+
+from airflow_provider_scantrust.exceptions import NotFound, ScantrustError, TaskFailed
+from airflow_provider_scantrust.hooks.outcome import push_failed_jobs, push_failure, raise_for_airflow
+from airflow_provider_scantrust.operators.tries import is_of_another_account, store_of
+from airflow_provider_scantrust.uploads.kept import Log, forget_jobs
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
+    from airflow_provider_scantrust.hooks.stats import WorkerStats
+    from airflow_provider_scantrust.uploads.report import Report
+
+
+@contextmanager
+def reacting_to_jobs(context: Context, hook: ScantrustHook, log: Log) -> Iterator[None]:
+    """Let a retry submit jobs again that have failed, and only those."""
+    try:
+        yield
+    except ScantrustError as error:
+        push_failed_jobs(context, error)
+        if isinstance(error, TaskFailed):
+            forget_jobs(store_of(context), error.failed_jobs, log)
+        elif isinstance(error, NotFound):
+            if is_of_another_account(context, hook):
+                log.warning("The connection now leads to another account than the jobs. Their ids are kept.")
+            else:
+                forget_jobs(store_of(context), {}, log)
+                log.warning(
+                    "Scantrust does not know a job of this upload, so a wait for it could never end: when this task is "
+                    "cleared, everything is uploaded again."
+                )
+        raise
+
+
+@contextmanager
+def ending(context: Context) -> Iterator[None]:
+    """Leave the XCom ``failure``, and tell Airflow whether a retry can help."""
+    try:
+        yield
+    except TaskFailed as error:
+        # A retry submits the jobs again.
+        push_failure(context, error, permanent=False)
+        raise
+    except ScantrustError as error:
+        push_failure(context, error, permanent=error.permanent)
+        raise_for_airflow(error)
+    except (Exception, AirflowTaskTimeout) as error:
+        push_failure(context, error, permanent=False)
+        raise
+
+
+def count_upload(stats: WorkerStats, report: Report) -> None:
+    """Add an upload to Airflow's metrics."""
+    stats.count("rows", report.rows, mode=report.mode)
+    stats.count("rows_rejected", sum(report.rejected.values()), mode=report.mode)
+    stats.count("keys_unmatched", report.unmatched, mode=report.mode)
+    stats.count("codes_affected", report.codes_affected, mode=report.mode)

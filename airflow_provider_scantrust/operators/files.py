@@ -1,0 +1,200 @@
+"""
+Files of an upload, wherever Airflow's object storage finds them.
+
+Rule: a rejects file is never written over, or removed, unless its content is what this task instance wrote.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, Literal, cast
+
+from airflow_provider_scantrust.lineage.scantrust import split_url
+from airflow_provider_scantrust.sources.opening import FORMATS, PACKED
+from airflow_provider_scantrust.sources.tables import need
+from airflow_provider_scantrust.uploads.kept import Log
+from airflow_provider_scantrust.uploads.options import Append, Write
+
+
+def open_path(path: str, mode: Literal["rb", "wb"]) -> BinaryIO:
+    """Open a path or URL."""
+    return cast("BinaryIO", find_path(path).open(mode))
+
+
+def find_path(path: str) -> Any:
+    """Return a local path, or one of any URL that Airflow's object storage knows, with the connection that is in it."""
+    if "://" not in path:
+        return Path(path)
+    scheme, _, rest = path.partition("://")
+    if scheme in ("file", "local"):
+        return Path(f"/{rest.lstrip('/')}")
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+    return ObjectStoragePath(path)
+
+
+def is_same_place(one: str, other: str) -> bool:
+    """Whether two paths or URLs lead to one file, however each of them is written."""
+    local = [path.removeprefix("file://").removeprefix("local://") for path in (one, other)]
+    if not any("://" in path for path in local):
+        return os.path.realpath(local[0]) == os.path.realpath(local[1])
+    scheme, connection, *place = split_url(one)
+    other_scheme, other_connection, *other_place = split_url(other)
+    # Two connections may lead to two services; one that is not named may be either.
+    may_be_one = connection == other_connection or not (connection and other_connection)
+    return (scheme, place) == (other_scheme, other_place) and may_be_one
+
+
+def name_with(path: str, number: int) -> str:
+    """Return a path with a number before its ending: ``rejects_3.csv.gz`` for ``rejects.csv.gz``."""
+    folder, slash, name = path.rpartition("/")
+    endings = [ending for endings in FORMATS.values() for ending in endings]
+    rest, ending = name, ""
+    for known in (PACKED, endings):
+        if suffix := next(
+            (each for each in known if rest.lower().endswith(each) and rest.lower() != each), ""
+        ):
+            rest, ending = rest[: -len(suffix)], rest[-len(suffix) :] + ending
+    if not ending:
+        ending = PurePosixPath(name).suffix
+        rest = name.removesuffix(ending)
+    return f"{folder}{slash}{rest}_{number}{ending}"
+
+
+class RejectsFile:
+    """
+    The rejects file of one upload: finished elsewhere, and then put in its place as a whole.
+
+    Where a file of another upload has the name, a number is added to it.
+
+    :param path: A path or URL.
+    """
+
+    def __init__(self, path: str, log: Log) -> None:
+        self.path = path
+        self._log = log
+
+    def write(self, write: Write, mine: Mapping[str, str] | None) -> dict[str, str]:
+        """
+        Write a file; return its path and the digest of its content.
+
+        :param write: Writes the content.
+        :param mine: What this returned for an earlier file of this upload, which it replaces.
+        """
+        with _part(self.path) as part:
+            with part.open("wb") as out:
+                write(out)
+            return self._put(part, mine)
+
+    def append(self, write: Append, mine: Mapping[str, str] | None) -> dict[str, str]:
+        """Add rows to an earlier file of this upload; without one, write a file."""
+        if mine is None or not self._is_mine(mine):
+            return self.write(lambda out: write(out, self.path, True), None)
+        plain = self.path
+        for ending in PACKED:
+            plain = plain[: -len(ending)] if plain.lower().endswith(ending) else plain
+        head, whole = io.BytesIO(), io.BytesIO()
+        write(head, plain, False)
+        write(whole, plain, True)
+        added = whole.getvalue()[len(head.getvalue()) :]
+        if self.path.lower().endswith(".gz"):
+            added = gzip.compress(added)
+        elif self.path.lower().endswith(".zst"):
+            added = need("zstandard", "zstd", self.path).ZstdCompressor().compress(added)
+
+        def copy(out: BinaryIO) -> int:
+            with open_path(mine["path"], "rb") as before:
+                shutil.copyfileobj(before, out)
+            return out.write(added)
+
+        return self.write(copy, mine)
+
+    def remove(self, mine: Mapping[str, str]) -> None:
+        """Remove an earlier file of this upload: its rows have been updated since."""
+        try:
+            if self._is_mine(mine):
+                find_path(mine["path"]).unlink()
+                self._log.info("No row was rejected; %s of an earlier try is removed.", mine["path"])
+        except Exception as error:  # any storage, any exception
+            self._log.warning(
+                "No row was rejected, but %s of an earlier try is still there: %s", mine["path"], error
+            )
+
+    def _is_mine(self, mine: Mapping[str, str]) -> bool:
+        with suppress(FileNotFoundError), open_path(mine["path"], "rb") as file:
+            return _digest(file) == mine["digest"]
+        return False
+
+    def _put(self, part: Path, mine: Mapping[str, str] | None) -> dict[str, str]:
+        with part.open("rb") as file:
+            digest = _digest(file)
+        if mine is not None and self._is_mine(mine):
+            target = find_path(mine["path"])
+            if isinstance(target, Path):
+                os.replace(part, target)
+            else:
+                _copy(part, target)
+            return {"path": mine["path"], "digest": digest}
+        for number in count(1):
+            path = self.path if number == 1 else name_with(self.path, number)
+            if _put_new(part, find_path(path)):
+                if number > 1:
+                    self._log.warning("%s is of another upload, so the rejects go to %s.", self.path, path)
+                return {"path": path, "digest": digest}
+        raise AssertionError("no end of numbers")
+
+
+def _digest(file: BinaryIO) -> str:
+    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type, unused-ignore]
+
+
+def _copy(part: Path, target: Any) -> None:
+    with part.open("rb") as file, target.open("wb") as out:
+        shutil.copyfileobj(file, out)
+
+
+def _put_new(part: Path, target: Any) -> bool:
+    """Put a file where there is none; return whether that was possible."""
+    if not isinstance(target, Path):
+        if target.exists():
+            return False
+        _copy(part, target)
+        return True
+    try:
+        # Unlike a check and a rename, a link cannot replace what another process has just written.
+        os.link(part, target)
+    except FileExistsError:
+        return False
+    except OSError:
+        try:
+            with part.open("rb") as file, target.open("xb") as out:
+                shutil.copyfileobj(file, out)
+        except FileExistsError:
+            return False
+    return True
+
+
+@contextmanager
+def _part(path: str) -> Iterator[Path]:
+    """Return a local file that is not there yet, beside the path where that is local."""
+    target = find_path(path)
+    if isinstance(target, Path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = target.parent
+    else:
+        folder = Path(tempfile.gettempdir())
+    part = folder / f".{PurePosixPath(path).name}.{secrets.token_hex(6)}.part"
+    try:
+        yield part
+    finally:
+        part.unlink(missing_ok=True)

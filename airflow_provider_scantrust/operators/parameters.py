@@ -1,0 +1,195 @@
+"""What an upload operator is given; ``ScantrustUploadOperator`` describes each parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_scantrust.api.seconds import read_seconds
+from airflow_provider_scantrust.operators.arguments import (
+    as_path,
+    check_choice,
+    check_number,
+    check_what_is_given,
+    is_template,
+    name_default_args,
+    refuse_iterator,
+    refuse_options_of_source,
+)
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import XComArg
+
+    from airflow_provider_scantrust.uploads.options import Options
+
+Reaction = Literal["warn", "fail", "ignore"]
+
+# Options of a file that are handed to its reader as they are.
+_FILE_OPTIONS = (
+    "columns",
+    "constants",
+    "encoding",
+    "delimiter",
+    "quotechar",
+    "skip_rows",
+    "null_values",
+    "sheet",
+)
+
+
+class UploadParameters(BaseOperator):
+    """The parameters of an upload, checked, and what they make together."""
+
+    template_fields: Sequence[str] = (
+        "items",
+        "source",
+        "columns",
+        "constants",
+        "rejects_path",
+        "constraints",
+        "scm_data",
+        "data_key",
+        "scantrust_conn_id",
+    )
+    template_fields_renderers = {  # noqa: RUF012 - Airflow's own form
+        "items": "json",
+        "columns": "json",
+        "constants": "json",
+        "constraints": "json",
+        "scm_data": "json",
+    }
+
+    def __init__(
+        self,
+        *,
+        items: Iterable[Mapping[str, Any]] | XComArg | str | None = None,
+        source: str | PathLike[str] | Iterable[Mapping[str, Any]] | XComArg | None = None,
+        columns: Mapping[str, str | None] | None = None,
+        constants: Mapping[str, Any] | None = None,
+        source_format: Literal["csv", "tsv", "jsonl", "parquet", "xlsx", "xlsb", "ods", "xls"] | None = None,
+        encoding: str | None = None,
+        delimiter: str | None = None,
+        quotechar: str | None = None,
+        skip_rows: int | None = None,
+        null_values: Sequence[str] | None = None,
+        sheet: str | int | None = None,
+        on_duplicate: Literal["last", "fail"] = "last",
+        max_in_flight: int = 16,
+        max_rejected: float | None = None,
+        rejects_path: str | PathLike[str] | None = None,
+        dry_run: bool = False,
+        constraints: Mapping[str, Any] | XComArg | str | None = None,
+        scm_data: Mapping[str, Any] | XComArg | str | None = None,
+        data_key: str = "extended_id",
+        mode: Literal["auto", "sync", "async"] = "auto",
+        codes_per_key: float | None = None,
+        wait_for_completion: bool = True,
+        deferrable: bool = True,
+        poll_interval: timedelta | float = 10,
+        timeout: timedelta | float = 24 * 60 * 60,
+        error_budget: timedelta | float = 600,
+        ids_per_job: int = 20_000,
+        items_per_call: int = 999,
+        on_unmatched: Reaction = "warn",
+        on_discarded: Reaction = "warn",
+        scantrust_conn_id: str = "scantrust_default",
+        **kwargs: Any,
+    ) -> None:
+        from airflow_provider_scantrust.hooks.retry_policy import use_by_default
+
+        super().__init__(**kwargs)
+        with name_default_args(kwargs.get("default_args")):
+            check_what_is_given(items, source, constraints, scm_data, mode)
+            refuse_iterator("items", items)
+            refuse_iterator("source", source)
+            if source is None:
+                refuse_options_of_source(
+                    columns=columns,
+                    constants=constants,
+                    source_format=source_format,
+                    encoding=encoding,
+                    delimiter=delimiter,
+                    quotechar=quotechar,
+                    skip_rows=skip_rows,
+                    null_values=null_values,
+                    sheet=sheet,
+                    max_rejected=max_rejected,
+                    rejects_path=rejects_path,
+                    dry_run=dry_run or None,
+                )
+            check_choice("mode", mode, ("auto", "sync", "async"))
+            check_choice("on_unmatched", on_unmatched, ("warn", "fail", "ignore"))
+            check_choice("on_discarded", on_discarded, ("warn", "fail", "ignore"))
+            check_choice("on_duplicate", on_duplicate, ("last", "fail"))
+            check_number("ids_per_job", ids_per_job, 1)
+            check_number("items_per_call", items_per_call, 1, 999)
+            check_number("max_in_flight", max_in_flight, 1)
+            if codes_per_key is not None and not codes_per_key > 0:
+                raise ValueError(f"`codes_per_key` must be above 0, not {codes_per_key!r}.")
+            self.poll_interval = read_seconds("poll_interval", poll_interval)
+            self.timeout = read_seconds("timeout", timeout)
+            self.error_budget = read_seconds("error_budget", error_budget)
+        self.items = items
+        self.source = as_path(source) or source
+        self.columns = columns
+        self.constants = constants
+        self.source_format = source_format
+        self.encoding = encoding
+        self.delimiter = delimiter
+        self.quotechar = quotechar
+        self.skip_rows = skip_rows
+        self.null_values = null_values
+        self.sheet = sheet
+        self.on_duplicate = on_duplicate
+        self.max_in_flight = max_in_flight
+        self.max_rejected = max_rejected
+        self.rejects_path = as_path(rejects_path) or rejects_path
+        self.dry_run_only = dry_run
+        self.constraints = constraints
+        self.scm_data = scm_data
+        self.data_key = data_key
+        self.mode = mode
+        self.codes_per_key = codes_per_key
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = deferrable
+        self.ids_per_job = ids_per_job
+        self.items_per_call = items_per_call
+        self.on_unmatched = on_unmatched
+        self.on_discarded = on_discarded
+        self.scantrust_conn_id = scantrust_conn_id
+        self.names_map_index = "map_index" in str(rejects_path)
+        use_by_default(self)
+
+    def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
+        """Render templates; text without one stays as it was written, since native rendering would turn "007" into 7."""
+        if isinstance(content, str) and not is_template(content):
+            return content
+        return super().render_template(content, *args, **kwargs)
+
+    def upload_options(self) -> Options:
+        """Return how to upload."""
+        from airflow_provider_scantrust.uploads.options import Options
+
+        return Options(
+            data_key="extended_id" if self.constraints is not None else self.data_key,
+            mode=self.mode,
+            codes_per_key=self.codes_per_key,
+            ids_per_job=self.ids_per_job,
+            items_per_call=self.items_per_call,
+            max_in_flight=self.max_in_flight,
+            on_duplicate=self.on_duplicate,
+            max_rejected=self.max_rejected,
+            is_strict=self.source is None,
+            stop_on_discarded=self.on_discarded == "fail",
+            dry_run=self.dry_run_only,
+        )
+
+    def file_options(self) -> dict[str, Any]:
+        """Return the options of a file that were given."""
+        given = {name: getattr(self, name) for name in _FILE_OPTIONS}
+        given["format"] = self.source_format
+        return {name: value for name, value in given.items() if value is not None}

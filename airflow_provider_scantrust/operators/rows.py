@@ -1,0 +1,62 @@
+"""Where an upload reads its rows: a file, or rows of a program. Both are opened once per upload."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_scantrust.exceptions import ConfigurationError
+from airflow_provider_scantrust.operators.arguments import refuse_set
+from airflow_provider_scantrust.operators.files import find_path, is_same_place, open_path
+from airflow_provider_scantrust.sources.opening import open_source
+from airflow_provider_scantrust.sources.rows import RowSource
+from airflow_provider_scantrust.uploads.options import Rows
+from airflow_provider_scantrust.uploads.rejects import check_rejects_name
+
+
+def rows_of_file(path: str, data_key: str, options: Mapping[str, Any], rejects_path: str | None) -> Rows:
+    """
+    Return the rows of a file.
+
+    :param options: Of :func:`~airflow_provider_scantrust.sources.opening.open_source`.
+    :raises ConfigurationError: An option, or the name of the rejects file, does not fit, or this is not one file.
+    """
+    _refuse_several_files(path)
+    make = partial(open_source, path, partial(open_path, path, "rb"), data_key=data_key, **options)
+    if rejects_path is not None:
+        if is_same_place(path, rejects_path):
+            raise ConfigurationError("rejects_path is the source itself, which would be overwritten.")
+        check_rejects_name(rejects_path, make().format, options.get("delimiter"))
+    return Rows(partial(make, keep_copy=rejects_path is not None), path)
+
+
+def rows_of_program(
+    rows: Any, name: str, data_key: str, rejects_path: str | None = None, **options: Any
+) -> Rows:
+    """
+    Return rows that a program hands over.
+
+    :raises InvalidInput: They are a set, whose order is another in each process.
+    """
+    refuse_set(rows)
+    if rejects_path is not None:
+        check_rejects_name(rejects_path, RowSource.format)
+    keep_copy = rejects_path is not None
+    return Rows(partial(RowSource, rows, name=name, data_key=data_key, keep_copy=keep_copy, **options))
+
+
+def _refuse_several_files(path: str) -> None:
+    location = find_path(path)
+    is_local = isinstance(location, Path)
+    if path.endswith("/") or (is_local and location.is_dir()):
+        what = "a folder"
+    elif any(letter in path for letter in "*?[") and not (is_local and location.exists()) and "*" in path:
+        what = "a pattern for several files"
+    else:
+        return
+    raise ConfigurationError(
+        f"{path}: this is {what}, and a source is one file. List the files in a task and map the upload over them: "
+        "`ScantrustUploadOperator.partial(…).expand(source=…)`."
+    )

@@ -1,0 +1,218 @@
+"""Which SCM field each column becomes, the constants of each row, and what a wrong header most likely is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from airflow_provider_scantrust.api.texts import show
+from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput
+from airflow_provider_scantrust.sources.tables import REJECTED, REJECTED_TEXT, Row, UnreadableRow
+
+_MOST_NAMED = 30
+# Around a name; a byte order mark may be left from another encoding or from files that were joined.
+_BLANKS = "\ufeff\u200b"
+_FORMULA = re.compile(r'="((?:[^"]|"")*)"', re.DOTALL)
+# As a code, or a number, looks: no name of a field.
+_VALUE = re.compile(r"(?=.*\d)[A-Z0-9_-]{8,40}|\d{4}-\d\d-\d\d|\d+([.,]\d+)?")
+
+
+class Fields:
+    """
+    The names of a source's fields.
+
+    :param columns: Column -> SCM field, or None to leave the column out. A column that is not named here keeps its
+        own name.
+    :param constants: SCM field -> value.
+    :param data_key: The field that selects codes; None not to look for it.
+    :param null_values: Texts that mean "no value": the field is left alone.
+    :raises ConfigurationError: One of them is no mapping of names, or no list of texts.
+    """
+
+    def __init__(
+        self,
+        columns: Mapping[str, str | None] | None,
+        constants: Mapping[str, Any] | None,
+        data_key: str | None = None,
+        null_values: Sequence[str] | None = None,
+    ) -> None:
+        for argument, what in ((columns, "columns"), (constants, "constants")):
+            if argument is not None and not isinstance(argument, Mapping):
+                raise ConfigurationError(f"{what} must be a dict, not {type(argument).__name__}.")
+        self.columns = dict(columns or {})
+        self.constants = dict(constants or {})
+        self.data_key = data_key
+        if isinstance(null_values, str | Mapping) or not all(
+            isinstance(each, str) for each in null_values or ()
+        ):
+            raise ConfigurationError(f"null_values must be a list of texts, not {show(null_values)}.")
+        self.null_values = frozenset(null_values or ())
+        for name in [*self.constants, *(field for field in self.columns.values() if field is not None)]:
+            if not isinstance(name, str) or not name.strip():
+                raise ConfigurationError(
+                    f"columns and constants: {show(name)} is not the name of an SCM field; it must be text. "
+                    "To leave a column out, give None for it."
+                )
+
+    def of_header(
+        self, given: Sequence[str], where: str, *, about: str = "", below: Sequence[Sequence[Any]] = ()
+    ) -> list[str | None]:
+        """
+        Return the field of each column, None for columns that are left out.
+
+        :param where: The file, for the message.
+        :param about: How it was read, for the message.
+        :param below: The first rows below the header, to find the cause when it is the wrong one.
+        :raises InvalidInput: The key has no column, a column is named that is not there, has no name, or two end in the
+            same field.
+        """
+        header = [clean_name(name) for name in given]
+        seen = f"The file has {_listed(header)}{about}."
+        if missing := [name for name in self.columns if name not in header]:
+            raise InvalidInput(
+                f"{where}: there is no column {_listed(missing)}, which columns= names. {seen}"
+                f"{self._cause(header, missing, below)}"
+            )
+        is_fixed = set(REJECTED) <= set(header)
+        fields = [self.columns.get(name, None if is_fixed and name in REJECTED else name) for name in header]
+        if self.data_key is not None and self.data_key not in [*fields, *self.constants]:
+            raise InvalidInput(
+                f"{where}: there is no column {show(self.data_key)} (data_key). {seen}"
+                f"{self._cause(header, [self.data_key], below)}"
+            )
+        owners: dict[str, str] = {}
+        for place, (name, field) in enumerate(zip(header, fields, strict=True), start=1):
+            if field is None:
+                continue
+            if not field:
+                raise InvalidInput(
+                    f"{where}: column {place} of {len(header)} has no name. "
+                    f"Name it, or leave it out with columns={{'': None}}."
+                )
+            if field in owners:
+                other = owners[field]
+                raise InvalidInput(
+                    f"{where}: two columns are called {show(name)}."
+                    if other == name
+                    else f"{where}: the columns {show(other)} and {show(name)} would both become the field {show(field)}."
+                )
+            if field in self.constants:
+                raise InvalidInput(
+                    f"{where}: the column {show(name)} would be the field {show(field)}, a constant."
+                )
+            owners[field] = name
+        return fields
+
+    def of_records(
+        self, records: Iterable[tuple[int, Row | UnreadableRow]], where: str
+    ) -> Iterator[tuple[int, Row | UnreadableRow]]:
+        """
+        Return records, each of which may have other names, as rows.
+
+        :raises InvalidInput: As :meth:`of_header`. That no record has a column is known only after the last of them;
+            a column to leave out need not be there.
+        """
+        missing = {name for name, field in self.columns.items() if field is not None}
+        first: list[str] | None = None
+        is_fixed = False
+        for line, record in records:
+            if isinstance(record, UnreadableRow):
+                yield line, record
+                continue
+            if first is None:
+                first = list(record)
+            try:
+                # The names of a fixed rejects file need not be those of its source.
+                is_fixed = is_fixed or all(name in record for name in REJECTED)
+                record = self._without_rejected(record)
+                if self.columns or self.constants:
+                    missing -= record.keys()
+                    record = self._rename(record, f"{where}, line {line}")
+            except InvalidInput:
+                raise
+            except Exception as error:  # any names, any exceptions
+                yield line, UnreadableRow(f"its names cannot be read ({type(error).__name__})")
+                continue
+            yield line, record
+        if missing and first is not None and not is_fixed:
+            raise InvalidInput(
+                f"{where}: no row has {_listed(sorted(missing, key=str))}, which columns= names. "
+                f"The first row has {_listed(first)}."
+            )
+
+    def without_nulls(
+        self, rows: Iterator[tuple[int, Row | UnreadableRow]]
+    ) -> Iterator[tuple[int, Row | UnreadableRow]]:
+        """Return rows without the fields whose text means "no value"."""
+        if not self.null_values:
+            return rows
+        return (
+            (line, row if isinstance(row, UnreadableRow) else self._without_nulls(row)) for line, row in rows
+        )
+
+    def _without_nulls(self, row: Row) -> Row:
+        nulls = self.null_values
+        return {name: value for name, value in row.items() if not (isinstance(value, str) and value in nulls)}
+
+    def key_column(self, header: Sequence[str]) -> int | None:
+        """Return the place of the key's column."""
+        fields = [self.columns.get(name, name) for name in map(clean_name, header)]
+        return fields.index(self.data_key) if self.data_key in fields else None
+
+    def _cause(self, header: Sequence[str], missing: Sequence[str], below: Sequence[Sequence[Any]]) -> str:
+        wanted = {*missing, *self.columns}
+        for name in header:
+            if name.startswith(("ï»¿", "þÿ", "ÿþ")):
+                return " It begins with a byte order mark that encoding= does not fit: leave encoding= out."
+            for field in missing:
+                if _spell(name) == _spell(field):
+                    return f" Names must match exactly: rename the column, or use columns={{{name!r}: {field!r}}}."
+        for number, cells in enumerate(below, start=1):
+            if wanted & {clean_name(cell) for cell in cells if isinstance(cell, str)}:
+                return f" The names stand {number} rows further down: use skip_rows={number}."
+        if header and any(_VALUE.fullmatch(name) for name in header):
+            return " The first line looks like a row: is the header missing? Add a line with the names."
+        return ""
+
+    def _without_rejected(self, record: Row) -> Row:
+        if REJECTED[0] not in record or not all(name in record for name in REJECTED):
+            return record
+        ours = {*REJECTED, REJECTED_TEXT}.difference(self.columns)
+        return {name: value for name, value in record.items() if name not in ours}
+
+    def _rename(self, record: Row, where: str) -> Row:
+        row: Row = {}
+        for name, value in record.items():
+            field = self.columns.get(name, name)
+            if field is None:
+                continue
+            if field in row:
+                raise InvalidInput(
+                    f"{where}: {show(name)} and another column would both become the field {show(field)}."
+                )
+            if field in self.constants:
+                raise InvalidInput(f"{where}: {show(name)} would be the field {show(field)}, a constant.")
+            row[field] = value
+        return {**row, **self.constants}
+
+
+def clean_name(name: str) -> str:
+    """Return a column's name without the blanks around it, a stray byte order mark, and Excel's text formula."""
+    name = name.strip().strip(_BLANKS).strip()
+    return unwrap(name).strip() if name.startswith('="') else name
+
+
+def unwrap(text: str) -> str:
+    """Return the text in Excel's text formula, ``="00123"``; any other text as it is."""
+    found = _FORMULA.fullmatch(text)
+    return found[1].replace('""', '"') if found else text
+
+
+def _spell(name: str) -> str:
+    return "".join(filter(str.isalnum, name)).lower()
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    return ", ".join(show(name) for name in names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

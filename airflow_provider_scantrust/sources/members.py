@@ -1,0 +1,103 @@
+"""The members of a JSON object as text: a rejected row keeps its values as they stand, so that 007.50 does not become 7.5."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import date
+from typing import Any
+
+from airflow_provider_scantrust.api.texts import show
+from airflow_provider_scantrust.sources.tables import REJECTED, REJECTED_TEXT, UnreadableRow
+
+_LONGEST_REPR = 100_000
+_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
+
+# Name, and the member as it is written.
+Member = tuple[str, str]
+
+
+def write_line(line: int, kind: str, reason: str, members: list[Member]) -> str:
+    """Return the line of a rejects file."""
+    names = {name for name, _ in members}
+    if names.issuperset(REJECTED):
+        # A rejects file that is uploaded and rejected again has them already.
+        members = [member for member in members if member[0] not in REJECTED]
+    elif not names.isdisjoint(REJECTED):
+        # Names of the source's own, which must not stand twice.
+        text = "{" + ", ".join(member for _, member in members) + "}"
+        members = [(REJECTED_TEXT, make_member(REJECTED_TEXT, text))]
+    added = zip(REJECTED, (line, kind, " ".join(reason.split())), strict=True)
+    parts = [*(make_member(*pair) for pair in added), *(member for _, member in members)]
+    return "{" + ", ".join(parts) + "}\n"
+
+
+def make_member(name: Any, value: Any) -> str:
+    """
+    Return a member as JSON text.
+
+    :raises TypeError: Name or value is not one of JSON.
+    """
+    if not isinstance(name, str):
+        raise TypeError("a name in JSON is text")
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_make_text)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            text = json.dumps(value, allow_nan=False, default=_make_text)
+    return f"{json.dumps(name)}: {text}"
+
+
+def members_of_text(text: str) -> list[Member]:
+    """Return the members of a line of JSON; a line that is no object becomes one member."""
+    members: list[Member] = []
+    text = text.strip(" \t\r\n")
+    try:
+        if not isinstance(_DECODER.decode(text), dict):
+            raise ValueError("no object")
+        start = _skip(text, 1)
+        while text[start] != "}":
+            name, end = _DECODER.raw_decode(text, start)
+            _, end = _DECODER.raw_decode(text, _skip(text, end))
+            members.append((name, text[start:end]))
+            start = _skip(text, end)
+    except (ValueError, RecursionError):
+        return [(REJECTED_TEXT, make_member(REJECTED_TEXT, text))]
+    return members
+
+
+def members_of_row(row: Any, is_key: Callable[[Any], bool]) -> list[Member]:
+    """
+    Return the members of a row that a program handed over.
+
+    :param is_key: Whether a name is that of the key.
+    """
+    if isinstance(row, UnreadableRow):
+        return []
+    members: list[Member] = []
+    try:
+        if not isinstance(row, Mapping):
+            raise TypeError("no row")
+        for name, value in row.items():
+            # A number or a date is no key; as text it would be one.
+            if is_key(name) and not isinstance(value, str | int | None):
+                raise TypeError(f"a key of type {type(value).__name__}")
+            members.append((name, make_member(name, value)))
+    except Exception:  # any objects, any exceptions
+        return [(REJECTED_TEXT, make_member(REJECTED_TEXT, show(row, _LONGEST_REPR)))]
+    return members
+
+
+def _skip(text: str, position: int) -> int:
+    """Return where the next name or value begins, or the end of the object."""
+    while text[position] in " \t\r\n,:":
+        position += 1
+    return position
+
+
+def _make_text(value: Any) -> str:
+    # What cannot be sent must not become text that can.
+    if isinstance(value, date) and value == value:
+        return value.isoformat()
+    raise TypeError

@@ -1,0 +1,224 @@
+"""
+What a file's first bytes say that it is, and its unpacked content.
+
+Rule: memory holds one block, whatever the file unpacks to, and what it may unpack to is bounded by its own size.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from itertools import chain
+from typing import BinaryIO, cast
+
+from airflow_provider_scantrust.exceptions import InvalidInput
+from airflow_provider_scantrust.sources.tables import need
+
+# Rows that differ in nothing but a running number unpack to 40 times their size with gzip, and to 150 with zstd.
+MOST_TIMES = 300
+UNPACKED_FREELY = 256 * 1024 * 1024
+
+_BLOCK = 256 * 1024
+_GZIP, _ZSTD, _ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
+# A zstd block of four bytes makes 128 KiB: so much at once cannot unpack to more than about 16 MiB.
+_ZSTD_STEP = 512
+_MOST_LAYERS = 3
+_KINDS = (
+    (b"BZh", "a bzip2 archive; unpack it, or pack it with gzip"),
+    (b"\xfd7zXZ\x00", "an xz archive; unpack it, or pack it with gzip"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it, or pack it with gzip"),
+    (b"Rar!", "a rar archive; unpack it, or pack it with gzip"),
+    (b"%PDF", "a PDF document; export the table as CSV"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel file (xls); name it .xls, or give source_format='xls'"),
+    (b"PAR1", "a Parquet file; name it .parquet, or give source_format='parquet'"),
+    (b"SQLite format 3\x00", "a SQLite database"),
+)
+_PAGES = (b"<!doctype html", b"<html", b"<head", b"<body")
+_EXCEL_PARTS = ("xl/", "[Content_Types].xml", "content.xml", "mimetype")
+
+
+class Unpacked:
+    """
+    How much a packed file may unpack to: 256 MiB, and 300 times what was read of it.
+
+    More than that is a decompression bomb: it would fill the disk with rows.
+
+    :param name: The file, for the message.
+    :param packed: Bytes that were read already.
+    """
+
+    def __init__(self, name: str, packed: int = 0) -> None:
+        self._name = name
+        self._left = UNPACKED_FREELY + packed * MOST_TIMES
+
+    def take(self, packed: int, unpacked: int) -> None:
+        """
+        Count bytes that were read, and what they have become.
+
+        :raises InvalidInput: That is too much.
+        """
+        self._left += packed * MOST_TIMES - unpacked
+        if self._left < 0:
+            raise InvalidInput(
+                f"{self._name}: the file unpacks to more than {MOST_TIMES} times its size, as no table does; it looks "
+                "like a decompression bomb. If it is not, unpack it first."
+            )
+
+
+def unpack(name: str, raw: BinaryIO) -> Iterator[bytes]:
+    """
+    Return the content of a file, block by block; gzip, zstd and a zip archive of one file are unpacked.
+
+    Whether it is packed is read from its first bytes and not from its name: some stores unpack ``.gz`` objects on
+    delivery.
+
+    :raises InvalidInput: It is empty, damaged, truncated, or something else than text.
+    """
+    blocks = _blocks_of(raw)
+    for _ in range(_MOST_LAYERS):
+        first = _first_of(blocks)
+        if first.startswith(_GZIP):
+            blocks = _gunzip(name, chain((first,), blocks))
+        elif first.startswith(_ZSTD):
+            blocks = _unpack_zstd(name, chain((first,), blocks))
+        elif first.startswith(_ZIP):
+            blocks = _unzip(name, chain((first,), blocks))
+        else:
+            break
+    if not first:
+        raise InvalidInput(
+            f"{name}: the file is empty (0 bytes). If it is a folder, list its files and upload them with "
+            "`.expand(source=…)`."
+        )
+    refuse_other_kinds(name, first)
+    return chain((first,), blocks)
+
+
+def refuse_other_kinds(name: str, first: bytes) -> None:
+    """
+    Say what a file is that cannot be read as text.
+
+    :raises InvalidInput: It is such a file.
+    """
+    for start, what in _KINDS:
+        if first.startswith(start):
+            raise InvalidInput(f"{name}: this is {what}.")
+    if first[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_PAGES):
+        raise InvalidInput(
+            f"{name}: this is an HTML page, perhaps of a login or an error; download the file itself."
+        )
+
+
+def _blocks_of(raw: BinaryIO) -> Iterator[bytes]:
+    return iter(lambda: raw.read(_BLOCK), b"")
+
+
+def _first_of(blocks: Iterator[bytes]) -> bytes:
+    """Return enough of the beginning to recognize it."""
+    first = b""
+    for block in blocks:
+        first += block
+        if len(first) >= 512:
+            break
+    return first
+
+
+class _Blocks(io.RawIOBase):
+    """Blocks as a file that counts what is read of it."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._rest = b""
+        self.taken = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(buffer)  # type: ignore[arg-type]
+        while not self._rest:
+            block = next(self._blocks, None)
+            if block is None:
+                return 0
+            self._rest = block
+        size = min(len(view), len(self._rest))
+        view[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        self.taken += size
+        return size
+
+
+def _gunzip(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    packed = _Blocks(blocks)
+    bound = Unpacked(name)
+    counted = 0
+    with gzip.GzipFile(fileobj=io.BufferedReader(packed, 16 * 1024)) as file:
+        while True:
+            try:
+                block = file.read1(_BLOCK)
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                kind = "truncated" if isinstance(error, EOFError) else "damaged"
+                raise Broken(f"the gzip data is {kind} ({error})") from error
+            bound.take(packed.taken - counted, len(block))
+            counted = packed.taken
+            if not block:
+                return
+            yield block
+
+
+def _unpack_zstd(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Unpack all frames; the library's own reader stops after the first and takes a truncated file for a whole one."""
+    zstandard = need("zstandard", "zstd", name)
+    bound = Unpacked(name)
+    stream = None
+    for packed in blocks:
+        for start in range(0, len(packed), _ZSTD_STEP):
+            piece = packed[start : start + _ZSTD_STEP]
+            bound.take(len(piece), 0)
+            while piece:
+                stream = stream or zstandard.ZstdDecompressor().decompressobj()
+                try:
+                    block = stream.decompress(piece)
+                except zstandard.ZstdError as error:
+                    raise Broken(f"the zstd data is damaged ({error})") from error
+                bound.take(0, len(block))
+                piece = b""
+                if stream.eof:
+                    piece, stream = stream.unused_data, None
+                if block:
+                    yield block
+    if stream is not None:
+        raise Broken("the zstd data is truncated")
+
+
+def _unzip(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    with tempfile.TemporaryFile(prefix="scantrust-") as copy:
+        for block in blocks:
+            copy.write(block)
+        try:
+            with zipfile.ZipFile(cast("BinaryIO", copy)) as archive:
+                members = [member for member in archive.infolist() if not member.is_dir()]
+                if any(member.filename.startswith(_EXCEL_PARTS) for member in members):
+                    raise InvalidInput(
+                        f"{name}: this is an Excel or OpenDocument file; name it .xlsx, .xlsb or .ods, or give source_format=."
+                    )
+                if len(members) != 1:
+                    raise InvalidInput(
+                        f"{name}: this is a zip archive with {len(members)} files; only an archive of one file can be read. "
+                        "Unpack it, and upload the files with `.expand(source=…)`."
+                    )
+                bound = Unpacked(name, copy.seek(0, io.SEEK_END))
+                with archive.open(members[0]) as file:
+                    while block := file.read(_BLOCK):
+                        bound.take(0, len(block))
+                        yield block
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            raise Broken(f"the zip archive is damaged or cannot be read ({error})") from error
+
+
+class Broken(Exception):
+    """The packing is damaged; the reader of the text knows the line that was reached."""

@@ -1,0 +1,83 @@
+"""Rows that a program hands over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from os import PathLike
+from typing import Any
+
+from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput
+from airflow_provider_scantrust.sources.fields import Fields
+from airflow_provider_scantrust.sources.members import Member, members_of_row
+from airflow_provider_scantrust.sources.tables import Row, Source, UnreadableRow
+
+
+class RowSource(Source):
+    """
+    Rows from any iterable of dicts, such as what a decorated task returns; they are numbered from 1.
+
+    Values stay as they are.
+
+    :param rows: Iterated once.
+    :param columns: As for :func:`~airflow_provider_scantrust.sources.opening.open_source`, and so are ``constants``,
+        ``data_key`` and ``null_values``.
+    :param keep_copy: Keep the line of each row, as it stands in a rejects file, in a temporary file.
+    :raises InvalidInput: This is no iterable of rows.
+    """
+
+    format = "jsonl"
+
+    def __init__(
+        self,
+        rows: Iterable[Any],
+        *,
+        name: str = "rows",
+        columns: Mapping[str, str | None] | None = None,
+        constants: Mapping[str, Any] | None = None,
+        data_key: str | None = None,
+        null_values: Sequence[str] | None = None,
+        keep_copy: bool = False,
+    ) -> None:
+        if hasattr(rows, "to_dict") and hasattr(rows, "columns"):
+            raise InvalidInput(
+                f'{name} is a {type(rows).__name__}; give its rows: df.to_dict("records") (polars: df.to_dicts()).'
+            )
+        if isinstance(rows, Mapping | str | bytes) or not isinstance(rows, Iterable):
+            raise InvalidInput(f"{name} must be a list of rows, each a dict, not {type(rows).__name__}.")
+        super().__init__(name)
+        self.fields = Fields(columns, constants, data_key, null_values)
+        self._rows = rows
+        self._copy = self._temporary_file() if keep_copy else None
+
+    def _read(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
+        return self.fields.without_nulls(self.fields.of_records(self._numbered(), self.name))
+
+    def rejected_members(self) -> Iterator[list[Member]]:
+        """Return the members of each row, from the first one on."""
+        if self._copy is None:
+            raise ConfigurationError(f"{self.name}: no copy of these rows was kept.")
+        self._copy.seek(0)
+        for line in self._copy:
+            yield [(name, member) for name, member in json.loads(line)]
+
+    def _numbered(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
+        for number, row in enumerate(self._rows, start=1):
+            if number == 1 and isinstance(row, str | PathLike):
+                raise InvalidInput(
+                    f"{self.name} is a list of {type(row).__name__}, not of rows. To upload several files, map the task: "
+                    "`.expand(source=…)`."
+                )
+            if self._copy is not None:
+                members = members_of_row(row, self._is_key)
+                self._copy.write(json.dumps(members).encode() + b"\n")
+            if isinstance(row, Mapping):
+                try:
+                    yield number, dict(row)
+                except Exception as error:  # any mapping, any exception
+                    yield number, UnreadableRow(f"it cannot be read ({type(error).__name__})")
+            else:
+                yield number, UnreadableRow(f"it is not a dict but {type(row).__name__}")
+
+    def _is_key(self, name: Any) -> bool:
+        return bool(self.fields.columns.get(name, name) == self.fields.data_key)

@@ -1,0 +1,109 @@
+"""The calls for constraints that the user wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from airflow_provider_scantrust.api.texts import plural, show
+from airflow_provider_scantrust.exceptions import InvalidInput
+from airflow_provider_scantrust.uploads.calls import Call, Steps
+from airflow_provider_scantrust.uploads.check import Row, copy_mapping, read_key, read_name
+
+
+@dataclass(frozen=True)
+class ConstraintsPlan:
+    """The plan for constraints that the user wrote: nothing is left to choose."""
+
+    calls: Sequence[Call]
+    mode: Literal["async"] = "async"
+    reason: str = "constraints can only be submitted asynchronously"
+    rows: int = 1
+    sync_calls: int = 0
+
+    @classmethod
+    def of(cls, constraints: Mapping[str, Any], scm_data: Row, ids_per_job: int) -> ConstraintsPlan:
+        """Return the plan for checked constraints and data."""
+        return cls(_constrained_calls(constraints, scm_data, ids_per_job))
+
+    @property
+    def keys(self) -> int:
+        """Values that select codes."""
+        return sum(call.keys for call in self.calls)
+
+    @property
+    def jobs(self) -> int:
+        """How many calls are jobs."""
+        return len(self.calls)
+
+    @property
+    def contents(self) -> list[Any]:
+        """All that the calls depend on."""
+        return [[call.constraints, call.scm_data] for call in self.calls]
+
+    def describe(self) -> str:
+        """Return the plan as one sentence for the log."""
+        return f"The constraints make {plural(self.jobs, 'job')}."
+
+    def keys_in(self, numbers: Collection[int]) -> int:
+        """Return how many keys some of the calls carry."""
+        return sum(call.keys for call in self.calls if call.number in numbers)
+
+    def steps(self, skip: Container[int] = ()) -> Steps:
+        """Return the calls to make."""
+        return Steps(iter(()), (call for call in self.calls if call.number not in skip), iter(()))
+
+
+def read_constraints(constraints: Any) -> dict[str, Any]:
+    """
+    Return constraints that the user wrote, as they are sent.
+
+    :raises InvalidInput: There is no constraint (it would select every code), an empty one, or a list where only
+        one value is known to work.
+    """
+    if not isinstance(constraints, Mapping) or not (constraints := copy_mapping(constraints, "constraints")):
+        raise InvalidInput(
+            "constraints must be a dict with at least one field: without one, all codes would match."
+        )
+    checked: dict[str, Any] = {}
+    for given, value in constraints.items():
+        try:
+            # As text or not at all: a constraint that is lost would select more codes.
+            name = read_name(given)
+            if name in checked:
+                raise ValueError("the field is there twice")
+        except ValueError as error:
+            raise InvalidInput(f"constraints, field {show(given)}: {error}.") from error
+        several = isinstance(value, list | tuple | set | frozenset)
+        if several and (name != "extended_id" or not value):
+            raise InvalidInput(
+                f"constraints, field {show(name)}: a list of values must not be empty, and is known to work for "
+                "extended_id only. Submit one job for each value."
+            )
+        try:
+            if several:
+                keys = [read_key(entry) for entry in value]
+                # A set has another order in each process; a retry must make the same calls.
+                checked[name] = list(
+                    dict.fromkeys(sorted(keys) if isinstance(value, set | frozenset) else keys)
+                )
+            else:
+                checked[name] = read_key(value)
+        except ValueError as error:
+            raise InvalidInput(f"constraints, field {show(name)}: {error}.") from error
+    return checked
+
+
+def _constrained_calls(constraints: Mapping[str, Any], scm_data: Row, ids_per_job: int) -> list[Call]:
+    """Return the jobs for checked constraints: one, or more for a long list of ids."""
+    ids = constraints.get("extended_id")
+    if not isinstance(ids, list):
+        example = ", ".join(f"{name}={value}" for name, value in constraints.items())
+        return [Call(0, constraints=constraints, scm_data=scm_data, example=example)]
+    return [
+        Call(number, constraints={**constraints, "extended_id": piece}, scm_data=scm_data, example=piece[0])
+        for number, piece in enumerate(
+            ids[start : start + ids_per_job] for start in range(0, len(ids), ids_per_job)
+        )
+    ]

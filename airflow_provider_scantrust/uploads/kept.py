@@ -1,0 +1,194 @@
+"""
+What is kept of an upload over the tries of a task, in Airflow's task state store (Airflow 3.3).
+
+Rule 1: only calls all of whose rows were updated are kept as done; the others are repeated, which does no harm, so that the
+        rejects file of a later try is complete. After a clear, calls of which a field was discarded are repeated, too:
+        the campaign may have the field now.
+Rule 2: that a job is about to be submitted is written before it is, and its id before it is waited for. A try that dies in
+        between leaves a number without an id, and the next one says that this job may have been submitted twice. So it says
+        of a call that is repeated and of which a row had become a job.
+Rule 3: an upload that has ended well is kept as ended, since Airflow may not learn of it: a worker can die between the last
+        step of a task and the note of its success. Only the very next try gives the same report and sends nothing. In
+        doubt, everything is uploaded.
+Rule 4: of jobs that failed at Scantrust only the calls are forgotten, so that a retry submits them again and nothing else.
+Rule 5: no entry of the store grows with the upload: each ``JOBS_TOGETHER`` jobs go into an entry of their own, which is not
+        written again.
+Rule 6: progress belongs to a service and an account: another one starts over.
+Rule 7: a store that fails costs the upload nothing but what it would have kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Protocol
+
+from airflow_provider_scantrust.uploads.report import Report
+
+STORE_KEY = "scantrust_upload"
+# Some 75 bytes each, so that an entry stays far below the 64 KB from which on Airflow warns.
+JOBS_TOGETHER = 200
+# An upload that no try follows.
+_NEVER = [[], 0, None]
+
+
+class Log(Protocol):
+    """Where an upload writes what a human should know."""
+
+    def info(self, event: str, *args: Any) -> None:
+        """Write a line."""
+
+    def warning(self, event: str, *args: Any) -> None:
+        """Write a warning."""
+
+
+class Store(Protocol):
+    """What is used of Airflow's task state store."""
+
+    def get(self, key: str) -> Any:
+        """Return a value, or None."""
+
+    def set(self, key: str, value: Any) -> None:
+        """Keep a value."""
+
+    def delete(self, key: str) -> None:
+        """Forget a value."""
+
+
+@dataclass(frozen=True)
+class Try:
+    """
+    A try of a task.
+
+    :param series: What all tries have in common until a user clears the task.
+    :param number: Its number, from 1 on; 0 where it is not known.
+    :param id: Of the try; None where it is not known. ``airflow tasks test`` runs with the id of the try that was.
+    """
+
+    series: tuple[int, ...]
+    number: int
+    id: str | None
+
+    def as_list(self) -> list[Any]:
+        """Return it as plain JSON."""
+        return [list(self.series), self.number, self.id]
+
+    def follows(self, ended: Any) -> bool:
+        """Whether it is the retry of a try that :meth:`as_list` wrote down, and nothing else."""
+        if not isinstance(ended, list) or len(ended) != 3:
+            return False
+        series, number, try_id = ended
+        is_next = list(self.series) == series and self.number == number + 1
+        return is_next and (self.id is None or self.id != try_id)
+
+
+def fingerprint(parts: Any) -> str:
+    """Return a hash of plain JSON."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def forget_jobs(store: Store | None, failed_jobs: Mapping[str, Any], log: Log) -> None:
+    """
+    Forget the calls of jobs that failed at Scantrust, so that a retry makes them again.
+
+    Everything is forgotten where not each of the jobs is named, or known to be all that became of its call.
+
+    :param failed_jobs: See :class:`~airflow_provider_scantrust.exceptions.TaskFailed`.
+    """
+    with _unharmed(log), _saved(store) as saved:
+        if store is None or saved is None:
+            return
+        task_ids = failed_jobs.get("task_ids", ())
+        jobs = load_jobs(store, saved)
+        if jobs is not None and task_ids and failed_jobs.get("failed") == len(task_ids):
+            calls = {number for task_id in task_ids for number in jobs.pop(task_id, ())[2:]}
+            if len(calls) == len(task_ids) and calls.isdisjoint(read_ranges(saved["cut"])):
+                done = write_ranges(read_ranges(saved["done"]) - calls)
+                write_kept(store, {**saved, "done": done, "ended": None, "whole": None}, jobs, 0)
+                return
+        for number in range(saved.get("job_entries", 0)):
+            store.delete(_job_entry(number))
+        if saved.get("rejects"):
+            # Which rejects file is this task instance's is still true.
+            store.set(STORE_KEY, {"rejects": saved["rejects"], "ended": _NEVER})
+        else:
+            store.delete(STORE_KEY)
+
+
+def end_progress(store: Store | None, this_try: Try, report: Report, log: Log) -> None:
+    """Keep how the upload has ended, for a retry of a task whose success Airflow did not learn of."""
+    with _unharmed(log), _saved(store) as saved:
+        if store is not None and saved is not None and "fingerprint" in saved:
+            # The report as a whole: rows that were not updated are in no call that is done.
+            ended = {"ended": this_try.as_list(), "rejects": report.rejects, "counts": report.save_counts()}
+            nothing = Report("", 0, 0.0).save_counts()
+            write_kept(store, {**saved, **ended, "doubtful_counts": nothing, "whole": None}, report.jobs, 0)
+
+
+@contextmanager
+def _saved(store: Store | None) -> Iterator[dict[str, Any] | None]:
+    saved = None if store is None else store.get(STORE_KEY)
+    yield saved if isinstance(saved, dict) else None
+
+
+@contextmanager
+def _unharmed(log: Log) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        log.warning("What this upload has done cannot be kept (%s).", type(error).__name__)
+
+
+def write_kept(store: Store, saved: Mapping[str, Any], jobs: Mapping[str, list[Any]], entries: int) -> int:
+    """
+    Write what is kept; return how many entries hold the first of the jobs.
+
+    :param entries: How many there are already.
+    """
+    full = len(jobs) // JOBS_TOGETHER
+    for number in range(entries, full):
+        start = number * JOBS_TOGETHER
+        together = dict(islice(jobs.items(), start, start + JOBS_TOGETHER))
+        store.set(_job_entry(number), {"fingerprint": saved["fingerprint"], "jobs": together})
+    others = dict(islice(jobs.items(), full * JOBS_TOGETHER, None))
+    store.set(STORE_KEY, {**saved, "jobs": others, "job_entries": full})
+    return full
+
+
+def load_jobs(store: Store | None, saved: Mapping[str, Any]) -> dict[str, list[Any]] | None:
+    """Return the jobs, or None where some of them have expired, or are of another upload."""
+    jobs: dict[str, list[Any]] = {}
+    for number in range(saved.get("job_entries", 0) if store is not None else 0):
+        entry = store.get(_job_entry(number)) if store is not None else None
+        if not isinstance(entry, dict) or entry.get("fingerprint") != saved["fingerprint"]:
+            return None
+        jobs.update(entry["jobs"])
+    return {**jobs, **saved.get("jobs", {})} if "fingerprint" in saved and "counts" in saved else None
+
+
+def _job_entry(number: int) -> str:
+    return f"{STORE_KEY}_jobs_{number}"
+
+
+def write_ranges(numbers: set[int]) -> str:
+    """Return numbers as text, with runs as ranges: ``0-57,60``."""
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and number == parts[-1][1] + 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
+
+
+def read_ranges(text: str) -> set[int]:
+    """Return the numbers that :func:`write_ranges` wrote."""
+    numbers: set[int] = set()
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        numbers.update(range(int(first), int(last or first) + 1))
+    return numbers

@@ -1,0 +1,124 @@
+"""
+Rows of jobs that turn out to match no code when the wait for them is over, in another process than the upload.
+
+Rule: nothing that goes wrong here fails an upload that has ended.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import BinaryIO
+
+from airflow_provider_scantrust.api.texts import plural
+from airflow_provider_scantrust.sources.opening import find_format
+from airflow_provider_scantrust.sources.tables import REJECTED, Source
+from airflow_provider_scantrust.uploads.kept import Log
+from airflow_provider_scantrust.uploads.options import RejectsFile
+from airflow_provider_scantrust.uploads.plan import Plan
+from airflow_provider_scantrust.uploads.rejects import write_rejects
+from airflow_provider_scantrust.uploads.report import make_example
+from airflow_provider_scantrust.uploads.run import UNMATCHED
+from airflow_provider_scantrust.uploads.spool import Spool
+
+Mine = dict[str, str] | None
+
+
+class LateRejects:
+    """
+    Add rows to a rejects file.
+
+    :param wanted: Number of a call -> the beginnings of the keys that matched no code.
+    """
+
+    def __init__(self, file: RejectsFile, data_key: str, wanted: Mapping[int, list[str]], log: Log) -> None:
+        self._file = file
+        self._data_key = data_key
+        self._wanted = wanted
+        self._log = log
+
+    def write(self, read_again: Callable[[], tuple[Source, Spool, Plan]], mine: Mine) -> Mine:
+        """
+        Add the rows; return what the rejects file then is.
+
+        :param read_again: Returns the source, read once more, or raises why it cannot be read as it was uploaded.
+        :param mine: The rejects file of this upload.
+        """
+        try:
+            return self._append(*read_again(), mine)
+        except Exception as error:  # of a file, a service or a program that may be gone
+            keys = [example for examples in self._wanted.values() for example in examples if example]
+            self._log.warning(
+                "%s of jobs matched no code. The source cannot be read as it was uploaded (%.200s), so only their keys are "
+                "listed (%s of them are known).",
+                plural(sum(map(len, self._wanted.values())), "row"),
+                error,
+                len(keys),
+            )
+            return self._write_keys(keys) or mine
+
+    def _append(self, source: Source, spool: Spool, plan: Plan, mine: Mine) -> Mine:
+        for key in find_keys(plan, self._data_key, self._wanted):
+            spool.reject(key, "unmatched", UNMATCHED)
+
+        def found() -> Iterator[tuple[int, str, str]]:
+            return (each for each in spool.rejects() if each[1] == "unmatched")
+
+        def write(out: BinaryIO, name: str, with_rows: bool) -> int:
+            rows = found if with_rows else lambda: iter(())
+            return write_rejects(source, rows, out, name=name, data_key=self._data_key)
+
+        written = self._file.append(write, mine)
+        self._log.warning("Rows of jobs that matched no code were added to %s.", written["path"])
+        return written
+
+    def _write_keys(self, keys: Sequence[str]) -> Mine:
+        """Write keys and the reason, to a file of their own."""
+        if not keys:
+            return None
+        try:
+            written = self._file.write(lambda out: self._put_keys(keys, out), None)
+        except Exception as error:  # as above
+            self._log.warning("They cannot be written to %s (%s).", self._file.path, type(error).__name__)
+            return None
+        self._log.warning("The keys are in %s.", written["path"])
+        return written
+
+    def _put_keys(self, keys: Sequence[str], out: BinaryIO) -> int:
+        names = (*REJECTED, self._data_key)
+        text = io.StringIO()
+        if find_format(self._file.path) in ("csv", "tsv"):
+            delimiter = "\t" if find_format(self._file.path) == "tsv" else ","
+            writer = csv.writer(text, delimiter=delimiter, quoting=csv.QUOTE_ALL, lineterminator="\n")
+            writer.writerow(names)
+            writer.writerows(["", "unmatched", UNMATCHED, key] for key in keys)
+        else:
+            for key in keys:
+                row = dict(zip(names, ("", "unmatched", UNMATCHED, key), strict=True))
+                text.write(json.dumps(row, ensure_ascii=False) + "\n")
+        out.write(text.getvalue().encode())
+        return len(keys)
+
+
+def find_keys(plan: Plan, data_key: str, wanted: Mapping[int, list[str]]) -> Iterator[str]:
+    """
+    Return the keys of jobs that had only this one.
+
+    Such a job may be what a 504 left of a larger call, whose other rows have got an answer. Where several of them begin
+    with the same eighty characters, which it was is not known.
+
+    :param wanted: Number of a call -> the beginnings of the keys.
+    """
+    total = range(plan.sync_calls + plan.jobs)
+    for call in plan.calls(skip=set(total).difference(wanted)):
+        if call.is_job and call.keys == 1:
+            yield str(call.as_rows(data_key)[0][data_key])
+            continue
+        beginnings: dict[str, list[str]] = {}
+        for row in call.as_rows(data_key):
+            beginnings.setdefault(make_example(row[data_key]), []).append(row[data_key])
+        for example in wanted[call.number]:
+            if len(beginnings.get(example, ())) == 1:
+                yield beginnings[example][0]

@@ -1,0 +1,307 @@
+"""What an upload has done so far, and when that is written down; ``kept`` has the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from airflow_provider_scantrust.api.texts import plural
+from airflow_provider_scantrust.exceptions import ConnectionFailed, ServiceUnavailable, UnreadableAnswer
+from airflow_provider_scantrust.uploads.calls import Call
+from airflow_provider_scantrust.uploads.kept import (
+    STORE_KEY,
+    Log,
+    Store,
+    Try,
+    load_jobs,
+    read_ranges,
+    write_kept,
+    write_ranges,
+)
+from airflow_provider_scantrust.uploads.report import Report
+
+# After these, nobody can tell whether Scantrust has made the job.
+_UNCERTAIN = (ConnectionFailed, ServiceUnavailable, UnreadableAnswer)
+
+
+class Progress:
+    """
+    What is known to have been done, and when it has to be written down.
+
+    At most ``max_in_flight`` calls are repeated after a crash: those under way and those not yet written together.
+
+    :param store: None before Airflow 3.3.
+    :param account: Stands for service and account.
+    :param options: Stands for what is uploaded, as far as that is known without reading it.
+    """
+
+    def __init__(
+        self, store: Store | None, this_try: Try, *, account: str, options: str, max_in_flight: int, log: Log
+    ) -> None:
+        self._store = store
+        self._try = this_try
+        self._max_in_flight = max_in_flight
+        self._log = log
+        self._saved: dict[str, Any] = {"account": account, "options": options}
+        self._jobs = range(0)
+        self._unsaved = 0
+        self._job_entries = 0
+        self._announced: set[int] = set()
+        self._begun: set[int] = set()
+        # Calls of which a part has become a job, or may have.
+        self._may_be_there: set[int] = set()
+        # Calls that are repeated, and have left a job.
+        self._left: set[int] = set()
+        self.done: set[int] = set()
+        # Calls of which more became than the one request.
+        self._cut: set[int] = set()
+        # Calls of which a field was discarded, and counts apart from theirs.
+        self._doubtful: set[int] = set()
+        self._counts = Report("", 0, 0.0)
+        self._doubtful_counts = Report("", 0, 0.0)
+        self._task_jobs: dict[str, list[Any]] = {}
+        self._has_failed = False
+        self.rejects: dict[str, str] | None = None
+
+    @property
+    def report(self) -> Report:
+        """What earlier tries have done."""
+        report = Report("", 0, 0.0)
+        for counts in (self._counts, self._doubtful_counts):
+            report.add(counts)
+        report.jobs = dict(self._task_jobs)
+        return report
+
+    def take_up(self, fingerprint: str, jobs: range) -> bool:
+        """
+        Take up what earlier tries have done; return whether they did everything.
+
+        :param fingerprint: Stands for the calls of this try; progress with other calls is forgotten.
+        :param jobs: The numbers of the calls that are jobs.
+        """
+        self._saved["fingerprint"] = fingerprint
+        self._jobs = jobs
+        if self._store is None:
+            if self._try.number > 1:
+                self._log.warning(
+                    "This Airflow keeps no state between tries (3.3 does), so the upload starts over. Setting the same values "
+                    "again does no harm."
+                )
+            return False
+        saved = self._read()
+        if saved is None:
+            return False
+        self.rejects = saved.get("rejects")
+        if not self._is_of_this_upload(saved, "fingerprint"):
+            return False
+        return self._load(saved)
+
+    def take_up_without_source(self) -> Report | None:
+        """
+        Return what earlier tries have done, if they made every call of this very upload; otherwise None.
+
+        For a source that is gone: its jobs can still be waited for.
+        """
+        saved = self._read() if self._store is not None else None
+        if saved is None or not saved.get("whole") or not self._is_of_this_upload(saved, "options"):
+            return None
+        if self._is_cleared(saved) and saved["doubtful"]:
+            # Its calls have to be repeated, which takes the source.
+            return None
+        self._saved["fingerprint"] = saved["fingerprint"]
+        self.rejects = saved.get("rejects")
+        self._load(saved)
+        report = Report.load(saved["whole"])
+        report.jobs = {**self._task_jobs, **saved["other_jobs"]}
+        self.all_calls_made(report)
+        return report
+
+    def before_call(self, call: Call, in_flight: int) -> None:
+        """Write down what is done, and which jobs come next, before another call is under way."""
+        if new := call.is_job and call.number not in self._announced:
+            # Several at once: a write is a call to Airflow's API server.
+            following = {
+                number
+                for number in range(call.number, call.number + self._max_in_flight)
+                if number in self._jobs
+            }
+            self._announced |= {call.number, *following} - self.done
+        if new or (self._unsaved and in_flight + self._unsaved >= self._max_in_flight):
+            self._save()
+        if call.is_job:
+            self._begun.add(call.number)
+
+    def answered(self, call: Call, error: Exception | None) -> None:
+        """Take note that it is known whether a job was made."""
+        if not call.is_job:
+            return
+        if error is None or isinstance(error, _UNCERTAIN):
+            self._may_be_there.add(call.number)
+        elif call.number not in self._may_be_there:
+            # Another part of the call may have become a job.
+            self._announced.discard(call.number)
+
+    def call_done(self, number: int, counted: Report) -> None:
+        """Take note of a call that has ended."""
+        self._announced.discard(number)
+        if counted.unmatched or counted.rejected:
+            if counted.jobs:
+                # A retry repeats the whole call, so that this job, too, comes a second time.
+                self._left.add(number)
+            return
+        self.done.add(number)
+        if counted.requests > 1:
+            self._cut.add(number)
+        known = self._doubtful_counts.discarded
+        is_doubtful = bool(counted.discarded) or not known.keys().isdisjoint(counted.fields)
+        if is_doubtful:
+            self._doubtful.add(number)
+        self._task_jobs.update(counted.jobs)
+        (self._doubtful_counts if is_doubtful else self._counts).add(counted)
+        self._unsaved += 1
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Write everything down at the end, whatever ends the upload."""
+        try:
+            yield
+        finally:
+            # All others were only to come next.
+            self._announced &= self._begun
+            self._save()
+
+    def all_calls_made(self, report: Report) -> None:
+        """Note that nothing is left but to wait for jobs."""
+        self._saved["whole"] = report.save_counts()
+        self._saved["other_jobs"] = {
+            task_id: job for task_id, job in report.jobs.items() if task_id not in self._task_jobs
+        }
+        self._save()
+
+    def note_rejects(self, rejects: dict[str, str] | None) -> None:
+        """Note which rejects file is this task instance's."""
+        self.rejects = rejects
+        self._save()
+
+    def _is_of_this_upload(self, saved: Mapping[str, Any], what: str) -> bool:
+        """Whether saved progress can be taken up; the log says why not."""
+        ended = saved.get("ended")
+        if ended is not None and not self._try.follows(ended):
+            return False
+        if saved.get("account") != self._saved["account"]:
+            reason = (
+                "The connection leads to another service or account than in the last try, or has another token"
+                if "account" in saved
+                else "The last try was made by another release of this package"
+            )
+            self._log.warning("%s, so the upload starts over.", reason)
+            return False
+        if saved.get(what) != self._saved[what]:
+            self._log.warning("What is uploaded has changed since the last try, so the upload starts over.")
+            return False
+        return True
+
+    def _load(self, saved: Mapping[str, Any]) -> bool:
+        jobs = load_jobs(self._store, saved)
+        if jobs is None:
+            self._log.warning(
+                "The stored progress of the last try is not complete, so the upload starts over."
+            )
+            return False
+        self.done, self._cut, self._doubtful = (
+            read_ranges(saved[name]) for name in ("done", "cut", "doubtful")
+        )
+        self._counts = Report.load(saved["counts"])
+        self._doubtful_counts = Report.load(saved["doubtful_counts"])
+        self._task_jobs = jobs
+        self._job_entries = saved["job_entries"]
+        if saved.get("ended") is not None:
+            self._log.info(
+                "The last try had ended well, but Airflow did not learn of it; nothing is sent again."
+            )
+            return True
+        if self._doubtful and self._is_cleared(saved):
+            self._forget_doubtful()
+        if self.done:
+            self._log.info(
+                "The last try made %s and submitted %s; this one continues from there.",
+                plural(len(self.done), "call"),
+                plural(len(self._task_jobs), "job"),
+            )
+        self._say_twice(
+            len(read_ranges(saved["left"]) - self.done), len(read_ranges(saved["submitting"]) - self.done)
+        )
+        return False
+
+    def _is_cleared(self, saved: Mapping[str, Any]) -> bool:
+        return bool(saved["series"] != list(self._try.series))
+
+    def _forget_doubtful(self) -> None:
+        self._log.info(
+            "The task was cleared, so %s of which Scantrust discarded fields (%s) are repeated.",
+            plural(len(self._doubtful), "call"),
+            ", ".join(sorted(self._doubtful_counts.discarded)[:10]),
+        )
+        self.done -= self._doubtful
+        self._cut -= self._doubtful
+        self._task_jobs = {
+            task_id: job for task_id, job in self._task_jobs.items() if job[2] not in self._doubtful
+        }
+        self._doubtful = set()
+        self._doubtful_counts = Report("", 0, 0.0)
+        self._job_entries = 0
+
+    def _say_twice(self, left: int, unknown: int) -> None:
+        self._counts.possibly_twice += left + unknown
+        if left:
+            self._log.warning(
+                "%s had become a job in a call that is repeated, because not all of its rows were updated. The job is "
+                "submitted once more; both set the same values.",
+                plural(left, "row"),
+            )
+        if unknown:
+            self._log.warning(
+                "The last try ended while it submitted up to %s whose ids it did not learn. They are submitted now, so "
+                "Scantrust may run them twice; both set the same values.",
+                plural(unknown, "job"),
+            )
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            saved = self._store.get(STORE_KEY) if self._store is not None else None
+        except Exception as error:
+            if self._try.number > 1:
+                # Without it, all jobs would be submitted a second time. The next try may read it.
+                raise
+            self._log.warning("The progress of this task cannot be read (%s).", type(error).__name__)
+            return None
+        return saved if isinstance(saved, dict) else None
+
+    def _save(self) -> None:
+        if self._store is None or "fingerprint" not in self._saved:
+            return
+        self._saved |= {
+            "series": list(self._try.series),
+            "done": write_ranges(self.done),
+            "cut": write_ranges(self._cut),
+            "doubtful": write_ranges(self._doubtful),
+            "submitting": write_ranges(self._announced),
+            "left": write_ranges(self._left),
+            "counts": self._counts.save_counts(),
+            "doubtful_counts": self._doubtful_counts.save_counts(),
+            "rejects": self.rejects,
+        }
+        try:
+            self._job_entries = write_kept(self._store, self._saved, self._task_jobs, self._job_entries)
+        except Exception as error:
+            if not self._has_failed:
+                self._has_failed = True
+                self._log.warning(
+                    "The progress of this upload cannot be kept (%s). It continues; if this try fails, the next one "
+                    "may submit the same jobs again.",
+                    type(error).__name__,
+                )
+        else:
+            self._has_failed = False
+            self._unsaved = 0

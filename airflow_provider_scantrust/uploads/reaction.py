@@ -1,0 +1,38 @@
+"""What an operator does about keys that no code has, and fields that the campaign does not have."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from airflow_provider_scantrust.exceptions import DiscardedFields, UnmatchedKeys
+from airflow_provider_scantrust.uploads.kept import Log
+from airflow_provider_scantrust.uploads.report import Report
+
+Reaction = Literal["warn", "fail", "ignore"]
+
+
+def react(report: Report, key: str, *, on_unmatched: Reaction, on_discarded: Reaction, log: Log) -> None:
+    """
+    Warn or fail.
+
+    :param key: What a key is called.
+    :raises UnmatchedKeys: No code has some of the keys; the message names discarded fields, too.
+    :raises DiscardedFields: Some fields were discarded.
+    """
+    found = [
+        (what, reaction, text)
+        for what, reaction, text in (
+            (UnmatchedKeys, on_unmatched, report.describe_unmatched(key) if report.unmatched else ""),
+            (DiscardedFields, on_discarded, report.describe_discarded() if report.discarded else ""),
+        )
+        if text
+    ]
+    failures = [(what, text) for what, reaction, text in found if reaction == "fail"]
+    for _, reaction, text in found:
+        if reaction == "warn":
+            log.warning("%s", text)
+    if report.discarded and set(report.fields) <= report.discarded.keys():
+        log.warning("Every field of this upload was discarded, so no code has a new value.")
+    if failures:
+        what, _ = failures[0]
+        raise what(" ".join(text for _, text in failures))

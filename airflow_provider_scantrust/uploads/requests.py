@@ -1,0 +1,117 @@
+"""The requests of an upload that are under way, each in a thread; what they bring is taken in one."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+from airflow_provider_scantrust.api.models import UploadResult
+from airflow_provider_scantrust.exceptions import RequestRejected
+from airflow_provider_scantrust.uploads.calls import Call
+from airflow_provider_scantrust.uploads.check import Row
+
+Upload = Callable[[Sequence[Row], str], UploadResult]
+Submit = Callable[[Mapping[str, Any], Mapping[str, Any]], str]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """
+    What a request brought.
+
+    :param result: The answer to a synchronous call, or the task_id of a job.
+    :param requests: How many requests it took; a probe takes two.
+    :param is_refused_alike: Of a probe: Scantrust refuses what all rows share.
+    """
+
+    call: Call
+    result: UploadResult | str | None = None
+    error: Exception | None = None
+    requests: int = 1
+    is_refused_alike: bool = False
+
+
+class Requests:
+    """
+    Send calls in threads of their own.
+
+    :param upload: Makes a synchronous call.
+    :param submit: Submits a job and returns its task_id.
+    """
+
+    def __init__(self, upload: Upload, submit: Submit, data_key: str) -> None:
+        self.in_flight = 0
+        self._upload = upload
+        self._submit = submit
+        self._data_key = data_key
+        self._threads = 0
+        self._todo: SimpleQueue[Call | None] = SimpleQueue()
+        self._arrived: deque[Ended] = deque()
+        self._arrival = threading.Event()
+
+    def start(self, call: Call) -> None:
+        """Send a call."""
+        self.in_flight += 1
+        if self._threads < self.in_flight:
+            self._threads += 1
+            # A daemon: the end of a task must not wait for a call that has no end.
+            threading.Thread(target=self._work, name="scantrust-upload", daemon=True).start()
+        self._todo.put(call)
+
+    def wait(self, seconds: float) -> None:
+        """Wait for an answer."""
+        self._arrival.wait(seconds)
+        self._arrival.clear()
+
+    def take(self) -> Ended | None:
+        """Return an answer that has arrived."""
+        if not self._arrived:
+            return None
+        self.in_flight -= 1
+        return self._arrived.popleft()
+
+    def close(self) -> None:
+        """Let each thread end after its request; none is waited for."""
+        for _ in range(self._threads):
+            self._todo.put(None)
+
+    def _work(self) -> None:
+        while (call := self._todo.get()) is not None:
+            self._arrived.append(self._send(call))
+            self._arrival.set()
+
+    def _send(self, call: Call) -> Ended:
+        """Make one request; its errors come back as values."""
+        try:
+            if call.constraints is not None:
+                return Ended(call, self._submit(call.constraints, call.scm_data))
+            if call.is_probe:
+                return self._probe(call)
+            return Ended(call, self._upload(call.rows, self._data_key))
+        except Exception as error:  # raised again where calls are counted
+            return Ended(call, error=error)
+
+    def _probe(self, call: Call) -> Ended:
+        """
+        Find out whether Scantrust refuses the data of many rows, or the keys of some.
+
+        When the first and the last row are refused alone, with the same words, it is what they share.
+        """
+        refusals: list[RequestRejected] = []
+        requests = 0
+        for row in (call.rows[0], call.rows[-1]):
+            requests += 1
+            try:
+                self._upload([row], self._data_key)
+            except RequestRejected as error:
+                refusals.append(error)
+            except Exception as error:
+                return Ended(call, error=error, requests=requests)
+            else:
+                break
+        alike = len(refusals) == 2 and refusals[0].fields == refusals[1].fields
+        return Ended(call, error=refusals[0] if refusals else None, requests=requests, is_refused_alike=alike)

@@ -1,0 +1,350 @@
+"""
+One upload, from its rows or constraints to the report: check, spool, plan, take up earlier progress, run, and write the rejects.
+
+Rule: the source is read once. Rejects come from the copy that was kept while it was read. Only after a deferral it is read
+again, matched by key, and nothing that goes wrong there fails the upload.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from math import inf
+from typing import Any
+
+from airflow_provider_scantrust.api.texts import plural
+from airflow_provider_scantrust.exceptions import (
+    DiscardedFields,
+    InvalidInput,
+    SourceNotFound,
+    TooManyRejected,
+    UploadInterrupted,
+)
+from airflow_provider_scantrust.sources.tables import Source
+from airflow_provider_scantrust.uploads.calls import Call
+from airflow_provider_scantrust.uploads.constraints import ConstraintsPlan
+from airflow_provider_scantrust.uploads.kept import Log, fingerprint
+from airflow_provider_scantrust.uploads.late_rejects import LateRejects, find_keys
+from airflow_provider_scantrust.uploads.options import Options, RejectsFile, Rows, Service
+from airflow_provider_scantrust.uploads.plan import Limits, Plan, make_plan
+from airflow_provider_scantrust.uploads.progress import Progress
+from airflow_provider_scantrust.uploads.progress_log import ProgressLog
+from airflow_provider_scantrust.uploads.rejects import write_rejects
+from airflow_provider_scantrust.uploads.report import Report
+from airflow_provider_scantrust.uploads.requests import Submit
+from airflow_provider_scantrust.uploads.run import UNMATCHED, Runner
+from airflow_provider_scantrust.uploads.spool import Spool
+from airflow_provider_scantrust.waits.outcome import Outcome
+
+_HOPELESS_AFTER = 100
+_MOST_NAMED = 20
+
+
+class Upload:
+    """
+    A context manager that carries out one upload.
+
+    It keeps the rows at hand until it is closed, so that jobs that are waited for here can still be told from each other.
+
+    :param report: Counts what becomes of the rows.
+    :param make_progress: Returns what earlier tries have done; not called for a dry run.
+    :param rejects: None when rows that were not updated are only counted.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        submit: Submit,
+        options: Options,
+        report: Report,
+        *,
+        make_progress: Callable[[], Progress],
+        log: Log,
+        rejects: RejectsFile | None = None,
+    ) -> None:
+        self._service = service
+        self._submit = submit
+        self._options = options
+        self.report = report
+        self._make_progress = make_progress
+        self._log = log
+        self._rejects = rejects
+        self._stack = ExitStack()
+        self._source: Source | None = None
+        self._spool: Spool | None = None
+        self._plan: Plan | None = None
+        self._runner: Runner | None = None
+        self._progress: Progress | None = None
+        self._is_stopped = False
+
+    def __enter__(self) -> Upload:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def stop(self) -> None:
+        """End the upload within a second; safe in a signal handler."""
+        self._is_stopped = True
+        if self._runner is not None:
+            self._runner.stop()
+
+    def send_constraints(self, constraints: Mapping[str, Any], scm_data: dict[str, Any]) -> None:
+        """Submit jobs for checked constraints."""
+        self._carry_out(ConstraintsPlan.of(constraints, scm_data, self._options.ids_per_job))
+
+    def send_rows(self, rows: Rows) -> Plan | None:
+        """
+        Upload rows, and return the plan that was carried out (or, for a dry run, that would be).
+
+        :raises SourceNotFound: There is no such file, and there is more to do than to wait for jobs.
+        :raises InvalidInput: A row cannot be sent, and the upload is strict.
+        :raises TooManyRejected: More rows cannot be sent, or are refused, than ``max_rejected`` allows; or all of them; or
+            a hundred before Scantrust accepted any.
+        """
+        try:
+            self._read(rows)
+        except SourceNotFound as error:
+            if self._options.dry_run:
+                raise
+            self._progress = self._make_progress()
+            known = self._progress.take_up_without_source()
+            if known is None:
+                raise
+            self._log.warning("%s The last try had made every call, so nothing is left but its jobs.", error)
+            self._take_over(known)
+            return None
+        assert self._plan is not None  # noqa: S101 - made by _read
+        if not self._options.dry_run:
+            self._carry_out(self._plan)
+        return self._plan
+
+    def end_jobs(self, outcome: Outcome) -> None:
+        """Count what jobs did that were waited for here."""
+        nothing = self._count_jobs(outcome)
+        if self._plan is None or self._spool is None:
+            self._add_late_rejects(nothing, None)
+        elif nothing and self._rejects:
+            for key in find_keys(self._plan, self._options.data_key, nothing):
+                self._spool.reject(key, "unmatched", UNMATCHED)
+            self._write_rejects(self._spool)
+
+    def end_jobs_after_deferral(self, outcome: Outcome, rows: Rows | None) -> None:
+        """
+        Count what jobs did that were waited for elsewhere.
+
+        :param rows: To be read again; None when they cannot be.
+        """
+        self._add_late_rejects(self._count_jobs(outcome), rows)
+
+    def _add_late_rejects(self, nothing: Mapping[int, list[str]], rows: Rows | None) -> None:
+        if nothing and self._rejects is not None:
+            rejects = LateRejects(self._rejects, self._options.data_key, nothing, self._log)
+            self.report.rejects = rejects.write(lambda: self._read_again(rows), self.report.rejects)
+
+    def _read_again(self, rows: Rows | None) -> tuple[Source, Spool, Plan]:
+        if rows is None:
+            raise SourceNotFound("its rows are not there any more")
+        self._read(rows)
+        if self._source is None or self._spool is None or self._plan is None:
+            raise SourceNotFound("it is not there")
+        if fingerprint(self._plan.contents) != self.report.fingerprint:
+            raise InvalidInput("it has changed")
+        return self._source, self._spool, self._plan
+
+    def _read(self, rows: Rows) -> None:
+        options = self._options
+        try:
+            self._source = self._stack.enter_context(rows.open())
+            self._spool = spool = self._stack.enter_context(
+                Spool(options.data_key, on_duplicate="fail" if options.is_strict else options.on_duplicate)
+            )
+            spool.fill(self._source, warn=self._warn)
+        except FileNotFoundError as error:
+            if rows.name is None:
+                raise
+            raise SourceNotFound(f"There is no source {rows.name!r} (yet): {error}.") from error
+        if options.is_strict and spool.rejected:
+            raise InvalidInput(_name_problems(spool))
+        self._plan = make_plan(
+            spool,
+            mode=options.mode,
+            codes_per_key=options.codes_per_key,
+            limits=Limits(items_per_call=options.items_per_call, ids_per_job=options.ids_per_job),
+            answer_for_each_row=self._rejects is not None,
+        )
+
+    def _carry_out(self, plan: Plan | ConstraintsPlan) -> None:
+        report = self.report
+        report.mode, report.rows, report.reason = plan.mode, plan.rows, plan.reason
+        report.fingerprint = fingerprint(plan.contents)
+        self._log.info("%s", plan.describe())
+        self._progress = progress = self._make_progress()
+        jobs = range(plan.sync_calls, plan.sync_calls + plan.jobs)
+        if progress.take_up(report.fingerprint, jobs):
+            self._take_over(progress.report)
+            return
+        report.add(progress.report)
+        spool = self._spool
+        if spool is None:
+            self._run(plan, progress, None)
+            return
+        for kind, count in count_kinds(spool).items():
+            report.add_rejected(kind, count)
+        if self._rejects is not None and plan.jobs and self._options.data_key == "extended_id":
+            self._log.warning(
+                "Jobs do not tell which keys no code has: such rows are counted, but not in the rejects file."
+            )
+        try:
+            self._check_rejected(spool)
+            self._run(plan, progress, spool)
+        except UploadInterrupted:
+            # There is no time; the next try has the same rejects.
+            raise
+        except BaseException:
+            self._write_rejects(spool)
+            raise
+        self._write_rejects(spool)
+
+    def _take_over(self, known: Report) -> None:
+        """Report what earlier tries have done."""
+        report = self.report
+        mode, rows, reason = (
+            report.mode or known.mode,
+            report.rows or known.rows,
+            report.reason or known.reason,
+        )
+        started_at, digest = report.started_at, report.fingerprint or known.fingerprint
+        vars(report).update(vars(known))
+        report.mode, report.rows, report.reason = mode, rows, reason
+        report.started_at, report.fingerprint = started_at, digest
+        report.rejects = self._progress.rejects if self._progress else None
+
+    def _run(self, plan: Plan | ConstraintsPlan, progress: Progress, spool: Spool | None) -> None:
+        options, report = self._options, self.report
+        may_reject = spool is not None and not options.is_strict
+        lines = ProgressLog(
+            self._log,
+            self._service.pacer,
+            rows=plan.keys - plan.keys_in(progress.done),
+            calls=plan.sync_calls + plan.jobs - len(progress.done),
+        )
+        self._runner = runner = Runner(
+            options.data_key,
+            report,
+            upload=self._service.upload,
+            submit=self._submit,
+            warn=self._warn,
+            watcher=_Watchers(progress, lines),
+            max_in_flight=options.max_in_flight,
+            split=options.mode != "sync",
+            items_per_call=options.items_per_call,
+            reject=spool.reject if spool is not None and may_reject else None,
+            max_rejected=self._allowed(spool) - spool.rejected if spool is not None else inf,
+            # To find each row of a file that is simply wrong would take two calls a row.
+            hopeless_after=_HOPELESS_AFTER if options.max_rejected is None else inf,
+            before_jobs=self._check_discarded,
+            tick=lambda: lines.tick(report.codes_affected),
+            stop=self._service.stop_uploads,
+        )
+        if self._is_stopped:
+            runner.stop()
+        with progress.kept():
+            runner.run(plan.steps(progress.done))
+        if spool is not None and 0 < plan.rows - spool.rejected == report.rejected.get("refused"):
+            raise runner.none_taken()
+        progress.all_calls_made(report)
+
+    def _check_discarded(self) -> None:
+        if self._options.stop_on_discarded and self.report.discarded:
+            raise DiscardedFields(f"{self.report.describe_discarded()} No job was submitted with them.")
+
+    def _count_jobs(self, outcome: Outcome) -> dict[int, list[str]]:
+        """Count what jobs did; return those of a single key that matched nothing: their calls, each with its examples."""
+        self.report.end_jobs(outcome)
+        return self.report.jobs_without_code(outcome)
+
+    def _allowed(self, spool: Spool) -> float:
+        """Return how many rows may be rejected; a number below 1 is a share of all rows."""
+        limit = self._options.max_rejected
+        if limit is None:
+            return inf
+        return limit * spool.rows if 0 < limit < 1 else limit
+
+    def _check_rejected(self, spool: Spool) -> None:
+        if not spool.rejected:
+            return
+        line, kind, reason = next(iter(spool.rejects()))
+        found = f"{spool.rejected} of {plural(spool.rows, 'row')} cannot be sent, first in line {line} ({kind}): {reason}"
+        if spool.rejected > self._allowed(spool) or spool.rejected == spool.rows:
+            raise TooManyRejected(f"Nothing was sent: {found}.")
+        self._log.warning("%s. The other rows are sent.", found)
+
+    def _write_rejects(self, spool: Spool) -> None:
+        """Write the rejects file, or remove what an earlier try of this task instance wrote."""
+        rejects, source, mine = (
+            self._rejects,
+            self._source,
+            self._progress.rejects if self._progress else None,
+        )
+        if rejects is None or source is None or self._progress is None:
+            return
+        if count := spool.count_rejects():
+            mine = rejects.write(
+                lambda out: write_rejects(
+                    source, spool.rejects, out, name=rejects.path, data_key=spool.data_key
+                ),
+                mine,
+            )
+            self._log.warning(
+                "%s not updated: see %s. Fix the rows there and upload that file.",
+                f"{plural(count, 'row')} {'was' if count == 1 else 'were'}",
+                mine["path"],
+            )
+        elif mine is not None:
+            rejects.remove(mine)
+            mine = None
+        self.report.rejects = mine
+        self._progress.note_rejects(mine)
+
+    def _warn(self, text: str) -> None:
+        self._log.warning("%s", text)
+
+
+class _Watchers:
+    """Tell both progress and log what happens to each call."""
+
+    def __init__(self, progress: Progress, lines: ProgressLog) -> None:
+        self._progress = progress
+        self._lines = lines
+        self._sizes: dict[int, int] = {}
+
+    def before_call(self, call: Call, in_flight: int) -> None:
+        self._sizes.setdefault(call.number, call.keys)
+        self._progress.before_call(call, in_flight)
+
+    def answered(self, call: Call, error: Exception | None) -> None:
+        self._progress.answered(call, error)
+
+    def call_done(self, number: int, counted: Report) -> None:
+        self._lines.calls_done += 1
+        self._lines.rows_done += self._sizes.pop(number, 0)
+        self._progress.call_done(number, counted)
+
+
+def count_kinds(spool: Spool) -> dict[str, int]:
+    """Return kind -> rows that are rejected before anything is sent."""
+    counts: dict[str, int] = {}
+    for _, kind, _ in spool.rejects():
+        counts[kind] = counts.get(kind, 0) + 1
+    return counts
+
+
+def _name_problems(spool: Spool) -> str:
+    problems = [f"row {line}, {reason}" for line, _, reason in spool.rejects()]
+    more = len(problems) - _MOST_NAMED
+    return (
+        f"Nothing was sent, because {plural(len(problems), 'row')} of {spool.rows} must be fixed first: "
+        + "; ".join(problems[:_MOST_NAMED])
+        + (f"; and {more} more." if more > 0 else ".")
+    )
