@@ -1,14 +1,14 @@
 """
 Takes the screenshots of the docs from a real Airflow with the demo's uploads, into docs/images.
 
-The figures of earlier days are made up, as copies of today's upload; the five tasks of today are real.
+The figures of earlier days are made up, as copies of today's upload; the tasks of today are real.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -41,7 +41,7 @@ def main() -> None:
             config = {"scheduler.use_job_schedule": "False"}
             with LocalAirflow(home, EXAMPLES, connections=connections, config=config) as airflow:
                 runs = run_examples(airflow, sandbox)
-                take_pictures(airflow.ui_url, quote(runs["scantrust_async_upload"], safe=""))
+                take_pictures(airflow.ui_url, runs)
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
@@ -61,17 +61,20 @@ def run_examples(airflow: LocalAirflow, sandbox: Sandbox) -> dict[str, str]:
         days=6.5,
         other_tasks=1,
     )
+    sandbox.jobs(fail=True)
+    failed = airflow.trigger("scantrust_async_upload", logical_date=DAY_AFTER + timedelta(days=1))
+    airflow.wait_for_run("scantrust_async_upload", failed)
     sandbox.jobs(hang=True, times=None)
     waiting = airflow.trigger("scantrust_upload_and_wait", logical_date=DAY_AFTER)
     airflow.wait_for_task("scantrust_upload_and_wait", waiting, "upload", states={"deferred"})
     return runs
 
 
-def take_pictures(url: str, run: str) -> None:
+def take_pictures(url: str, runs: dict[str, str]) -> None:
     """
     Visit the places that the docs show.
 
-    :param run: Of the Dag that uploads and waits in two tasks, as it stands in a path.
+    :param runs: The run of each Dag.
     """
     with chromium() as browser:
         for scheme in ("light", "dark"):
@@ -88,10 +91,10 @@ def take_pictures(url: str, run: str) -> None:
         page.get_by_label("Show").select_option(label="Needs attention")
         picture(page, "needs-attention")
         page.set_viewport_size({"width": 1400, "height": 800})
-        task = f"/dags/scantrust_async_upload/runs/{run}/tasks/wait"
-        page.goto(f"{task}/plugin/scantrust-task-instance")
+        card = task_path("scantrust_sync_upload", runs, "upload")
+        page.goto(f"{card}/plugin/scantrust-task-instance")
         picture(page, "task-tab")
-        page.goto(f"{task}/details")
+        page.goto(f"{task_path('scantrust_async_upload', runs, 'wait')}/details")
         page.get_by_role("link", name="Scantrust portal").wait_for()
         page.screenshot(path=IMAGES / "portal-link.png")
         page.set_viewport_size({"width": 1400, "height": 1900})
@@ -112,6 +115,11 @@ def take_pictures(url: str, run: str) -> None:
             # It opens by an animation.
             page.wait_for_timeout(1000)
             page.get_by_role("dialog").screenshot(path=IMAGES / f"{name}.png")
+
+
+def task_path(dag_id: str, runs: dict[str, str], task_id: str) -> str:
+    """Return the path of a task instance in the UI."""
+    return f"/dags/{dag_id}/runs/{quote(runs[dag_id], safe='')}/tasks/{task_id}"
 
 
 def picture(page: Page, name: str) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 # Jobs that nothing waits for: after this time someone should look.
 UNKNOWN_AFTER = timedelta(days=1)
 _NAMES = 5
-_FAILED = ("failed", "upstream_failed")
 # One line of the task instance's note, for one try: another try has to be acknowledged again.
 _ACKNOWLEDGED = re.compile(r"^Scantrust: acknowledged \(try (\d+)\)", re.MULTILINE)
 
@@ -57,22 +56,20 @@ def open_problems(rows: Sequence[dict[str, Any]], later: Iterable[dict[str, Any]
     """
     Mark the problems that are open: no later run of the same task succeeded without them.
 
-    :param rows: The latest first.
-    :param later: Runs that may be later, for comparison only; also the latest first.
+    :param later: Rows of runs that may be later, for comparison only.
     """
     # Of each task: the problems that all of its later successes had.
     remaining: dict[tuple[Any, ...], set[str]] = {}
-    mine = {id(row) for row in rows}
-    everything = [row for row in later if row["key"] not in {each["key"] for each in rows}] if later else []
-    everything = sorted([*everything, *rows], key=lambda row: row["due"], reverse=True)
-    for row in everything:
+    mine = {row["key"] for row in rows}
+    compared = [*(row for row in later if row["key"] not in mine), *rows]
+    for row in sorted(compared, key=lambda row: row["due"], reverse=True):
         task = (row["dag_id"], row["task_id"], row["map_index"])
         still = remaining.get(task)
         kinds = {problem["kind"] for problem in row["problems"]}
-        if id(row) in mine:
+        if row["key"] in mine:
             for problem in row["problems"]:
                 problem["open"] = still is None or problem["kind"] in still
-            has_ended = row["state"] in (*_FAILED, "success")
+            has_ended = row["state"] in ("failed", "upstream_failed", "success")
             is_open = any(problem["open"] for problem in row["problems"])
             row["needs_attention"] = has_ended and is_open and not row["acknowledged"]
         if row["state"] == "success" and row["mode"] != "dry run":

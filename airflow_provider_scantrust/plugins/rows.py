@@ -204,7 +204,7 @@ def _texts(values: Mapping[str, Any], key: str) -> list[str]:
 
 
 def _number(values: Mapping[str, Any], key: str) -> int | float | None:
-    value = values.get(key)
+    value: Any = values.get(key)
     # Neither a bool, nor NaN, nor a number that a browser cannot read.
     return value if type(value) in (int, float) and abs(value) < _LARGEST else None
 
