@@ -7,7 +7,7 @@ DEMO := .venv-demo/bin
 DEMO_READY := .venv-demo/ready
 VENV = $(PYTHON) tools/make_venv.py
 # Tests run side by side, one group of those that need a real Airflow in each process: they wait more than they compute.
-TEST_PROCESSES ?= 3
+TEST_PROCESSES ?= 2
 DISTRIBUTED := .distributed/ready
 BENCH_ROWS ?= 100000
 BENCH_RUNS ?= 3

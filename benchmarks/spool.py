@@ -53,18 +53,21 @@ def with_index_from_the_start(path: str) -> Iterator[Any]:
 def with_dict(path: str) -> Iterator[Any]:
     """Keep all rows in a dict, as ``items=`` does."""
     from airflow_provider_scantrust.sources.opening import open_source
-    from airflow_provider_scantrust.uploads.calls import cut
-    from airflow_provider_scantrust.uploads.check import check_rows
+    from airflow_provider_scantrust.uploads.check import RowCheck
 
-    source = open_source(path, partial(io.FileIO, path))
-    rows, _ = check_rows((row for _, row in source), "extended_id", warn=print)
+    check = RowCheck("extended_id")
+    found: dict[str, dict[str, Any]] = {}
+    for line, row in open_source(path, partial(io.FileIO, path)):
+        key, names, values, _ = check.read(row, line)
+        found[key] = {"extended_id": key, **dict(zip(names, values, strict=True))}
+    rows = list(found.values())
     sizes: dict[tuple[Any, ...], int] = {}
     for row in rows:
         data = tuple(row.values())[1:]
         sizes[data] = sizes.get(data, 0) + 1
     _check(any(size > CALL for size in sizes.values()))
     yield None
-    yield from cut(rows, CALL)
+    yield from (rows[start : start + CALL] for start in range(0, len(rows), CALL))
 
 
 def with_duckdb(path: str) -> Iterator[Any]:

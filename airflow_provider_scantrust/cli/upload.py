@@ -26,7 +26,8 @@ from airflow_provider_scantrust.uploads.progress import Progress
 from airflow_provider_scantrust.uploads.reaction import react
 from airflow_provider_scantrust.uploads.rejects import write_rejects
 from airflow_provider_scantrust.uploads.report import Report
-from airflow_provider_scantrust.uploads.upload import Upload, count_kinds
+from airflow_provider_scantrust.uploads.spool import count_kinds
+from airflow_provider_scantrust.uploads.upload import Upload
 from airflow_provider_scantrust.waits.jobs import jobs_go_on
 
 _SHOWN = 10

@@ -277,3 +277,11 @@ class Spool:
 def _storable(reason: str) -> str:
     """Return a reason without lone surrogates: what is wrong with a text may stand in the reason too."""
     return reason.encode(errors="backslashreplace").decode()
+
+
+def count_kinds(spool: Spool) -> dict[str, int]:
+    """Return kind -> rows that are rejected before anything is sent."""
+    counts: dict[str, int] = {}
+    for _, kind, _ in spool.rejects():
+        counts[kind] = counts.get(kind, 0) + 1
+    return counts

@@ -33,7 +33,7 @@ from airflow_provider_scantrust.uploads.rejects import write_rejects
 from airflow_provider_scantrust.uploads.report import Report
 from airflow_provider_scantrust.uploads.requests import Submit
 from airflow_provider_scantrust.uploads.run import UNMATCHED, Runner
-from airflow_provider_scantrust.uploads.spool import Spool
+from airflow_provider_scantrust.uploads.spool import Spool, count_kinds
 from airflow_provider_scantrust.waits.outcome import Outcome
 
 _HOPELESS_AFTER = 100
@@ -144,8 +144,7 @@ class Upload:
 
     @property
     def _items_per_call(self) -> int:
-        options = self._options
-        # A dry run needs no connection.
+        options = self._options  # a dry run needs no connection
         return (
             options.items_per_call
             if options.dry_run
@@ -276,9 +275,7 @@ class Upload:
 
     def _allowed(self, spool: Spool) -> float:
         """Return how many rows may be rejected; a number below 1 is a share of all rows."""
-        limit = self._options.max_rejected
-        if limit is None:
-            return inf
+        limit = inf if self._options.max_rejected is None else self._options.max_rejected
         return limit * spool.rows if 0 < limit < 1 else limit
 
     def _check_rejected(self, spool: Spool) -> None:
@@ -340,14 +337,6 @@ class _Watchers:
         self._lines.calls_done += 1
         self._lines.rows_done += self._sizes.pop(number, 0)
         self._progress.call_done(number, counted)
-
-
-def count_kinds(spool: Spool) -> dict[str, int]:
-    """Return kind -> rows that are rejected before anything is sent."""
-    counts: dict[str, int] = {}
-    for _, kind, _ in spool.rejects():
-        counts[kind] = counts.get(kind, 0) + 1
-    return counts
 
 
 def _name_problems(spool: Spool) -> str:

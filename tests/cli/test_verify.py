@@ -14,7 +14,7 @@ from airflow_provider_scantrust.cli.verify.assumptions import ASSUMPTIONS
 from airflow_provider_scantrust.cli.verify.command import run_survey
 from airflow_provider_scantrust.cli.verify.report import make_report
 from airflow_provider_scantrust.cli.verify.survey import Survey
-from airflow_provider_scantrust.cli.verify.writing import Target
+from airflow_provider_scantrust.cli.verify.target import Target
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 from airflow_provider_scantrust.sandbox import Sandbox
 from airflow_provider_scantrust.sandbox.deviations import DEVIATIONS

@@ -152,7 +152,7 @@ def test_rejects_of_an_earlier_try_do_not_outlive_a_retry_that_updates_all_rows(
 ) -> None:
     source = write_csv(tmp_path / "bottles.csv", [bottle(1), bottle(51)])
     rejects = tmp_path / "a folder" / "that is not there" / "rejects.csv"
-    options = {"rejects_path": f"{scheme}{rejects}", "on_unmatched": "fail"}
+    options: dict[str, Any] = {"rejects_path": f"{scheme}{rejects}", "on_unmatched": "fail"}
     store = Store()
     with pytest.raises(AirflowFailException):
         try_once(store, source, **options)
@@ -442,7 +442,7 @@ def test_retry_of_an_upload_whose_source_is_gone_only_waits(sandbox: Sandbox, tm
     path, store = tmp_path / "lots.csv", Store()
     write_csv(path, [["L-000001", "FR"], ["NONE", "DE"]], ["lot_number", "market"])
     sandbox.fault(path="/api/v2/scm/tasks/", status=403)
-    options = {"data_key": "lot_number", "rejects_path": str(tmp_path / "rejects.csv")}
+    options: dict[str, Any] = {"data_key": "lot_number", "rejects_path": str(tmp_path / "rejects.csv")}
     with pytest.raises(AirflowFailException, match="PermissionDenied"):
         try_once(store, str(path), **options)
     path.unlink()

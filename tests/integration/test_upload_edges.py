@@ -41,7 +41,7 @@ def attempt(
     store: Store, try_number: int = 1, ti: TaskInstance | None = None, **options: Any
 ) -> dict[str, Any]:
     ti = ti or TaskInstance()
-    ti.try_number, ti.id = try_number, f"try {try_number}"  # type: ignore[attr-defined]
+    ti.try_number, ti.id = try_number, f"try {try_number}"
     context: Any = {"ti": ti, "task_state_store": store}
     options = {"deferrable": False, "poll_interval": 0.05, **options}
     return dict(ScantrustUploadOperator(task_id="upload", **options).execute(context))
@@ -254,7 +254,7 @@ def test_items_of_many_upstream_tasks_are_one_upload(sandbox: Sandbox, items: An
 def test_rows_without_an_order_are_refused(sandbox: Sandbox) -> None:
     for name in ("items", "source"):
         with pytest.raises(AirflowFailException, match="no order"):
-            attempt(Store(), **{name: {("extended_id", "A")}})
+            attempt(Store(), **{name: {("extended_id", "A")}})  # type: ignore[arg-type]
 
 
 def test_what_cannot_work_is_refused_when_the_dag_is_read() -> None:
@@ -273,7 +273,7 @@ def test_what_cannot_work_is_refused_when_the_dag_is_read() -> None:
     for name in ("timeout", "poll_interval", "error_budget"):
         for value in (float("inf"), float("nan"), 0, -1, "soon"):
             with pytest.raises(ValueError, match=f"`{name}`"):
-                ScantrustUploadOperator(task_id="t", items=[], **{name: value})
+                ScantrustUploadOperator(task_id="t", items=[], **{name: value})  # type: ignore[arg-type]
     for size in (0, 1000, True):
         with pytest.raises(ValueError, match="items_per_call"):
             ScantrustUploadOperator(task_id="t", items=[], items_per_call=size)
@@ -311,7 +311,7 @@ def test_tasks_test_of_a_run_that_exists_uploads(sandbox: Sandbox, monkeypatch: 
     attempt(store, items=bottles(1))
     # It has the id of the try that was, whatever its number is.
     ti = TaskInstance()
-    ti.id = "try 1"  # type: ignore[attr-defined]
+    ti.id = "try 1"
     context: Any = {"ti": ti, "task_state_store": store}
     for number in (1, 2, 3):
         ti.try_number = number

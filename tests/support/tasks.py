@@ -36,6 +36,7 @@ class TaskInstance:
         self.xcoms: dict[str, Any] = {}
         self.started_at = datetime.now(UTC)
         self.try_number = try_number
+        self.id: str | None = None
         self.task = task or SimpleNamespace(retries=2)
         self.max_tries = self.task.retries
         self.dag_id, self.run_id, self.task_id, self.map_index = "dag", "run", "task", -1

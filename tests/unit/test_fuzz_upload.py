@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -203,7 +204,7 @@ class Interrupting(Upload):
                 setattr(made, name, self._struck(getattr(made, name), chance, rate))
             return made
 
-        self._make_progress = progress  # type: ignore[method-assign]
+        self._make_progress = progress
 
     def _struck(self, step: Any, chance: random.Random, rate: float) -> Any:
         def call(*args: Any) -> None:
@@ -286,9 +287,7 @@ def play(seed: int) -> int:
         source = [dict(row) for row in rows]
         try:
             with upload:
-                upload.send_rows(
-                    Rows(lambda source=source: RowSource(source, data_key=KEY, keep_copy=True), None)
-                )  # type: ignore[misc]
+                upload.send_rows(Rows(partial(RowSource, source, data_key=KEY, keep_copy=True), None))
                 if report.jobs and not report.jobs_ended:
                     upload.end_jobs(Outcome.of({task_id: service.jobs[task_id] for task_id in report.jobs}))
                 end_progress(store, this_try, report, LOG)

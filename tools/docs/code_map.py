@@ -20,6 +20,8 @@ PACKAGE = "airflow_provider_scantrust"
 # Beside the layers: they share nothing with them, or little.
 APART = ["plugins", "sandbox"]
 WHAT = {
+    "__main__": "python -m",
+    "cli": "airflow scantrust",
     "decorators": "@task.scantrust_upload",
     "operators": "uploads, resumes",
     "sensors": "waits for jobs",

@@ -103,7 +103,7 @@ class FastSelector(selectors.DefaultSelector):
         return super().select(timeout if timeout is None else timeout / SPEED)
 
 
-class FastAdapter(blocking._Adapter):
+class FastAdapter(requests.adapters.HTTPAdapter):
     """Gives its sockets a fortieth of the timeouts."""
 
     def send(self, *args: Any, **options: Any) -> Any:
@@ -165,9 +165,9 @@ class FastHook(ScantrustHook):
         super()._sleep(seconds / SPEED)
 
     def speed_up(self) -> None:
-        """Exchange the adapters: the transports do not use those of the session."""
-        for transport in (self._transport, self._upload_transport):
-            transport._adapter = FastAdapter(pool_maxsize=UPLOAD_ROWS)
+        """Exchange the adapters of the session, which all calls use."""
+        for scheme in ("https://", "http://"):
+            self.get_conn().mount(scheme, FastAdapter(pool_maxsize=UPLOAD_ROWS))
 
 
 class TaskLog:
@@ -282,7 +282,7 @@ def wrong_timeouts(sandbox: SandboxProcess) -> list[str]:
     request = make_request(get_me(), hook.settings, hook._auth)
     limit = request.timeout[1] / SPEED
     wrong = []
-    for transport in (hook._transport, hook._upload_transport):
+    for transport in (hook._transport,):
         sandbox.fault(path="/api/*", delay=2 * limit)
         began = _real_monotonic()
         reply = transport._send(request)

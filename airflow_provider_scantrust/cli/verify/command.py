@@ -13,7 +13,8 @@ from airflow_provider_scantrust.cli.output import NOT_ALL, Output, rows
 from airflow_provider_scantrust.cli.verify.reading import judge_errors, look, look_at_logins
 from airflow_provider_scantrust.cli.verify.report import make_report, write_samples
 from airflow_provider_scantrust.cli.verify.survey import Survey
-from airflow_provider_scantrust.cli.verify.writing import Target, write
+from airflow_provider_scantrust.cli.verify.target import Target
+from airflow_provider_scantrust.cli.verify.writing import write
 from airflow_provider_scantrust.exceptions import ConfigurationError
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 

@@ -13,7 +13,7 @@ from airflow_provider_scantrust.cli.verify.reading import default_task_paths, de
 from airflow_provider_scantrust.cli.verify.survey import Seen, Survey
 
 if TYPE_CHECKING:
-    from airflow_provider_scantrust.cli.verify.writing import Target
+    from airflow_provider_scantrust.cli.verify.target import Target
 
 _FIELDS = {
     "id",

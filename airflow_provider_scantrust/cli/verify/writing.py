@@ -7,51 +7,13 @@ Rule 2: what could do harm if an assumption is wrong is sent for a key that no c
 
 from __future__ import annotations
 
-import dataclasses
-import secrets
 from typing import Any
 
 from airflow_provider_scantrust.cli.verify.jobs import Jobs
 from airflow_provider_scantrust.cli.verify.reading import describe
 from airflow_provider_scantrust.cli.verify.survey import Seen, Survey
+from airflow_provider_scantrust.cli.verify.target import Target
 from airflow_provider_scantrust.exceptions import InvalidInput
-
-
-def _nobody() -> str:
-    return f"verify-{secrets.token_hex(10)}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """
-    What may be written.
-
-    :param nobody: A key that no code has.
-    :param no_field: A field that no campaign has.
-    """
-
-    extended_id: str
-    field: str
-    value: str
-    nobody: str = dataclasses.field(default_factory=_nobody)
-    no_field: str = dataclasses.field(default_factory=lambda: f"verify_{secrets.token_hex(6)}")
-
-    @property
-    def other(self) -> str:
-        """A value that the field does not have in the end."""
-        return f"{self.value}-1"
-
-    @property
-    def masks(self) -> dict[str, str]:
-        """What a report shows instead."""
-        return {
-            self.other: "OTHER-VALUE",
-            self.extended_id: "EXTENDED-ID",
-            self.field: "field_name",
-            self.value: "VALUE",
-            self.nobody: "NO-CODE",
-            self.no_field: "no_such_field",
-        }
 
 
 def write(survey: Survey, target: Target) -> None:

@@ -1,0 +1,43 @@
+"""The code and the field that a user lets ``verify`` write to."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+
+
+def _nobody() -> str:
+    return f"verify-{secrets.token_hex(10)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """
+    What may be written.
+
+    :param nobody: A key that no code has.
+    :param no_field: A field that no campaign has.
+    """
+
+    extended_id: str
+    field: str
+    value: str
+    nobody: str = dataclasses.field(default_factory=_nobody)
+    no_field: str = dataclasses.field(default_factory=lambda: f"verify_{secrets.token_hex(6)}")
+
+    @property
+    def other(self) -> str:
+        """A value that the field does not have in the end."""
+        return f"{self.value}-1"
+
+    @property
+    def masks(self) -> dict[str, str]:
+        """What a report shows instead."""
+        return {
+            self.other: "OTHER-VALUE",
+            self.extended_id: "EXTENDED-ID",
+            self.field: "field_name",
+            self.value: "VALUE",
+            self.nobody: "NO-CODE",
+            self.no_field: "no_such_field",
+        }
