@@ -82,6 +82,8 @@ def test_costs_in_the_guide_are_what_the_planner_counts() -> None:
             data_key="extended_id",
             keys=count,
             crowds=lambda more_than, crowds=crowds: {k: n for k, n in crowds.items() if n > more_than},
+            rows_with=lambda data, limit, offset=0: [(offset, f"{data} {offset}")] * limit,
+            decode=lambda pairs: [{"extended_id": key, "lot": data} for key, data in pairs],
         )
         plan = make_plan(spool)
         assert (calls, row[4]) == (plan.sync_calls + plan.jobs, in_words(plan.least_seconds))
@@ -122,7 +124,7 @@ def test_budgets_in_the_docs_are_the_real_ones() -> None:
 def test_every_metric_that_is_sent_is_listed_and_no_other() -> None:
     package = ROOT / "airflow_provider_scantrust"
     sent = set()
-    for path, method in (("hooks/stats.py", r"count"), ("operators/scantrust.py", r"stats\.count")):
+    for path, method in (("hooks/stats.py", r"count"), ("operators/endings.py", r"stats\.count")):
         sent |= set(re.findall(rf'{method}\(\s*"(\w+)"', (package / path).read_text(encoding="utf-8")))
     counters = (package / "triggers" / "counters.py").read_text(encoding="utf-8")
     sent |= set(re.findall(r'"scantrust\.(\w+)"', counters)) | set(re.findall(r'"(polls\w*)"', counters))

@@ -52,7 +52,7 @@ def test_rows_come_out_as_they_went_in_and_in_order(stack: ExitStack) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["", "NULL", "0012", "1e5", "日本", "a\x1fb", "\n", '"', "\x01", 1, 1.0, True, 10**30, "1", "True"],
+    ["", "NULL", "0012", "1e5", "日本", "a\x1fb", "\n", '"', "\x01", 1, 1.5, True, 10**30, "1", "True"],
 )
 def test_value_keeps_its_type_to_the_letter(stack: ExitStack, value: Any) -> None:
     spool, _ = fill(stack, {KEY: "A", "b": value, "a": "x"}, {KEY: "B", "b": "x", "a": value})
