@@ -71,8 +71,7 @@ class Records:
         )
         self.dialect = _dialect(self.delimiter, source.quotechar)
         self._sample = sample
-        # The lines of the record at hand.
-        self._kept: list[str] = []
+        self._kept = self._text.record
         self._reader = csv.reader(self._keep(chain(sample, lines)), strict=True, **self.dialect)
         self.header: list[str] = []
 
@@ -108,25 +107,28 @@ class Records:
         reader, header, text, kept = self._reader, self.header, self._text, self._kept
         width, above = len(header), self._above
         repeated = 0
-        while True:
+        is_read = False
+        while not is_read:
             line = reader.line_num + 1
-            text.letters_read = text.letters
             kept.clear()
             try:
-                cells = next(reader, None)
-            except csv.Error as error:
-                yield from self._look_at_error(line, error)
-                continue
-            if cells is None:
-                break
-            if len(cells) == width and reader.line_num == line and not text.has_nul:
-                if (cells[0] and not cells[0].isspace()) or not _is_empty(cells):
-                    if cells == header or (cells[0][:1] == _MARK and _cleaned(cells) == _cleaned(header)):
+                for cells in reader:
+                    if (
+                        reader.line_num != line
+                        or len(cells) != width
+                        or text.has_nul
+                        or (not cells[0].strip() and _is_empty(cells))
+                    ):
+                        yield from self._look_at(line, cells)
+                    elif cells == header or (_MARK in cells[0] and _cleaned(cells) == _cleaned(header)):
                         repeated += 1
                     else:
                         yield line + above, cells, None
-                continue
-            yield from self._look_at(line, cells)
+                    line = reader.line_num + 1
+                    kept.clear()
+                is_read = True
+            except csv.Error as error:
+                yield from self._look_at_error(line, error)
         if repeated:
             self.notes.append(f"{self._name}: {plural(repeated, 'more header line')} skipped.")
         if text.cut_line is not None:

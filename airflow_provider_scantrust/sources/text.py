@@ -62,8 +62,8 @@ class TextLines:
         self.has_nul = False
         # The number of the last line, where that has no end.
         self.cut_line: int | None = None
-        # What was handed on, and up to where the reader has got whole records.
-        self.letters = self.letters_read = 0
+        # The lines of the record at hand, if the reader notes them here.
+        self.record: list[str] = []
         try:
             self._blocks = unpack_text(name, raw)
             first = next(self._blocks)
@@ -94,13 +94,12 @@ class TextLines:
                     f"{self.name}, line {self.lines + count_lines(text[:end]) + 1}: the line is longer than "
                     f"{LONGEST_LINE // 1024**2} Mi characters. Is this a text file with line ends?"
                 )
-            if self.letters - self.letters_read > LONGEST_LINE:
+            if sum(map(len, self.record)) > LONGEST_LINE:
                 raise InvalidInput(
                     f"{self.name}: a record that ends after line {self.lines} is longer than {LONGEST_LINE // 1024**2} Mi "
                     "characters. Is a quote not closed?"
                 )
             if end:
-                self.letters += end
                 yield from io.StringIO(text[:end], newline="")
                 self.lines += count_lines(text[:end])
         # Old systems end a file with Ctrl-Z.

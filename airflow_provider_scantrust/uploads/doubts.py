@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 
 from airflow_provider_scantrust.api.texts import plural, show
@@ -31,17 +31,25 @@ PLACEHOLDERS = frozenset(
 )
 # Between the values of a row.
 BETWEEN = "\x1f"
+_BETWEEN_ROWS = "\x1f\x1e\x1f"
+_EMPTY_KEY = "\x1e\x1f\x1f"
 
 _KNOWN = 50_000
 # No value of such a row is too long.
 _LONGEST_ROW = 65_536
-# Values that need a look of their own. Dates up to the 28th are good in each month, and the most common.
+# Values that need a look of their own, by their first character; good dates do not.
 _NEEDS_LOOK = re.compile(
-    r"""\x1f(?!\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])\x1f)(?:
-    [\s'"=\#<\\(\[] | -?1?[.nN][^\x1f]{0,6}\x1f | [uU][nN][dD]
-    | \d{1,4}[-/.]\d{1,2}(?:[-/.]\d|\x1f) | \d{1,4}[-./\ ]{1,2}[^\W\d_]{3}
-    | [-+]?\d{1,3}(?:[.,]\d+)?[eE]\+?\d{1,3}\x1f | [2-7]\d{4}(?:[.,]\d+)?\x1f | (?:19|20)\d{6}\x1f
-    | [JFMASOND][a-z]{2,8}\.?[\ -]\d
+    r"""\x1f(?:
+    [ '"=\#<\\(\[]
+    | [nN][^\x1f]{0,5}\x1f
+    | [uU][nN][dD]
+    | \d(?!\d{3}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)\x1f)(?:
+        \d{0,3}+(?:[-/.]\d{1,2}(?:[-/.]\d|\x1f) | [-./ ]{1,2}[^\W\d_]{3} | (?:[.,]\d+)?[eE]\+?\d{1,3}\x1f | \.\#)
+        | (?<=\x1f[2-7])\d{4}(?:[.,]\d+)?\x1f
+        | (?:(?<=\x1f1)9|(?<=\x1f2)0)\d{6}\x1f
+        )
+    | [-+](?:\d{1,3}(?:[.,]\d+)?[eE]\+?\d{1,3}\x1f | [nN1])
+    | [JFMASOND][a-z]{2,8}\.?[ -]\d
     )""",
     re.VERBOSE,
 )
@@ -128,22 +136,25 @@ class Doubts:
                 warn(f"Field {show(field)} {what}{where}: {show(first)}. {advice}")
 
 
-def is_plain(text: str, values: int) -> bool:
+def are_plain(rows: Sequence[str], values: int) -> bool:
     """
-    Whether a row needs no look at each of its values.
+    Whether rows need no look at each of their values.
 
-    :param text: The key and the values, with BETWEEN between them.
-    :param values: How many there are.
+    :param rows: Of each the key and the values, with BETWEEN between them.
+    :param values: How many each has.
     """
+    text = BETWEEN + _BETWEEN_ROWS.join(rows) + BETWEEN
     return (
         text.isascii()
-        and text.count(BETWEEN) == values - 1
-        and text[0] != BETWEEN
-        and text[-1] != " "
+        and text.count(BETWEEN) == len(rows) * (values + 1)
+        and text.count(_BETWEEN_ROWS) == len(rows) - 1
+        # No key is empty, and no value ends with a blank.
+        and _EMPTY_KEY not in text
+        and not text.startswith(_EMPTY_KEY[1:])
         and " \x1f" not in text
-        and len(text) <= _LONGEST_ROW
-        and _NEEDS_LOOK.search(f"{BETWEEN}{text}{BETWEEN}") is None
-        and text.replace(BETWEEN, "").isprintable()
+        and (len(text) <= _LONGEST_ROW or max(map(len, rows)) <= _LONGEST_ROW)
+        and _NEEDS_LOOK.search(text) is None
+        and text.replace(_BETWEEN_ROWS, "").replace(BETWEEN, "").isprintable()
     )
 
 

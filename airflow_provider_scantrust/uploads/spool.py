@@ -28,6 +28,7 @@ from airflow_provider_scantrust.uploads.doubts import BETWEEN
 _BATCH = 500
 # A statement for many rows costs little more than half of as many statements.
 _TOGETHER = 50
+_LOOKED_AT_TOGETHER = 50
 _MOST_NAMED = 20
 _HASHES = 1 << 15
 
@@ -185,24 +186,35 @@ class Spool:
     def _read(self, batch: list[tuple[int, Any]]) -> list[_Kept]:
         """Return the rows that pass; the others are rejected."""
         kept: list[_Kept] = []
-        read, sets = self._check.read, self._field_sets
-        for line, item in batch:
+        check = self._check
+        for start in range(0, len(batch), _LOOKED_AT_TOGETHER):
+            some = batch[start : start + _LOOKED_AT_TOGETHER]
+            texts = check.read_plain([item for _, item in some])
+            if texts is None:
+                kept.extend(self._read_each(some))
+                continue
+            number = f"{self._number_of(check.plain_names)}{BETWEEN}"
+            for (line, _), text in zip(some, texts, strict=True):
+                key, _, data = text.partition(BETWEEN)
+                kept.append((line, key, number + data))
+        return kept
+
+    def _read_each(self, some: list[tuple[int, Any]]) -> Iterator[_Kept]:
+        for line, item in some:
             try:
-                key, names, values, text = read(item, line)
+                key, names, values, text = self._check.read(item, line)
             except BadRow as error:
                 self._reject(line, error.kind, str(error))
                 continue
-            number = sets.get(names)
-            if number is None:
-                number = sets[names] = len(sets)
-            kept.append(
-                (
-                    line,
-                    key,
-                    f"{number}{BETWEEN}{text}" if text is not None else json.dumps([str(number), *values]),
-                )
+            number = self._number_of(names)
+            yield (
+                line,
+                key,
+                f"{number}{BETWEEN}{text}" if text is not None else json.dumps([str(number), *values]),
             )
-        return kept
+
+    def _number_of(self, names: tuple[str, ...]) -> int:
+        return self._field_sets.setdefault(names, len(self._field_sets))
 
     def _reject(self, line: int, kind: str, reason: str) -> None:
         self.note_rejects([(line, kind, _storable(reason))])
@@ -231,7 +243,7 @@ class Spool:
     def _encode_row(self, row: Row) -> str:
         names = tuple(sorted(row.keys() - {self.data_key}))
         values = [
-            str(self._field_sets.setdefault(names, len(self._field_sets))),
+            str(self._number_of(names)),
             *(row[name] for name in names),
         ]
         is_text = all(isinstance(value, str) and BETWEEN not in value for value in values)
