@@ -248,6 +248,6 @@ def test_waits_that_need_a_login_together_make_one_over_aiohttp(sandbox: Sandbox
             talks = [converse(ME, settings, auth, random=lambda: 0.5) for _ in range(60)]
             return await asyncio.gather(*map(transport.perform, talks))
 
-    assert {"sandbox"} == set(asyncio.run(ask_together()))
+    assert {"sandbox@example.com"} == set(asyncio.run(ask_together()))
     paths = [entry["path"] for entry in sandbox.transcript()]
     assert (1, 60) == (paths.count("/api/v2/auth/login/"), paths.count(ME.path))

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import importlib
 import json
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -137,8 +138,9 @@ def run(
             if method == "execute":
                 return task.execute(context), ti, states
             return task.resume_execution(method, kwargs, context), ti, states
-        except AirflowRescheduleException:
+        except AirflowRescheduleException as rescheduled:
             states.append("up_for_reschedule")
+            time.sleep(max(0.0, (rescheduled.reschedule_date - datetime.now(UTC)).total_seconds()))
         except TaskDeferred as deferred:
             states.append("deferred")
             _, arguments = deferred.trigger.serialize()
