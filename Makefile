@@ -68,7 +68,7 @@ test-ui: browser ## run the tests of the Airflow UI in a headless Chromium, and 
 	@echo "make: running the tests of the Airflow UI"
 	@SCANTRUST_REQUIRE_BROWSER=1 $(BIN)/python -m pytest -q tests/system/ui
 
-screenshots: browser ## take the docs' screenshots anew
+screenshots: browser ## take the docs' screenshots again
 	@$(BIN)/python tools/screenshots.py
 
 check: $(READY) ## lint, format, types, import contracts, docs, changes
@@ -81,6 +81,7 @@ check: $(READY) ## lint, format, types, import contracts, docs, changes
 	@echo "make: checking the import contracts"
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/python tools/checks/check_code.py
+	@$(BIN)/python tools/checks/check_words.py
 	@echo "make: checking the docs' links and tables"
 	@$(BIN)/python tools/docs/check_docs.py
 	@echo "make: checking that the map of the code is up to date"

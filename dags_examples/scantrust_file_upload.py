@@ -1,5 +1,5 @@
 """
-Every morning, upload yesterday's file from object storage, and put the rows that did not arrive beside it.
+Every morning, upload yesterday's file from object storage, and write the rejected rows beside it.
 
 The file is read row by row, however large it is. Set BOTTLING_STORAGE to where your files are, such as
 s3://aws_default@bottling, with the Airflow connection in the URL.

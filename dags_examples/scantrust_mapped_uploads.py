@@ -1,7 +1,7 @@
 """
 Every morning, submit one asynchronous upload for each of yesterday's lots, and wait for all of them with one sensor.
 
-Each lot is a task of its own in the grid, so one that is refused can be mended and cleared alone.
+Each lot is a task of its own in the grid, so a refused lot can be fixed and cleared alone.
 """
 
 from __future__ import annotations

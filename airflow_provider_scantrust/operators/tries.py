@@ -30,7 +30,7 @@ def try_of(context: Context) -> Try:
     # could come to the same sum.
     series = (_number(ti, "max_tries"), _number(getattr(ti, "task", None), "retries"))
     try_id = getattr(ti, "id", None)
-    # `airflow tasks test` is nobody's retry.
+    # `airflow tasks test` is not a retry.
     number = 0 if os.environ.get("AIRFLOW_TEST_MODE") else _number(ti, "try_number")
     return Try(series, number, str(try_id) if isinstance(try_id, str | UUID) else None)
 

@@ -30,7 +30,7 @@ def build_app(controls: Controls, current: Callable[[], Service]) -> ASGIApp:
     control = Starlette(routes=[Mount("/_sandbox", routes=control_routes(controls))])
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        # The client hung up before its request was complete: there is nothing to do and no one to answer.
+        # The client hung up before its request was complete: there is nothing to do and no client to answer.
         with suppress(ClientDisconnect):
             if scope["path"].startswith("/_sandbox/"):
                 await control(scope, receive, send)

@@ -102,7 +102,7 @@ class ScantrustTaskTrigger(BaseTrigger):
         """Seconds since the epoch at which the wait ends."""
         if self._deadline is not None:
             return self._deadline
-        # Whoever defers with no timeout at all wants none.
+        # Without a timeout of the deferral there is no deadline.
         return inf if self.timeout_after is None else self.timeout_after.timestamp() - self.spare_seconds
 
     def serialize(self) -> tuple[str, dict[str, Any]]:

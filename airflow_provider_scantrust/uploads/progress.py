@@ -21,7 +21,7 @@ from airflow_provider_scantrust.uploads.kept import (
 )
 from airflow_provider_scantrust.uploads.report import Report
 
-# After these, nobody can tell whether Scantrust has made the job.
+# After these, Scantrust may or may not have made the job.
 _UNCERTAIN = (ConnectionFailed, ServiceUnavailable, UnreadableAnswer)
 
 

@@ -32,7 +32,7 @@ _LOOKED_AT_TOGETHER = 50
 _MOST_NAMED = 20
 _HASHES = 1 << 15
 
-# Never committed: the file is no one else's, and does not outlive the connection.
+# Never committed: only this connection reads the file, and the file ends with the connection.
 _SCHEMA = """
 PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE; PRAGMA cache_size = -16000;
 BEGIN EXCLUSIVE;
@@ -260,7 +260,7 @@ class Spool:
         self._db.executemany("UPDATE rows SET data = ? WHERE line = ?", self._fold(rows, conflicts))
         if conflicts:
             raise InvalidInput(
-                f"Nothing was sent, because rows have one key and different data: {'; '.join(conflicts)}. Mend them, "
+                f"Nothing was sent, because rows have one key and different data: {'; '.join(conflicts)}. Fix them, "
                 'or set on_duplicate="last".'
             )
 

@@ -49,7 +49,7 @@ def test_python_is_seen_without_a_fence(text: str) -> None:
 
 @pytest.mark.parametrize("block", PLAIN.values(), ids=PLAIN)
 def test_python_block_runs(sandbox: Sandbox, block: Block) -> None:
-    assert [] == block.functions, "nobody calls them"
+    assert [] == block.functions, "no test calls them"
     exec(compile(block.code, block.name, "exec"), {"__name__": "block"})
 
 

@@ -160,17 +160,17 @@ def test_unmatched_keys_fail_when_told_and_the_report_is_kept(sandbox: Sandbox, 
 
 
 def test_discarded_field_is_named_and_fails_when_told(sandbox: Sandbox) -> None:
-    items = bottles(1, 2, market="FR", colour="red")
+    items = bottles(1, 2, market="FR", color="red")
     report, _ = upload(items=items)
-    assert ["colour"] == report["discarded_fields"]
-    with pytest.raises(AirflowFailException, match=r"DiscardedFields: .*colour \(in 2 rows\)"):
+    assert ["color"] == report["discarded_fields"]
+    with pytest.raises(AirflowFailException, match=r"DiscardedFields: .*color \(in 2 rows\)"):
         upload(items=items, on_discarded="fail")
 
 
 def test_ignored_is_still_reported(sandbox: Sandbox, capsys: Any, caplog: Any) -> None:
-    report, _ = upload(items=bottles(1, 99, colour="red"), on_unmatched="ignore", on_discarded="ignore")
+    report, _ = upload(items=bottles(1, 99, color="red"), on_unmatched="ignore", on_discarded="ignore")
     assert 1 == report["unmatched"]["count"]
-    assert ["colour"] == report["discarded_fields"]
+    assert ["color"] == report["discarded_fields"]
     assert "No code that this token sees" not in capsys.readouterr().out + caplog.text
 
 
@@ -337,7 +337,7 @@ def test_silent_triggerer_is_told_by_what_has_passed(options: dict[str, Any], er
         task.resume_execution("__fail__", {"error": "Trigger timeout"}, context)
 
 
-def test_dry_run_wakes_nobody_who_waits_for_codes(sandbox: Sandbox) -> None:
+def test_dry_run_wakes_no_dag_that_waits_for_codes(sandbox: Sandbox) -> None:
     ours, theirs = Asset("scantrust://api.scantrust.com/codes"), Asset("s3://bucket/done")
     task = ScantrustUploadOperator(task_id="upload", source=bottles(1), dry_run=True, outlets=[ours, theirs])
     context: Any = {"ti": TaskInstance()}

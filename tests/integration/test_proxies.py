@@ -265,7 +265,7 @@ def test_no_proxy_hears_what_goes_unencrypted_to_this_machine(
 
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    # Nobody listens there.
+    # No server listens there.
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with serve(Service) as port:
         settings = read_settings(host=f"http://127.0.0.1:{port}", password=TOKEN)

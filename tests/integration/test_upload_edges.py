@@ -286,8 +286,8 @@ def test_what_cannot_work_is_refused_when_the_dag_is_read() -> None:
 
 def test_both_violations_are_named_and_the_failure_is_left(sandbox: Sandbox) -> None:
     ti = TaskInstance()
-    rows = bottles(1, 99, colour="red")
-    with pytest.raises(AirflowFailException, match=r"1 key .*colour \(in 1 row\)"):
+    rows = bottles(1, 99, color="red")
+    with pytest.raises(AirflowFailException, match=r"1 key .*color \(in 1 row\)"):
         attempt(Store(), ti=ti, items=rows, on_unmatched="fail", on_discarded="fail")
     failure = ti.xcoms["failure"]
     assert ("UnmatchedKeys", 1, True) == (failure["error"], failure["try_number"], failure["permanent"])
@@ -300,7 +300,7 @@ def test_log_ends_with_one_sentence(sandbox: Sandbox, capsys: pytest.CaptureFixt
     text = capsys.readouterr().out
     assert "Updated 2 of 4 rows in 0." in text
     assert "1 unknown key, 1 row rejected, 1 field ignored (cellar)." in text
-    attempt(Store(), items=bottles(1, colour="red"), on_discarded="ignore")
+    attempt(Store(), items=bottles(1, color="red"), on_discarded="ignore")
     assert "Every field of this upload was discarded" in capsys.readouterr().out
     attempt(Store(), constraints={"lot_number": "L-000001"}, scm_data={"market": "FR"})
     assert "Updated 10 codes in" in capsys.readouterr().out

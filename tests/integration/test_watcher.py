@@ -153,7 +153,7 @@ async def test_deadline_that_passed_while_the_triggerer_was_away_does_not_end_th
         read_event(payloads[1])
 
 
-async def test_a_429_stops_everybody_and_ends_nobody(sandbox: Sandbox) -> None:
+async def test_a_429_stops_everybody_and_ends_no_wait(sandbox: Sandbox) -> None:
     ids = submit(sandbox, 20)
     sandbox.fault(method="GET", path=f"{STATUS_PATH}*", status=429, headers={"Retry-After": "1"})
     began = time.monotonic()
@@ -168,7 +168,7 @@ async def test_bad_gateways_here_and_there_end_nobody(sandbox: Sandbox) -> None:
     assert ["complete"] * 20 == [payload["status"] for payload in payloads]
 
 
-async def test_outage_shorter_than_the_error_budget_ends_nobody(sandbox: Sandbox) -> None:
+async def test_outage_shorter_than_the_error_budget_ends_no_wait(sandbox: Sandbox) -> None:
     sandbox.fault(method="GET", path=f"{STATUS_PATH}*", cut="before", times=15)
     payloads = await outcomes(*(trigger(each) for each in submit(sandbox, 5)))
     assert ["complete"] * 5 == [payload["status"] for payload in payloads]
@@ -397,7 +397,7 @@ async def test_refused_login_ends_all_waits(sandbox: Sandbox, monkeypatch: pytes
             read_event(payload)
 
 
-async def test_lookup_that_fails_after_a_401_ends_nobody(
+async def test_lookup_that_fails_after_a_401_ends_no_wait(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (task_id,) = submit(sandbox)
@@ -459,7 +459,7 @@ async def test_ca_bundle_that_is_not_there_ends_the_waits(
             read_event(payload)
 
 
-async def test_error_of_the_watcher_itself_ends_nobody(
+async def test_error_of_the_watcher_itself_ends_no_wait(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(watcher, "_FIRST_RESTART", 0.05)

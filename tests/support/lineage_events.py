@@ -152,7 +152,7 @@ def _retrieve(uri: str) -> Any:
         _, module, kind = uri.split(":")
         found = schema_of(getattr(importlib.import_module(module), kind))
     else:
-        assert OWN_SCHEMA["$id"] == uri, f"{uri} is of nobody known"
+        assert OWN_SCHEMA["$id"] == uri, f"{uri} is an unknown schema"
         found = OWN_SCHEMA
     return DRAFT202012.create_resource(found)
 

@@ -15,7 +15,7 @@ from doc_blocks import ROOT
 from documented import write_dags
 from local_airflow import LocalAirflow
 
-# Looked for in everything that Airflow writes; a URI and JSON write them otherwise than they are.
+# Looked for in everything that Airflow writes; a URI and JSON write them with escapes.
 TOKEN = 'marked-token-4711/+=&"-not-a-secret'
 PASSWORD = 'marked-password-4712/+=&"-not-a-secret'
 
@@ -28,7 +28,7 @@ def running_sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="session")
 def rejects(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the example puts the rows that did not arrive; nobody has made the folder."""
+    """Where the example writes the rejected rows; the folder does not exist yet."""
     return tmp_path_factory.mktemp("rejects") / "new"
 
 

@@ -146,7 +146,7 @@ def test_late_turns_are_made_up_for() -> None:
     while now < 100.0:
         wait = pacer.take_turn(now)
         turns += not wait
-        # Whoever waits wakes up to 5 ms late.
+        # A thread that waits wakes up to 5 ms late.
         now += wait + chance.random() * 0.005 if wait else 1e-9
     assert turns > 970
 

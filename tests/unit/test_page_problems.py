@@ -22,7 +22,7 @@ def texts_of(row: dict[str, Any]) -> list[str]:
     [
         ("success", {"return_value": FULL}, []),
         ("success", {"return_value": {**FULL, "discarded_fields": None}}, []),
-        ("success", {"return_value": {**FULL, "discarded_fields": ["colour"]}}, ["1 field ignored: colour"]),
+        ("success", {"return_value": {**FULL, "discarded_fields": ["color"]}}, ["1 field ignored: color"]),
         (
             "success",
             {"return_value": {**FULL, "discarded_fields": list("abcdefg")}},
@@ -96,7 +96,7 @@ def run_of(hours: int, state: str = "success", task_id: str = "t", **report: Any
 
 
 KEYS_UNKNOWN: dict[str, Any] = {"unmatched": {"count": 5}}
-IGNORED: dict[str, Any] = {"discarded_fields": ["colour"]}
+IGNORED: dict[str, Any] = {"discarded_fields": ["color"]}
 
 
 @pytest.mark.parametrize(

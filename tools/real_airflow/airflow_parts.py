@@ -172,7 +172,7 @@ def end_parts(parts: Iterable[Part], grace_seconds: float) -> None:
         part.signal(signal.SIGTERM, whole=False)
     if wait_until_gone(parts, grace_seconds):
         return
-    # A process may fork while the list is read, hence more than one round.
+    # A process may fork while the list is read, so there is more than one round.
     for _ in range(5):
         for part in parts:
             part.signal(signal.SIGKILL, whole=True)

@@ -8,7 +8,7 @@ import os
 import secrets
 from pathlib import Path
 
-# Airflow's default intervals are meant for a server that nobody waits for.
+# Airflow's default intervals are meant for a server, not for a test that waits.
 _COMMON = {
     "core.executor": "LocalExecutor",
     "core.load_examples": "False",

@@ -109,7 +109,7 @@ class Chaos:
         try:
             health = self.airflow.api("GET", "/api/v2/monitor/health")["scheduler"]["status"]
         except _ANSWERS_LATER:
-            # Nobody can tell.
+            # Its health is unknown.
             health = "healthy"
         if health == "healthy" or "scheduler" in self._down:
             self._healthy_at = now

@@ -2,7 +2,7 @@
 What a chaos run has come to, by the sandbox's own data and by what the tasks have told.
 
 Rule: a job counts as submitted again when the sandbox has two of the same constraints and data; no two uploads share any. It
-counts as told when its upload has said so, in its report or in its log.
+counts as reported when its upload's report or log says it.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def judge_jobs(
             verdict.wrong.append(
                 f"{upload.name}: {again} jobs were submitted again, and {told.get(upload.name, 0)} told"
             )
-    verdict.wrong += [f"jobs of nobody: {name}" for name in by_upload]
+    verdict.wrong += [f"jobs of no upload: {name}" for name in by_upload]
 
 
 def judge_tasks(verdict: Verdict, ended: Iterable[Ended], log_folder: Path) -> dict[str, int]:

@@ -86,7 +86,7 @@ class SandboxProcess:
         self.is_stopped = True
 
     def go_on(self) -> None:
-        """Let the process go on; it then does what it was asked meanwhile, whoever has hung up."""
+        """Let the process go on; it then does what it was asked meanwhile, also for clients that hung up."""
         self._part.signal(signal.SIGCONT, whole=True)
         self.is_stopped = False
 

@@ -9,7 +9,7 @@ from chaos_workload import CODE, DAG_ID
 from local_airflow import LocalAirflow
 from secret_search import SecretSearch, files_of, values_of
 
-# A URI and JSON write it otherwise than it is, so masking it as it is would not do.
+# A URI and JSON write it with escapes, so masking the plain text would not be enough.
 TOKEN = 'marked-token-4711/+=&"-not-a-secret'  # noqa: S105 - it is none
 # Where it is looked for, and what is no secret and is found there, else the place was not searched.
 MARKS = [

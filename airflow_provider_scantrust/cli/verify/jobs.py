@@ -138,7 +138,7 @@ class Jobs:
     def _try_constraints(self, mine: dict[str, Any], wanted: dict[str, Any]) -> None:
         target, survey = self._target, self._survey
         # Also where only the first constraint counts, the code gets the value that it shall have.
-        both = self._submit("two_constraints", {**mine, target.field: target.nobody}, wanted)
+        both = self._submit("two_constraints", {**mine, target.field: target.unknown_key}, wanted)
         task_id = _task_id(both)
         if task_id is not None and survey.is_found("task-path", "task_path"):
             status = self._status("task_two_constraints", task_id, self._path)
@@ -147,10 +147,10 @@ class Jobs:
             survey.judge("constraints-all", str(affected) == "0", f"codes_affected {affected}")
         seen = self._submit("list_of_ids", {"extended_id": [target.extended_id]}, wanted)
         survey.judge("ids-list", seen.status == 200, describe(seen))
-        constraints = {"extended_id": target.nobody, target.field: [target.nobody, target.no_field]}
+        constraints = {"extended_id": target.unknown_key, target.field: [target.unknown_key, target.no_field]}
         seen = self._submit("list_in_field", constraints, wanted)
         survey.judge("other-list", seen.status == 400, describe(seen))
-        seen = self._submit("number", {"extended_id": target.nobody}, {target.field: 1})
+        seen = self._submit("number", {"extended_id": target.unknown_key}, {target.field: 1})
         survey.judge("numbers-async", seen.status == 200, describe(seen))
 
 

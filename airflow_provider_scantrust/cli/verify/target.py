@@ -6,7 +6,7 @@ import dataclasses
 import secrets
 
 
-def _nobody() -> str:
+def _unknown_key() -> str:
     return f"verify-{secrets.token_hex(10)}"
 
 
@@ -15,14 +15,14 @@ class Target:
     """
     What may be written.
 
-    :param nobody: A key that no code has.
+    :param unknown_key: A key that no code has.
     :param no_field: A field that no campaign has.
     """
 
     extended_id: str
     field: str
     value: str
-    nobody: str = dataclasses.field(default_factory=_nobody)
+    unknown_key: str = dataclasses.field(default_factory=_unknown_key)
     no_field: str = dataclasses.field(default_factory=lambda: f"verify_{secrets.token_hex(6)}")
 
     @property
@@ -38,6 +38,6 @@ class Target:
             self.extended_id: "EXTENDED-ID",
             self.field: "field_name",
             self.value: "VALUE",
-            self.nobody: "NO-CODE",
+            self.unknown_key: "NO-CODE",
             self.no_field: "no_such_field",
         }

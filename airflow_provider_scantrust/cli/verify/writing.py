@@ -103,11 +103,11 @@ class _Uploads:
         seen = self._send("twice", [{**mine, target.field: target.other}, {**mine, **wanted}])
         affected = seen.fields.get("codes_affected")
         survey.judge("code-once", affected == 1, f"codes_affected {affected} for one code in two items")
-        seen = self._upload("nothing_matched", wanted, target.nobody)
-        is_absent = seen.status == 200 and target.nobody not in _items(seen)
+        seen = self._upload("nothing_matched", wanted, target.unknown_key)
+        is_absent = seen.status == 200 and target.unknown_key not in _items(seen)
         survey.judge("items-unmatched", is_absent, "not in items" if is_absent else "in items, or refused")
         # No code has this value, so nothing is written.
-        item = {target.field: target.nobody, "activation_status": "1"}
+        item = {target.field: target.unknown_key, "activation_status": "1"}
         seen = self._send("scm_key", [item], data_key=target.field)
         survey.judge("key-any", seen.status == 200, describe(seen))
         seen = self._send("unknown_key", [{target.no_field: "x", **wanted}], data_key=target.no_field)
@@ -149,7 +149,7 @@ class _Uploads:
             ("product-unknown", "product", target.no_field),
             ("special-values", "activation_status", "9"),
         ):
-            seen = self._upload(line.replace("-", "_"), {name: text}, target.nobody)
+            seen = self._upload(line.replace("-", "_"), {name: text}, target.unknown_key)
             survey.judge(line, seen.status == 400, describe(seen))
 
 

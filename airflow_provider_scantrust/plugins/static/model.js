@@ -53,7 +53,7 @@ function statusOf({ state, problems }) {
   return problems.length > 0 ? "warning" : "done";
 }
 
-// Rows of an upload that has ended. A row whose job nobody waited for is in none of the three.
+// Rows of an upload that has ended. A row whose job was not waited for is in none of the three.
 function splitRows({ rows, codes, unmatched, mode }, rejected) {
   if (rows === null || codes === null || mode === "dry run") return { updated: null };
   // Unknown keys are counted once each; more rows may have them, so this is an upper limit.

@@ -61,7 +61,7 @@ def test_connection_form_has_the_declared_fields_and_saves_a_connection_that_wor
 
 
 def test_test_button_needs_a_port_as_the_docs_say(page: Page, running_sandbox: Sandbox) -> None:
-    """When this fails with a newer Airflow, its UI has been mended: docs/connect.md can say less."""
+    """When this fails with a newer Airflow, its UI has been fixed: docs/connect.md can say less."""
     save_connection(page, "without_port", host=running_sandbox.url, password=running_sandbox.token)
     answer = press_test(page, "without_port")
     assert 400 == answer.status
