@@ -271,7 +271,7 @@ def make_plan(
             jobs = sum(1 for _ in _cut_lists(iter(in_jobs.items()), tasters, limits.ids_per_job))
             rest = spool.keys - sum(in_jobs.values()) + sum(map(len, tasters.values()))
             if jobs and jobs + _calls(rest, size) < sync_calls:
-                reason = f"{sum(in_jobs.values())} rows share their data with so many others that jobs need fewer calls"
+                reason = f"{sum(in_jobs.values()):,} rows share their data with so many others that jobs need fewer calls"
                 groups = len(in_jobs)
                 return Plan(
                     spool, limits, "mixed", reason, _calls(rest, size), jobs, groups, size, in_jobs, tasters

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from airflow_provider_scantrust.api.texts import plural
 from airflow_provider_scantrust.uploads.kept import Log
 from airflow_provider_scantrust.waits.pacing import Pacer
 
@@ -27,7 +28,8 @@ class ProgressLog:
         self._pacer = pacer
         self._rows, self._calls = rows, calls
         self._clock = clock
-        self._started = self._told = clock()
+        self._told = clock()
+        self._worked_from = self._worked(self._told)
         self.rows_done = self.calls_done = 0
 
     def tick(self, codes: int) -> None:
@@ -36,16 +38,21 @@ class ProgressLog:
         if now - self._told < PROGRESS_SECONDS:
             return
         self._told = now
-        rate = self.rows_done / (now - self._started)
+        # Pauses after a 429 say nothing about the speed of the rest.
+        worked = self._worked(now) - self._worked_from
+        rate = self.rows_done / worked if worked > 0 else 0.0
         left = f"{(self._rows - self.rows_done) / rate:.0f} s left" if rate else "time left unknown"
         self._log.info(
-            "%s of %s rows, %s of %s calls, %s codes, %s throttled, %.0f rows/s, %s.",
-            self.rows_done,
-            self._rows,
-            self.calls_done,
-            self._calls,
-            codes,
+            "%s of %s, %s of %s, %s, %s throttled, %s rows/s, %s.",
+            f"{self.rows_done:,}",
+            plural(self._rows, "row"),
+            f"{self.calls_done:,}",
+            plural(self._calls, "call"),
+            plural(codes, "code"),
             self._pacer.throttled,
-            rate,
+            f"{rate:,.0f}",
             left,
         )
+
+    def _worked(self, now: float) -> float:
+        return now - self._pacer.paused_seconds(now)

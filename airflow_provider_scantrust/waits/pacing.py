@@ -66,6 +66,7 @@ class Pacer:
         self._paused_until = float("-inf")
         self._recovered_at = self._lowered_at = float("-inf")
         self.throttled = 0
+        self._pauses = 0.0
 
     def take_turn(self, now: float) -> float:
         """
@@ -104,7 +105,13 @@ class Pacer:
             self._rate = max(_SLOWEST, passed_rate * _LOWERED)
             self._lowered_at = self._recovered_at = now
         # Clients that were stopped together must not come back together.
-        self._paused_until = max(self._paused_until, now + seconds + self._random() / self._rate)
+        end = now + seconds + self._random() / self._rate
+        self._pauses += max(0.0, end - max(now, self._paused_until))
+        self._paused_until = max(self._paused_until, end)
+
+    def paused_seconds(self, now: float) -> float:
+        """Return how long 429s have stopped all calls so far."""
+        return self._pauses - max(0.0, self._paused_until - now)
 
     def _recover(self, now: float) -> None:
         """Go back quickly to just below where the 429 came, then faster and faster, since the others may have left."""

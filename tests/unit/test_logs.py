@@ -64,7 +64,19 @@ def test_progress_is_a_line_every_ten_seconds_and_says_how_long_it_takes() -> No
         lines.rows_done, lines.calls_done = second * 20, second // 5
         lines.tick(codes=second * 20)
     assert 3 == len(log.lines)
-    assert "200 of 1000 rows, 2 of 10 calls, 200 codes, 0 throttled, 20 rows/s, 40 s left." == log.lines[0]
+    assert "200 of 1,000 rows, 2 of 10 calls, 200 codes, 0 throttled, 20 rows/s, 40 s left." == log.lines[0]
+
+
+def test_time_left_does_not_count_seconds_that_a_429_took() -> None:
+    log = Log()
+    pacer = Pacer(random=lambda: 0.0)
+    lines = ProgressLog(log, pacer, rows=1000, calls=10, clock=log.clock)
+    pacer.slow_down(now=5.0, seconds=30.0)
+    for second, done in ((5, 100), (20, 100), (35, 100), (45, 300)):
+        log.now, lines.rows_done = float(second), done
+        lines.tick(codes=0)
+    left = [line.rpartition(", ")[2] for line in log.lines]
+    assert ["45 s left.", "45 s left.", "35 s left."] == left
 
 
 def test_progress_without_any_progress_does_not_guess() -> None:
