@@ -29,8 +29,9 @@ def sandbox(running_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbo
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five tries in all, and pauses of milliseconds where they would be seconds."""
+    """Five tries in all, pauses of milliseconds where they would be seconds, and as many polls as there is time for."""
     monkeypatch.setattr("random.random", lambda: 0.005)
     monkeypatch.setattr(flow, "FIRST_BACKOFF", 0.005)
     monkeypatch.setattr(flow, "LONGEST_BACKOFF", 0.1)
-    monkeypatch.setitem(EXTRAS, "retry_attempts", replace(EXTRAS["retry_attempts"], default=5))
+    for name, default in (("retry_attempts", 5), ("max_polls_per_second", 10_000)):
+        monkeypatch.setitem(EXTRAS, name, replace(EXTRAS[name], default=default))

@@ -11,7 +11,7 @@ import requests
 
 from airflow_provider_scantrust.sandbox import DEFAULT_FIELDS, Sandbox
 from airflow_provider_scantrust.sandbox.settings import DEFAULT_PASSWORD, DEFAULT_USERNAME
-from system import wait_until
+from system_steps import wait_until
 
 from .conftest import Caller
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_scantrust.sandbox import Sandbox
-from system import wait_until
+from system_steps import wait_until
 
 from .conftest import Caller
 

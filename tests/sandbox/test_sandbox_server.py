@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from airflow_provider_scantrust.sandbox import Sandbox, cli
-from system import wait_until
+from system_steps import wait_until
 
 from .conftest import Caller
 

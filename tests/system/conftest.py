@@ -38,7 +38,8 @@ def documented(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("documented")
 
 
-@pytest.fixture(scope="session")
+# It ends with the last test that needs it, since an idle Airflow slows all others down.
+@pytest.fixture(scope="package")
 def airflow(
     running_sandbox: Sandbox, rejects: Path, documented: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LocalAirflow]:
@@ -83,11 +84,3 @@ def sandbox(running_sandbox: Sandbox) -> Sandbox:
     running_sandbox.add_user("jane", PASSWORD)
     running_sandbox.seed_csv(ROOT / "dags_examples" / "sample_data" / "codes.csv")
     return running_sandbox
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of this folder in one process: they share one Airflow and one sandbox."""
-    here = Path(__file__).parent
-    for item in items:
-        if item.path.is_relative_to(here):
-            item.add_marker(pytest.mark.xdist_group("airflow"))

@@ -16,7 +16,7 @@ from airflow_provider_scantrust.sandbox import Sandbox
 from doc_blocks import ROOT, indented_blocks, python_blocks
 from documented import DAY
 from local_airflow import LocalAirflow
-from system import submit
+from system_steps import submit
 
 # Dag -> its last task, and the codes that it affects.
 EXPECTED = {

@@ -18,7 +18,7 @@ from documented import write_dags
 from lineage_events import check_event
 from local_airflow import LocalAirflow
 from secret_search import forms_of
-from system import wait_until
+from system_steps import wait_until
 
 DAGS = Path(__file__).parent / "dags"
 # Events of Dag runs are Airflow's alone.

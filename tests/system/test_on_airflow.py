@@ -17,7 +17,7 @@ from airflow_provider_scantrust.sandbox import Sandbox
 from doc_blocks import ROOT
 from local_airflow import LocalAirflow, runs_task
 from secret_search import SecretSearch, files_of, values_of
-from system import submit, wait_until
+from system_steps import submit, wait_until
 
 PACKAGE = "airflow-provider-scantrust"
 SAMPLE_DATA = ROOT / "dags_examples" / "sample_data"
