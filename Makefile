@@ -6,8 +6,8 @@ UI_READY := .venv/ready-ui
 DEMO := .venv-demo/bin
 DEMO_READY := .venv-demo/ready
 VENV = $(PYTHON) tools/make_venv.py
-# Tests run side by side, one group of those that need a real Airflow in each process: they wait more than they compute.
-TEST_PROCESSES ?= 2
+# Two processes run the tests that need a real Airflow, one group each, and one runs the others: many of them wait.
+TEST_PROCESSES ?= 3
 DISTRIBUTED := .distributed/ready
 BENCH_ROWS ?= 100000
 BENCH_RUNS ?= 3

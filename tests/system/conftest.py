@@ -17,6 +17,7 @@ from local_airflow import LocalAirflow
 
 # Looked for in everything that Airflow writes; a URI and JSON write them with escapes.
 TOKEN = 'marked-token-4711/+=&"-not-a-secret'
+EXTRA = "?max_polls_per_second=400"
 PASSWORD = 'marked-password-4712/+=&"-not-a-secret'
 
 
@@ -53,7 +54,8 @@ def airflow(
         home,
         dags,
         connections={
-            "scantrust_default": running_sandbox.connection_uri,
+            # Waits for many jobs run with a sandbox that takes any pace.
+            "scantrust_default": f"{running_sandbox.connection_uri}{EXTRA}",
             "marked_4713": json.dumps(
                 {
                     "conn_type": "scantrust",

@@ -24,7 +24,7 @@ import reliability_page
 from airflow_provider_scantrust.sandbox import Sandbox
 from local_airflow import LocalAirflow
 
-MAPPED = int(os.environ.get("MAPPED", "30"))
+MAPPED = int(os.environ.get("MAPPED", "10"))
 # More than the row of a trigger holds.
 MANY = int(os.environ.get("MANY", "900"))
 # After so many seconds without a heartbeat Airflow takes a triggerer for dead, and another one runs its triggers too. That is
