@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import subprocess
@@ -143,7 +144,9 @@ for session in [int(line) for line in sys.stdin]:
 @cache
 def _start_guard() -> subprocess.Popen[bytes]:
     command = [sys.executable, "-I", "-S", "-c", _GUARD]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    atexit.register(guard.communicate)
+    return guard
 
 
 def _guard(session: int) -> None:
