@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from contextlib import suppress
@@ -17,16 +18,46 @@ class FileStore:
     """
     A store (:class:`~airflow_provider_scantrust.uploads.kept.Store`) in one JSON file, which is replaced as a whole.
 
+    A context manager: a lock file next to the file keeps other processes out.
+
     :param path: Need not exist yet.
-    :raises ConfigurationError: There is another kind of file.
     """
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
+        self._lock_path = self._path.with_name(f".{self._path.name}.lock")
         self.starts = 1
         self._values: dict[str, Any] = {}
-        with suppress(FileNotFoundError):
-            self._load(self._path.read_bytes())
+
+    def __enter__(self) -> FileStore:
+        """
+        Read what an earlier process has kept.
+
+        :raises ConfigurationError: There is another kind of file, another process uses it, or it cannot be written.
+        """
+        try:
+            # The lock ends with the process, however that ends.
+            self._lock = self._lock_path.open("w", encoding="utf-8")
+        except OSError as error:
+            raise ConfigurationError(f"--resume {self._path} cannot be written: {error}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise ConfigurationError(
+                f"Another upload is running with --resume {self._path}. Wait for it, or give another path."
+            ) from None
+        try:
+            with suppress(FileNotFoundError):
+                self._load(self._path.read_bytes())
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock_path.unlink(missing_ok=True)
+        self._lock.close()
 
     def get(self, key: str) -> Any:
         """Return a value, or None."""

@@ -59,10 +59,16 @@ def plan(arguments: argparse.Namespace, out: Output) -> int:
 
 def upload(arguments: argparse.Namespace, out: Output) -> int:
     """Upload a file, and wait for its jobs."""
+    if not arguments.resume:
+        return _upload(arguments, out, None)
+    with FileStore(arguments.resume) as store:
+        return _upload(arguments, out, store)
+
+
+def _upload(arguments: argparse.Namespace, out: Output, store: FileStore | None) -> int:
     hook = ScantrustHook(arguments.conn_id)
     file = SourceFile(arguments)
     options = make_options(arguments, hook, dry_run=False)
-    store = FileStore(arguments.resume) if arguments.resume else None
     report = Report("", 0, time.time())
 
     def make_progress() -> Progress:

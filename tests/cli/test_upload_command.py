@@ -120,13 +120,18 @@ def test_resumed_upload_after_a_kill_repeats_at_most_what_was_in_flight(
     sandbox: Sandbox, start: Start, make_csv: MakeCsv, tmp_path: Path
 ) -> None:
     path, progress = make_csv(3000), tmp_path / "progress.json"
-    arguments = ["upload", path, "--items-per-call", "30", "--resume", progress, "--output", "json"]
+    arguments = ["upload", path, "--items-per-call", "10", "--resume", progress, "--output", "json"]
     # Without it, all would be done before the kill.
     sandbox.fault(path="/api/v2/scm/upload/", times=None, delay=0.1)
     sandbox.clear_transcript()
     process = start(*arguments)
     while posts(sandbox) < 40:
         assert process.poll() is None
+    # A second process would send the same rows again.
+    second = start(*arguments)
+    _, err = second.communicate(timeout=60)
+    assert 1 == second.returncode
+    assert f"Another upload is running with --resume {progress}." in err
     process.kill()
     process.communicate()
     sandbox.clear_faults()
@@ -134,7 +139,7 @@ def test_resumed_upload_after_a_kill_repeats_at_most_what_was_in_flight(
     out, err = resumed.communicate(timeout=120)
     assert 0 == resumed.returncode, err
     assert "this one continues from there" in err
-    assert posts(sandbox) <= 100 + 16
+    assert posts(sandbox) <= 300 + 16
     assert 3000 == json.loads(out)["codes_affected"]
     assert 3000 == sum(bool(sandbox.count(lot_number=f"L-{number}")) for number in range(1, 3001))
     assert not progress.exists()
@@ -181,6 +186,15 @@ def test_progress_of_another_file_is_not_taken_up(
     ran = run("upload", make_csv(40, lots=4), *arguments, "--output", "json")
     assert (0, 4) == (ran.code, json.loads(ran.out)["jobs"])
     assert "has changed since the last try" in ran.err
+
+
+def test_progress_that_cannot_be_kept_is_found_before_anything_is_sent(
+    sandbox: Sandbox, run: Run, make_csv: MakeCsv, tmp_path: Path
+) -> None:
+    sandbox.clear_transcript()
+    ran = run("upload", make_csv(5), "--resume", tmp_path / "nowhere" / "progress.json")
+    assert (1, 0) == (ran.code, posts(sandbox))
+    assert "progress.json cannot be written" in ran.err
 
 
 def test_another_kind_of_file_is_not_written_over(
