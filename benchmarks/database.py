@@ -33,11 +33,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools" / "real_airflow"), str(ROOT / "too
 from bulk import HERE, ITEMS_PER_CALL, say, upload_environment  # noqa: E402
 from distributed_airflow import Postgres  # noqa: E402
 
-FEW = 10_000
+FEW = 100_000
 DAY = "2026-11-01"
 FILL = """
     CREATE TABLE bottles (extended_id text PRIMARY KEY, lot_number text, bottling_date date, market text);
-    INSERT INTO bottles SELECT lpad(n::text, 20, '0'), 'L-' || n, date '{day}', 'FR' FROM generate_series(1, {rows}) n
+    INSERT INTO bottles SELECT 'SBX' || lpad(n::text, 8, '0'), 'L-' || n, date '{day}', 'FR' FROM generate_series(1, {rows}) n
 """
 
 
@@ -65,7 +65,7 @@ def main() -> None:
 @contextmanager
 def stub_server() -> Iterator[str]:
     """Run the server that stands for Scantrust, and return its URL."""
-    command = [sys.executable, HERE / "stub_server.py"]
+    command = [sys.executable, str(HERE / "stub_server.py")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdin
         assert server.stdout
@@ -85,7 +85,7 @@ def warehouse(folder: Path, rows: int) -> Iterator[str]:
     try:
         uri = f"postgres://airflow@127.0.0.1:{server.port}/airflow"
         with psycopg.connect(uri) as connection:
-            connection.execute(FILL.format(day=DAY, rows=rows))  # type: ignore[arg-type]
+            connection.execute(FILL.format(day=DAY, rows=rows))
         yield uri
     finally:
         server.stop()

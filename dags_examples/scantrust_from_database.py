@@ -11,6 +11,7 @@ A server-side cursor hands over 1,000 rows at a time, so millions of rows need n
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pendulum
@@ -35,8 +36,11 @@ def upload_bottles(day: str) -> Iterator[dict[str, Any]]:
     hook = PostgresHook("warehouse")
     # By default, the engine leaves out what the connection's extra says, such as sslmode.
     engine = hook.get_sqlalchemy_engine({"creator": hook.get_conn, "poolclass": NullPool})
-    with engine.connect().execution_options(yield_per=1_000) as connection:
-        for row in connection.execute(text(SQL), {"day": day}).mappings():
+    with (
+        engine.connect().execution_options(yield_per=1_000) as connection,
+        closing(connection.execute(text(SQL), {"day": day})) as result,
+    ):
+        for row in result.mappings():
             yield dict(row)
 
 

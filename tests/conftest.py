@@ -46,6 +46,7 @@ AIRFLOW_GROUPS: Mapping[str, str] = {
     "test_documented.py": "airflow-2",
     "test_without_worker.py": "airflow-2",
     "test_bulk.py": "airflow-3",
+    "test_database.py": "airflow-3",
     "test_waits_at_scale.py": "airflow-3",
     "test_lineage_events.py": "airflow-3",
 }
