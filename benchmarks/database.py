@@ -33,7 +33,6 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools" / "real_airflow"), str(ROOT / "too
 from bulk import HERE, ITEMS_PER_CALL, say, upload_environment  # noqa: E402
 from distributed_airflow import Postgres  # noqa: E402
 
-FEW = 100_000
 DAY = "2026-11-01"
 FILL = """
     CREATE TABLE bottles (extended_id text PRIMARY KEY, lot_number text, bottling_date date, market text);
@@ -49,8 +48,8 @@ def main() -> None:
     calls = -(-rows // ITEMS_PER_CALL)
     with tempfile.TemporaryDirectory() as folder, stub_server() as url:
         few = Path(folder, "few")
-        with warehouse(few, FEW) as database:
-            results = [(f"{FEW:,} rows", run(url, database, few))]
+        with warehouse(few, rows // 10) as database:
+            results = [(f"{rows // 10:,} rows", run(url, database, few))]
         many = Path(folder, "many")
         with warehouse(many, rows) as database:
             killed = run(url, database, many, kill_after=calls // 2)

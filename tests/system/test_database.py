@@ -80,6 +80,7 @@ def test_killed_upload_continues_where_it_stopped(airflow: LocalAirflow, sandbox
     sandbox.seed(ROWS)
     run_id = airflow.trigger(DAG, logical_date=datetime(2026, 11, 2, 7, tzinfo=UTC), run_id="sample_day")
     wait_until(lambda: len(sandbox.transcript()) >= 6)
+    assert [] == other_sessions(uri), "the rows were read before the first call"
     kill_worker(airflow, DAG, run_id)
     assert "success" == airflow.wait_for_run(DAG, run_id, timeout=120)
     report = airflow.xcom(DAG, run_id, "upload_bottles")
