@@ -99,6 +99,7 @@ bench: $(READY) ## print the benchmark tables (BENCH_ROWS=1000000 BENCH_RUNS=1 t
 	@$(BIN)/python benchmarks/spool.py
 	@$(BIN)/python benchmarks/sharing.py
 	@$(BIN)/python benchmarks/bulk.py --rows $(BENCH_ROWS) --runs $(BENCH_RUNS)
+	@$(BIN)/python benchmarks/database.py --rows $(BENCH_ROWS)
 	@if $(BIN)/python -c 'import playwright' 2>/dev/null; then $(BIN)/python benchmarks/page.py; \
 	  else echo "bench: the page of the Airflow UI is measured after make test-ui"; fi
 

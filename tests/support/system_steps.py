@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable
 
 import requests
 
 from airflow_provider_scantrust.sandbox import Sandbox
+from local_airflow import LocalAirflow, runs_task
 
 
 def submit(sandbox: Sandbox) -> list[str]:
@@ -27,3 +30,10 @@ def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.2)
+
+
+def kill_worker(airflow: LocalAirflow, dag_id: str, run_id: str) -> None:
+    """Kill the process that runs the only task of a run."""
+    (task,) = airflow.tasks(dag_id, run_id)
+    (process,) = [each for each in airflow.worker_processes() if runs_task(each, task.raw["id"])]
+    os.kill(process.pid, signal.SIGKILL)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import os
 import random
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from airflow_provider_scantrust.sandbox import Sandbox
-from local_airflow import LocalAirflow, runs_task
+from local_airflow import LocalAirflow
+from system import kill_worker
 
 # More kills show more, and take half a minute each.
 KILLS = int(os.environ.get("KILLS", "1"))
@@ -51,7 +51,7 @@ def test_killed_worker_loses_nothing_and_repeats_little(
         run_id = airflow.trigger("upload_source", conf={"source": str(source)})
         # Somewhere in the middle: by calls, which are ten a second.
         wait_for_calls(sandbox, chance.randint(1, CALLS - 10))
-        kill_worker(airflow, run_id)
+        kill_worker(airflow, "upload_source", run_id)
         assert "success" == airflow.wait_for_run("upload_source", run_id, timeout=180)
         report = airflow.xcom("upload_source", run_id, "task")
         sent = [
@@ -68,9 +68,3 @@ def wait_for_calls(sandbox: Sandbox, calls: int) -> None:
     while len(sandbox.transcript()) < calls:
         assert time.monotonic() < deadline, "the upload does not start"
         time.sleep(0.05)
-
-
-def kill_worker(airflow: LocalAirflow, run_id: str) -> None:
-    (task,) = airflow.tasks("upload_source", run_id)
-    (process,) = [each for each in airflow.worker_processes() if runs_task(each, task.raw["id"])]
-    os.kill(process.pid, signal.SIGKILL)

@@ -103,6 +103,17 @@ def test_file_example_uploads_from_object_storage_and_writes_rejects(
     assert (missing, "unmatched", "9") == (row["extended_id"], row["rejected_kind"], row["rejected_line"])
 
 
+def test_excel_example_uploads_the_columns_that_it_names(airflow: LocalAirflow, sandbox: Sandbox) -> None:
+    run_example(airflow, "scantrust_from_excel")
+    report = airflow.xcom("scantrust_from_excel", "sample_day", "upload")
+    assert (360, 360, {}) == (report["rows"], report["codes_affected"], report.get("rejected", {}))
+    code = sandbox.code(CODES[0])
+    assert code is not None
+    assert ("2026-11-01", "2026", "CASE-2611-0001", "") == tuple(
+        code[name] for name in ("bottling_date", "vintage", "case_id", "grape")
+    )
+
+
 def test_many_files_example_uploads_each_in_its_own_task(airflow: LocalAirflow, sandbox: Sandbox) -> None:
     airflow.api("POST", "pools", {"name": "scantrust_uploads", "slots": 3})
     tasks = run_example(airflow, "scantrust_many_files")
