@@ -2,9 +2,9 @@
 Tests the provider with every Airflow and Python it supports: ``make matrix ONLY="3.2 3.3 lowest"``.
 
 Each pair has an environment of its own in ``.matrix/``, which is kept. It has the pins of ``matrix/constraints-<version>.txt``
-(3.3: ``constraints.txt``), and the provider as a user gets it: as a built wheel. There run all unit and integration tests, from a
-copy of the repository without the package, and ``matrix_smoke.py`` on a real Airflow. ``lowest`` is the oldest Airflow with the lowest
-requests, aiohttp, pendulum and common-compat that pyproject.toml allows; the others have the newest.
+(3.3: ``constraints.txt``), and the provider as a user gets it: as a built wheel. The tests of units, integration and command line
+run there, from a copy of the repository without the package, and ``matrix_smoke.py`` runs on a real Airflow. ``lowest`` is the oldest
+Airflow with the lowest requests, aiohttp, pendulum and common-compat that pyproject.toml allows; the others have the newest.
 
 The pythons are python3.11 to python3.13 of the PATH, and those given with ``--python``. What was run is written into the README's table;
 cells of pairs that were not run this time stay as they are.
@@ -36,7 +36,8 @@ PYTHONS = ["3.11", "3.12", "3.13"]
 LOWEST = "lowest"
 # The newest Python each Airflow supports, where that is not the newest of all.
 NEWEST_PYTHON = {"2.11": "3.12", "3.0": "3.12"}
-TEST_TOOLS = ["hypothesis", "pytest", "pytest-asyncio", "pytest-socket", "pytest-xdist", "structlog", "trustme"]
+TEST_TOOLS = ["hypothesis", "openpyxl", "pandas", "pytest", "pytest-asyncio", "pytest-socket", "pytest-xdist"]
+TEST_TOOLS += ["structlog", "trustme"]
 RANGED = ["aiohttp", "apache-airflow-providers-common-compat", "pendulum", "requests"]
 # What these need themselves, and what needs them, comes in versions that fit them.
 BESIDE_LOWEST = [
@@ -135,7 +136,7 @@ def check(pair: Pair) -> str:
     :raises CheckFailed: A test failed.
     """
     python = environment(pair)
-    print(f"{pair}: unit and integration tests", flush=True)
+    print(f"{pair}: unit, integration and command line tests", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         copy_repository(Path(folder))
         counts = run_tests(python, Path(folder))
@@ -153,7 +154,7 @@ def copy_repository(folder: Path) -> None:
 
 
 def run_tests(python: Path, folder: Path) -> str:
-    """Run unit and integration tests and return how many passed."""
+    """Run the tests and return how many passed."""
     ignored = [f"--ignore=tests/unit/{name}" for name in NOT_HERE]
     done = subprocess.run(
         # Old Airflows warn of their own use of things; what they warn of is not what is tested here.
@@ -170,6 +171,7 @@ def run_tests(python: Path, folder: Path) -> str:
             *ignored,
             "tests/unit",
             "tests/integration",
+            "tests/cli",
         ],
         cwd=folder,
         env=clean_environ(),
@@ -217,7 +219,7 @@ def environment(pair: Pair) -> Path:
             file.write(pins)
             file.flush()
             tools = [*TEST_TOOLS, "apache-airflow-providers-standard", "jsonschema"]
-            provider = f"{REPO}[sandbox,parquet,zstd]"
+            provider = f"{REPO}[excel,parquet,sandbox,zstd]"
             make_venv.install(python, "-c", file.name, pinned("apache-airflow", pins), provider, *tools)
         stamp.write_text(digest)
     make_venv.install(python, "--no-deps", "--reinstall", str(REPO))
@@ -237,7 +239,7 @@ def constraints(pair: Pair) -> str:
             pins = pins.replace(pinned(name, pins) + "\n", f"{name}=={bounds[name]}\n")
         for name in BESIDE_LOWEST:
             pins = pins.replace(pinned(name, pins) + "\n", "")
-    more = [*TEST_TOOLS, "execnet", "pyarrow", "zstandard"]
+    more = [*TEST_TOOLS, "et_xmlfile", "execnet", "numpy", "pyarrow", "python-calamine", "zstandard"]
     return pins + "".join(f"{pinned(name, root)}\n" for name in more if f"\n{name}==" not in pins)
 
 
