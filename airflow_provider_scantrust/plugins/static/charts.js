@@ -7,7 +7,7 @@ const { createElement: h } = globalThis.React;
 const CHARTS = [
   {
     title: "Rows per day",
-    nothing: "No rows were uploaded in these days.",
+    nothing: "The entries below updated or rejected no rows.",
     format: formatCount,
     series: [
       { name: "Updated", value: "updated", color: "success" },
@@ -17,7 +17,7 @@ const CHARTS = [
   },
   {
     title: "Uploads and waits per day",
-    nothing: "No upload or wait ended in these days.",
+    nothing: "None of the entries below has ended.",
     format: formatCount,
     series: [
       { name: "Done", value: "done", color: "success" },
@@ -27,7 +27,7 @@ const CHARTS = [
   },
   {
     title: "Time until jobs ended",
-    nothing: "No job ended in these days.",
+    nothing: "None of them has a completed job.",
     format: formatSeconds,
     isBeside: true,
     series: [
