@@ -63,7 +63,9 @@ class ScantrustHook(BaseHook):
         self.pacer = Pacer(random=random.random)
         self.stats = WorkerStats(scantrust_conn_id)
         self._stopped = threading.Event()
-        self._first_call = threading.Lock()
+        # Threads that start together share one lookup, one session and one gate: cached_property has no lock since Python 3.12.
+        self._first_call = threading.RLock()
+        self._settings: Settings | None = None
 
     def upload(self, items: Iterable[Mapping[str, Any]], data_key: str = "extended_id") -> UploadResult:
         """
@@ -132,7 +134,7 @@ class ScantrustHook(BaseHook):
             self._call(endpoints.get_me(self.settings.dialect))
         return self._transport.session
 
-    @cached_property
+    @property
     def settings(self) -> Settings:
         """
         The connection, read and checked.
@@ -140,7 +142,10 @@ class ScantrustHook(BaseHook):
         :raises ConfigurationError: There is no such connection, or a field of it cannot work.
         :raises TransientError: It was not found, and a secrets backend that is configured may be down.
         """
-        return self._read_settings()
+        with self._first_call:
+            if self._settings is None:
+                self._settings = self._read_settings()
+            return self._settings
 
     def _read_settings(self) -> Settings:
         try:
@@ -212,13 +217,12 @@ class ScantrustHook(BaseHook):
 
         :raises ScantrustError: As :attr:`settings`, which stay as they were then.
         """
-        before = self.__dict__.get("settings")
-        settings = self._read_settings()
+        before, settings = self._settings, self._read_settings()
         if before is not None and before.account == settings.account:
             return False
         for name in ("_auth", "_transport", "_upload_transport", "_gate"):
             self.__dict__.pop(name, None)
-        self.settings = settings
+        self._settings = settings
         return before is not None
 
     @classmethod
@@ -280,8 +284,6 @@ class ScantrustHook(BaseHook):
         return self._transport.perform(self.converse(endpoint, budget))
 
     def _call_paced(self, endpoint: Endpoint[T]) -> T:
-        # Threads that start together share one connection lookup, one session and one gate: from Python 3.12 on,
-        # cached_property does not see to that.
         with self._first_call:
             transport, gate = self._upload_transport, self._gate
         return transport.perform(gate.pace(self.converse(endpoint)))

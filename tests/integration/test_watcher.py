@@ -22,7 +22,7 @@ from airflow_provider_scantrust.triggers import counters, sharing, watcher
 from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger, read_event
 from airflow_provider_scantrust.waits import queue
 from airflow_provider_scantrust.waits.queue import Queue
-from tasks import AIRFLOW_2, FIRST_EVENT, TaskInstance, bottles, fire
+from tasks import FIRST_EVENT, TaskInstance, bottles, fire
 
 pytestmark = pytest.mark.usefixtures("quick")
 STATUS_PATH = "/api/v2/scm/tasks/"
@@ -340,7 +340,9 @@ async def test_event_of_a_deferred_wait_comes_after_the_worker_is_gone(
         slept.append(seconds)
 
     waiting = trigger(*submit(sandbox), **options)
-    setattr(waiting, "task_instance" if AIRFLOW_2 else "_task_instance", TaskInstance() if options else None)
+    # A property in Airflow 3.3.
+    name = "_task_instance" if hasattr(type(waiting), "task_instance") else "task_instance"
+    setattr(waiting, name, TaskInstance() if options else None)
     events = waiting.run()
     monkeypatch.setattr("airflow_provider_scantrust.triggers.scantrust.FIRST_EVENT", FIRST_EVENT)
     monkeypatch.setattr("airflow_provider_scantrust.triggers.scantrust.asyncio.sleep", sleep)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from airflow_provider_scantrust.sandbox import Sandbox
 from local_airflow import LocalAirflow
-from system import kill_worker
+from system_steps import kill_worker
 
 # More kills show more, and take half a minute each.
 KILLS = int(os.environ.get("KILLS", "1"))

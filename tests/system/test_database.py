@@ -17,7 +17,7 @@ from airflow_provider_scantrust.sandbox import Sandbox
 from dags_examples.scantrust_from_database import upload_bottles
 from database import DAY, warehouse
 from local_airflow import LocalAirflow
-from system import kill_worker, wait_until
+from system_steps import kill_worker, wait_until
 
 DAG = "scantrust_from_database"
 ROWS = 20_000
