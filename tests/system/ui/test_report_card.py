@@ -8,7 +8,7 @@ from local_airflow import LocalAirflow
 from ui_page import PORTAL, RUN, page_of, with_uploads
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Dialog, Page
 
 CARD = f"/dags/upload/runs/{RUN}/tasks/task/plugin/scantrust-task-instance"
 
@@ -48,7 +48,12 @@ def test_user_who_may_only_read_is_told_so(browser: Browser, airflow: LocalAirfl
 
 def test_clear_asks_first(page: Page) -> None:
     questions: list[str] = []
-    page.on("dialog", lambda dialog: questions.append(dialog.message) or dialog.dismiss())  # type: ignore[func-returns-value]
+
+    def refuse(dialog: Dialog) -> None:
+        questions.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", refuse)
     page.goto(CARD)
     page.get_by_role("button", name="Clear and run again").click()
     assert [f"Clear task of {RUN}? Airflow then runs this task again."] == questions
