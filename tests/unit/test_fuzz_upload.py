@@ -3,7 +3,8 @@ Whole uploads over several tries, with an oracle for every code, count and rejec
 
 The service and the store are simulated, so that no second passes: calls answer 200, 400, 413, 429, 503, 504, or lose the
 answer; the store fails, or the worker dies before or after a write; a time limit strikes between any two steps; the source
-changes; the task is stopped or cleared. ``FUZZ_UPLOADS=5000`` runs as many seeds, ``FUZZ_SEED=7`` that one.
+changes; the connection leads to another account; the task is stopped or cleared; its jobs are waited for in place or after a
+deferral, through JSON and in another process. ``FUZZ_UPLOADS=5000`` runs as many seeds, ``FUZZ_SEED=7`` that one.
 """
 
 from __future__ import annotations
@@ -60,8 +61,9 @@ class TimeLimit(BaseException):
 class Service:
     """Codes of a campaign, and all that can go wrong on the way to them."""
 
-    def __init__(self, chance: random.Random) -> None:
+    def __init__(self, chance: random.Random, options: Options) -> None:
         self.chance = chance
+        self.options = options
         self.trouble = chance.choice([0.0, 0.02, 0.1, 0.3])
         self.fields = {"lot", "place"}
         self.known: set[str] = set()
@@ -77,6 +79,7 @@ class Service:
 
     def upload(self, items: Sequence[Mapping[str, Any]], data_key: str) -> UploadResult:
         with self._lock:
+            assert len(items) <= self.options.items_per_call
             lost = self._trouble(UploadTimedOut("504", status=504))
             if len(items) > self.most_items and self.chance.random() < 0.5:
                 raise RequestTooLarge("413", status=413)
@@ -92,6 +95,7 @@ class Service:
     def submit(self, constraints: Mapping[str, Any], scm_data: Mapping[str, Any]) -> str:
         with self._lock:
             keys = constraints[KEY]
+            assert len(keys) <= self.options.ids_per_job
             lost = self._trouble(ServiceUnavailable("503", status=503))
             if len(keys) > self.most_items * 2 and self.chance.random() < 0.5:
                 raise RequestTooLarge("413", status=413)
@@ -109,6 +113,10 @@ class Service:
 
     def stop_uploads(self) -> None:
         """No call pauses here."""
+
+    def become_another_account(self) -> None:
+        """What was done for the account before is not done for this one."""
+        self.codes, self.submitted = {}, {}
 
     def _trouble(self, slow: ScantrustError) -> bool:
         roll = self.chance.random()
@@ -177,7 +185,10 @@ class Rejects:
         return {"path": self.path, "digest": "d"}
 
     def append(self, write: Any, mine: Mapping[str, str] | None) -> dict[str, str]:
-        raise AssertionError("no deferral here")
+        before = self.rows or []
+        written = self.write(lambda out: write(out, self.path, True), mine)
+        self.rows = [*before, *(self.rows or [])]
+        return written
 
     def remove(self, mine: Mapping[str, str]) -> None:
         self.rows = None
@@ -237,12 +248,8 @@ def make_rows(chance: random.Random) -> list[dict[str, Any]]:
 def play(seed: int) -> int:
     """Play one upload over its tries; return how many there were."""
     chance = random.Random(seed)
-    service, store, rejects = Service(chance), Store(chance), Rejects()
     rows = make_rows(chance)
     keys = [row[KEY] for row in rows]
-    service.known = {key for key in keys if chance.random() < chance.choice([1.0, 0.9])}
-    service.refused = {key for key in keys if chance.random() < chance.choice([0.0, 0.0, 0.1])}
-    with_rejects = chance.random() < 0.5
     options = Options(
         mode=chance.choice(["auto", "auto", "sync", "async"]),
         items_per_call=chance.choice([1, 2, 5]),
@@ -251,6 +258,11 @@ def play(seed: int) -> int:
         max_rejected=1.0 if chance.random() < 0.1 else 1000,
         stop_on_discarded=chance.random() < 0.1,
     )
+    service, store, rejects = Service(chance, options), Store(chance), Rejects()
+    service.known = {key for key in keys if chance.random() < chance.choice([1.0, 0.9])}
+    service.refused = {key for key in keys if chance.random() < chance.choice([0.0, 0.0, 0.1])}
+    with_rejects = chance.random() < 0.5
+    account = "account"
     strikes = chance.choice([0.0, 0.0, 0.05])
     series, number = (2, 2), 0
     has_changed, has_ended_early = False, False
@@ -265,32 +277,45 @@ def play(seed: int) -> int:
                 service.fields.add("cellar")
         if number > 1 and chance.random() < 0.1:
             rows[chance.randrange(len(rows))]["lot"], has_changed = "changed", True
+        if number > 1 and chance.random() < 0.1:
+            account = f"account {number}"
+            service.become_another_account()
         store.is_dead = False
         this_try = Try(series, number, f"try {number}")
         report = Report("", 0, 0.0)
 
-        def make_progress(this_try: Try = this_try) -> Progress:
+        def make_progress(this_try: Try = this_try, account: str = account) -> Progress:
             return Progress(
-                store, this_try, account="account", options="o", max_in_flight=options.max_in_flight, log=LOG
+                store, this_try, account=account, options="o", max_in_flight=options.max_in_flight, log=LOG
             )
 
-        upload = Interrupting(
-            service,
-            service.submit,
-            options,
-            report,
-            make_progress=make_progress,
-            log=LOG,
-            rejects=rejects if with_rejects else None,
-        )
+        def make_upload(report: Report, make_progress: Any = make_progress) -> Interrupting:
+            return Interrupting(
+                service,
+                service.submit,
+                options,
+                report,
+                make_progress=make_progress,
+                log=LOG,
+                rejects=rejects if with_rejects else None,
+            )
+
+        upload = make_upload(report)
         upload.strike(chance, strikes)
-        source = [dict(row) for row in rows]
+        source = Rows(partial(RowSource, [dict(row) for row in rows], data_key=KEY, keep_copy=True), None)
         try:
             with upload:
-                upload.send_rows(Rows(partial(RowSource, source, data_key=KEY, keep_copy=True), None))
-                if report.jobs and not report.jobs_ended:
-                    upload.end_jobs(Outcome.of({task_id: service.jobs[task_id] for task_id in report.jobs}))
-                end_progress(store, this_try, report, LOG)
+                upload.send_rows(source)
+                outcome = Outcome.of({task_id: service.jobs[task_id] for task_id in report.jobs})
+                if has_jobs := bool(report.jobs and not report.jobs_ended):
+                    if is_deferred := chance.random() < 0.5:
+                        report = Report.load(through_json(report.save()), report.task_ids)
+                    else:
+                        upload.end_jobs(outcome)
+            if has_jobs and is_deferred:
+                with make_upload(report) as again:
+                    again.end_jobs_after_deferral(Outcome.from_dict(through_json(outcome.as_dict())), source)
+            end_progress(store, this_try, report, LOG)
         except (TooManyRejected, DiscardedFields):
             if service.refused or options.stop_on_discarded or "" in keys:
                 return number
@@ -310,6 +335,10 @@ def play(seed: int) -> int:
             assert has_ended_early or not report.possibly_twice
         return number
     raise AssertionError(f"the upload did not end in {TRIES} tries")
+
+
+def through_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))
 
 
 def judge(
@@ -350,7 +379,8 @@ def judge(
             or row[KEY] in refused
             or (row[KEY] in unknown and options.mode != "async")
         ]
-        found = [(row["rejected_line"], row[KEY]) for row in rejects.rows or []]
+        # Rows of jobs are added after the others.
+        found = sorted((row["rejected_line"], row[KEY]) for row in rejects.rows or [])
         if options.mode == "async":
             # What a job tells depends on how many keys were left in it.
             assert set(expected) <= set(found)
