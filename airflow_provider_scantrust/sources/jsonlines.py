@@ -66,9 +66,9 @@ class JsonLinesSource(FileSource):
                 if not text.endswith(("\n", "\r")) and "Extra data" not in str(error):
                     raise InvalidInput(
                         f"{self.name}, line {line}: the file is truncated: its last line has no end and is not valid "
-                        f"JSON ({error})."
+                        f"JSON ({_explain(error)})."
                     ) from error
-                yield line, UnreadableRow(f"it is not valid JSON: {error}")
+                yield line, UnreadableRow(f"it is not valid JSON: {_explain(error)}")
                 continue
             yield line, _check_record(record)
 
@@ -118,6 +118,13 @@ class JsonLinesSource(FileSource):
                 raise InvalidInput(f"{how} one object around the table. {_PANDAS}")
         elif all(isinstance(value, list | dict) for value in record.values()):
             raise InvalidInput(f"{how} one object around the columns. {_PANDAS}")
+
+
+def _explain(error: Exception) -> str:
+    """Return what is wrong with a line; the decoder's own line number is always 1."""
+    if not isinstance(error, json.JSONDecodeError):
+        return str(error)
+    return f"{error.msg.removesuffix(' at')} at column {error.colno}"
 
 
 def _find_rows(value: Any, depth: int = 3) -> str | None:

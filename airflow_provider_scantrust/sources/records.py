@@ -74,6 +74,8 @@ class Records:
         self._kept = self._text.record
         self._reader = csv.reader(self._keep(chain(sample, lines)), strict=True, **self.dialect)
         self.header: list[str] = []
+        # Values over several lines, one of which may be a row: how many, and the line of the first.
+        self._doubtful, self._first_doubtful = 0, 0
 
     def read_fields(self) -> list[str | None]:
         """
@@ -131,6 +133,11 @@ class Records:
                 yield from self._look_at_error(line, error)
         if repeated:
             self.notes.append(f"{self._name}: {plural(repeated, 'more header line')} skipped.")
+        if self._doubtful:
+            self.notes.append(
+                f"{self._name}: lines inside quotes have as many cells as a row, in {plural(self._doubtful, 'row')}, first "
+                f'in line {self._first_doubtful}. If quotes are inch marks, set quotechar="".'
+            )
         if text.cut_line is not None:
             self.notes.append(
                 f"{self._name}: the last line has no line end. If the file was cut there, its last value is incomplete."
@@ -155,6 +162,11 @@ class Records:
                 f"it has {len(cells)} cells{self._where(line)}, and the header has {width} columns",
             )
         else:
+            if last > line and any(
+                len(_split_text(text, self.delimiter)) == width for text in self._kept[1:]
+            ):
+                self._first_doubtful = self._first_doubtful or line + self._above
+                self._doubtful += 1
             has_nul = self._text.has_nul and any("\0" in cell for cell in cells)
             yield line + self._above, cells, "it holds a NUL character" if has_nul else None
 

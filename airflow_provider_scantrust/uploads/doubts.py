@@ -72,6 +72,9 @@ _EXCEL_ERROR = re.compile(r"#(?:N/?[A-Z]|[A-Z]/[A-Z]|[^\W\d_][^!?\n]{0,15}[!?]|\
 # What Excel counts from 1900 on: 1954 to 2119.
 _SERIAL = range(20_000, 80_000)
 _SERIAL_MOMENT = re.compile(r"(\d{5})(?:[.,]\d+)?")
+# What databases and other languages write in CSV for a quote, a backslash, or a line end.
+_ESCAPE = re.compile(r"""\\(?:[\\"]|\Z)""")
+_ESCAPE_AMONG = re.compile(r"""\\[\\"\x1f]""")
 # Stray marks are blanks, too.
 _MARKS = ("\ufeff", "\u200b")
 
@@ -91,6 +94,10 @@ _TEXTS = {
     "apostrophe": (
         "holds values that begin with an apostrophe",
         "It is sent as part of the value; Excel uses it to mark text.",
+    ),
+    "escapes": (
+        "holds backslashes that look like escapes",
+        "They are sent as part of the value; in CSV only doubled quotes protect a quote.",
     ),
     "blanks": ("holds values with blanks at the beginning or end", "They are sent as part of the value."),
 }
@@ -153,6 +160,7 @@ def are_plain(rows: Sequence[str], values: int) -> bool:
         and not text.startswith(_EMPTY_KEY[1:])
         and " \x1f" not in text
         and (len(text) <= _LONGEST_ROW or max(map(len, rows)) <= _LONGEST_ROW)
+        and ("\\" not in text or not _ESCAPE_AMONG.search(text))
         and _NEEDS_LOOK.search(text) is None
         and text.replace(_BETWEEN_ROWS, "").replace(BETWEEN, "").isprintable()
     )
@@ -181,7 +189,9 @@ def classify(value: str) -> str:
         if value[0] in "-+0123456789" and not value.isalnum() and _LOST_DIGITS.fullmatch(value):
             return "digits"
     is_error = value[0] == "#" and _EXCEL_ERROR.fullmatch(value)
-    return "placeholder" if is_error or value.lower() in PLACEHOLDERS else ""
+    if is_error or value.lower() in PLACEHOLDERS:
+        return "placeholder"
+    return "escapes" if "\\" in value and _ESCAPE.search(value) else ""
 
 
 def _classify_date(value: str) -> str:

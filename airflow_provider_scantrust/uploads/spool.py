@@ -116,7 +116,8 @@ class Spool:
         if self._db.execute("SELECT 1 FROM rows GROUP BY key HAVING count(*) > 1").fetchone():
             self._merge()
         if self.merged:
-            warn(f"{self.merged} rows have the key of an earlier one: the last value of each field is sent.")
+            have = "row has" if self.merged == 1 else "rows have"
+            warn(f"{self.merged:,} {have} the key of an earlier one: the last value of each field is sent.")
         self._check.doubts.report(warn)
 
     def reject(self, key: str, kind: str, reason: str) -> int:
@@ -260,7 +261,7 @@ class Spool:
         self._db.executemany("UPDATE rows SET data = ? WHERE line = ?", self._fold(rows, conflicts))
         if conflicts:
             raise InvalidInput(
-                f"Nothing was sent, because rows have one key and different data: {'; '.join(conflicts)}. Mend them, "
+                f"Nothing was sent, because rows have one key and different data: {'; '.join(conflicts)}. Fix them, "
                 'or set on_duplicate="last".'
             )
 
