@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -28,11 +28,17 @@ class Result(NamedTuple):
 
 
 def upload(
-    data: Any, name: str = "rows.csv", data_key: str = KEY, packed: str = "", **options: Any
+    data: Any,
+    name: str = "rows.csv",
+    data_key: str = KEY,
+    refused: Mapping[str, str] | None = None,
+    packed: str = "",
+    **options: Any,
 ) -> Result:
     """
     Read, check and plan; write the rejects in the format that the operator would use.
 
+    :param refused: Key -> reason, of rows that the service refuses.
     :param packed: What the name of the rejects file ends in: ".gz" or ".zst".
     """
     with opened(data, name, data_key=data_key, keep_copy=True, **options) as source, Spool(data_key) as spool:
@@ -40,6 +46,8 @@ def upload(
         spool.fill(source, warn=warnings.append)
         calls = make_plan(spool, mode="sync").calls() if spool.keys else ()
         rows = {row.pop(data_key): row for call in calls for row in call.rows}
+        for key, reason in (refused or {}).items():
+            spool.reject(key, "refused", reason)
         out = io.BytesIO()
         rejects_name = f"rejects.{rejects_format(source.format)}{packed}"
         write_rejects(source, spool.rejects, out, name=rejects_name, data_key=data_key)
