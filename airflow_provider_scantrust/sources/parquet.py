@@ -165,7 +165,9 @@ class ParquetSource(FileSource):
             refuse_other_kinds(self.name, head)
         with self._explaining():
             # By pages: with the default a row group's columns are read whole.
-            file = parquet.ParquetFile(raw, buffer_size=_BUFFER, pre_buffer=False)
+            file = parquet.ParquetFile(
+                raw, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True
+            )
             Unpacked(self.name, self._size).take(0, _unpacked_size(file))
         yield file
 

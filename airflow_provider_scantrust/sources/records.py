@@ -109,13 +109,17 @@ class Records:
         reader, header, text, kept = self._reader, self.header, self._text, self._kept
         width, above = len(header), self._above
         repeated = 0
-        is_read = False
+        is_read = after_error = False
         while not is_read:
             line = reader.line_num + 1
             kept.clear()
             try:
                 for cells in reader:
-                    if (
+                    if after_error and len(cells) == width and self._has_odd_quotes():
+                        # One cell too many, or the row would pass as a good one when it is uploaded unchanged.
+                        reason = "it holds the end of a quote that the row before it opens"
+                        yield line + above, [*cells, ""], reason
+                    elif (
                         reader.line_num != line
                         or len(cells) != width
                         or text.has_nul
@@ -127,10 +131,12 @@ class Records:
                     else:
                         yield line + above, cells, None
                     line = reader.line_num + 1
+                    after_error = False
                     kept.clear()
                 is_read = True
             except csv.Error as error:
                 yield from self._look_at_error(line, error)
+                after_error = True
         if repeated:
             self.notes.append(f"{self._name}: {plural(repeated, 'more header line')} skipped.")
         if self._doubtful:
@@ -203,6 +209,10 @@ class Records:
                 '\\"' in "".join(self._kept)
             )
             yield line + self._above, cells, f"it is not valid CSV: {error}{self._where(line)}{advice}"
+
+    def _has_odd_quotes(self) -> bool:
+        quote = self._source.quotechar
+        return bool(quote and sum(text.count(quote) for text in self._kept) % 2)
 
     def _is_open(self, error: csv.Error) -> bool:
         return "unexpected end of data" in str(error)

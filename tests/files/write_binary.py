@@ -87,7 +87,40 @@ def sheets() -> dict[str, bytes]:
     plain.active.append(["CODE0001", "L1"])
     one = io.BytesIO()
     plain.save(one)
-    return {"workbook.xlsx": out.getvalue(), "workbook-named.csv": one.getvalue()}
+    return {
+        "workbook.xlsx": out.getvalue(),
+        "workbook-named.csv": one.getvalue(),
+        "merged-cells.xlsx": merged_cells(),
+        "shown-zeros.xlsx": shown_zeros(),
+    }
+
+
+def merged_cells() -> bytes:
+    """Return a workbook with a title, a lot of two rows and an empty row, each of merged cells."""
+    book = openpyxl.Workbook()
+    rows = [["Bottles", None, None], [KEY, "lot", "note"], ["CODE0001", "L1", "a"], ["CODE0002", None, "b"]]
+    for row in [*rows, [None, None, None], ["CODE0003", "L3", "c"]]:
+        book.active.append(row)
+    for place in ("A1:C1", "B3:B4", "A5:C5"):
+        book.active.merge_cells(place)
+    out = io.BytesIO()
+    book.save(out)
+    return out.getvalue()
+
+
+def shown_zeros() -> bytes:
+    """Return a workbook, its first sheet hidden, with numbers that Excel shows with zeros before them."""
+    book = openpyxl.Workbook()
+    book.active.append([KEY, "lot", "weight"])
+    for row, key in enumerate(["WINE", "BEER"], start=2):
+        book.active.append([key, 123456 if row == 2 else 123, 0.5])
+        book.active.cell(row, 2).number_format = '"L-"000-000'
+        book.active.cell(row, 3).number_format = "0.00"
+    book.create_sheet("Seen")
+    book.active.sheet_state = "hidden"
+    out = io.BytesIO()
+    book.save(out)
+    return out.getvalue()
 
 
 def tables() -> dict[str, pa.Table]:
