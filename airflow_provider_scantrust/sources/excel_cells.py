@@ -37,7 +37,8 @@ _XLS_ERROR = re.compile(
 )
 # Of xlsb: BrtCellError and BrtFmlaError.
 _XLSB_ERRORS = (3, 11)
-_ODS_ERROR = re.compile(rb"""value-type=["']error["']""")
+# Of ods: an error, and cells that are merged over rows.
+_ODS_UNTOLD = re.compile(rb"""value-type=["']error["']|number-rows-spanned=["'](?!1["'])""")
 # With what stands in a block that has one, since looking for that is ten times as fast.
 _KINDS = (
     (_ERROR, re.compile(rb"""t=["']e["']"""), "holds an error"),
@@ -75,7 +76,7 @@ def find_problems(file: BinaryIO, sheet: str, name: str) -> Problems:
                     return found
             elif "content.xml" in parts:
                 with archive.open("content.xml") as part:
-                    is_told = not any(_ODS_ERROR.search(block) for block in _blocks(part))
+                    is_told = not any(_ODS_UNTOLD.search(block) for block in _blocks(part))
             else:
                 binary = (part for part in parts if re.fullmatch(r"xl/worksheets/[^/]*\.bin", part))
                 is_told = not any(_has_xlsb_error(archive.read(part)) for part in binary)
@@ -84,8 +85,8 @@ def find_problems(file: BinaryIO, sheet: str, name: str) -> Problems:
         is_told = not any(_XLS_ERROR.search(block) for block in _blocks(file))
     if not is_told:
         raise InvalidInput(
-            f"{name}: cells hold an error (such as #N/A) or a formula that was never calculated, and this file does not tell "
-            "which. Fix them, or save the file as .xlsx."
+            f"{name}: cells hold an error (such as #N/A) or a formula that was never calculated, or are merged over rows, and "
+            "this file does not tell which. Fix them, or save the file as .xlsx."
         )
     return {}
 

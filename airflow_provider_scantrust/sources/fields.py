@@ -176,20 +176,20 @@ class Fields:
     def resembles_key(self, name: str) -> bool:
         """Whether a column is the key's, or would be if it were spelled correctly."""
         wanted = [self.data_key, *(name for name, field in self.columns.items() if field == self.data_key)]
-        return any(isinstance(field, str) and _spell(name) == _spell(field) for field in wanted)
+        return any(isinstance(field, str) and spell(name) == spell(field) for field in wanted)
 
     def _cause(
         self, header: Sequence[str], missing: Sequence[str], below: Sequence[tuple[int, Sequence[Any]]]
     ) -> str:
-        wanted = {_spell(name) for name in (*missing, *self.columns) if isinstance(name, str)}
+        wanted = {spell(name) for name in (*missing, *self.columns) if isinstance(name, str)}
         for name in header:
             if name.startswith(("ï»¿", "þÿ", "ÿþ", "п»ї", "\ufffd")):
                 return " It begins with a byte order mark that encoding= does not fit: leave encoding= out."
             for field in missing:
-                if isinstance(field, str) and _spell(name) and _spell(name) == _spell(field):
+                if isinstance(field, str) and spell(name) and spell(name) == spell(field):
                     return f" Names must match exactly: rename the column, or use columns={{{name!r}: {field!r}}}."
         for above, cells in below:
-            if wanted & {_spell(cell) for cell in cells if isinstance(cell, str)}:
+            if wanted & {spell(cell) for cell in cells if isinstance(cell, str)}:
                 return f" The names stand below a title: use skip_rows={above}."
         if header and any(_VALUE.fullmatch(name) for name in header):
             return " The first line looks like a row: is the header missing? Add a line with the names."
@@ -243,7 +243,8 @@ def unwrap(text: str) -> str:
     return found[1].replace('""', '"') if found else text
 
 
-def _spell(name: str) -> str:
+def spell(name: str) -> str:
+    """Return a name without what people get wrong in it: case, blanks and signs."""
     return "".join(filter(str.isalnum, name)).lower()
 
 

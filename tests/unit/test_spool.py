@@ -80,7 +80,7 @@ def test_key_that_comes_back_to_its_first_value_keeps_it(stack: ExitStack) -> No
 
 def test_duplicate_fails_with_both_lines_when_told_so(stack: ExitStack) -> None:
     rows = [{KEY: "A", "lot": "1"}, {KEY: "B", "lot": "1"}, {KEY: "A", "lot": "1"}, {KEY: "A", "lot": "2"}]
-    with pytest.raises(InvalidInput, match=r"extended_id 'A' is on lines 4 and 5\. Mend"):
+    with pytest.raises(InvalidInput, match=r"extended_id 'A' is on lines 4 and 5\. Fix"):
         fill(stack, *rows, on_duplicate="fail")
 
 
