@@ -82,14 +82,14 @@ class Fields:
         if missing := [name for name in self.columns if name not in header]:
             raise InvalidInput(
                 f"{where}: there is no column {_listed(missing)}, which columns= names. {seen}"
-                f"{self._cause(header, missing, below)}"
+                f"{self._cause(header, missing, below, about)}"
             )
         is_fixed = set(REJECTED) <= set(header)
         fields = [self.columns.get(name, None if is_fixed and name in REJECTED else name) for name in header]
         if self.data_key is not None and self.data_key not in [*fields, *self.constants]:
             raise InvalidInput(
                 f"{where}: there is no column {show(self.data_key)} (data_key). {seen}"
-                f"{self._cause(header, [self.data_key], below)}"
+                f"{self._cause(header, [self.data_key], below, about)}"
             )
         owners: dict[str, str] = {}
         for place, (name, field) in enumerate(zip(header, fields, strict=True), start=1):
@@ -179,7 +179,11 @@ class Fields:
         return any(isinstance(field, str) and spell(name) == spell(field) for field in wanted)
 
     def _cause(
-        self, header: Sequence[str], missing: Sequence[str], below: Sequence[tuple[int, Sequence[Any]]]
+        self,
+        header: Sequence[str],
+        missing: Sequence[str],
+        below: Sequence[tuple[int, Sequence[Any]]],
+        about: str,
     ) -> str:
         wanted = {spell(name) for name in (*missing, *self.columns) if isinstance(name, str)}
         for name in header:
@@ -191,6 +195,11 @@ class Fields:
         for above, cells in below:
             if wanted & {spell(cell) for cell in cells if isinstance(cell, str)}:
                 return f" The names stand below a title: use skip_rows={above}."
+        if header and header[0].startswith("{"):
+            return " This looks like JSON: give source_format='jsonl'."
+        found = re.search(rf"\b{re.escape(str(missing[0]))}\"?(\W)", header[0]) if len(header) == 1 else None
+        if found and about and repr(found[1]) not in about:
+            return f" If {found[1]!r} stands between the cells, give delimiter={found[1]!r}."
         if header and any(_VALUE.fullmatch(name) for name in header):
             return " The first line looks like a row: is the header missing? Add a line with the names."
         return ""

@@ -95,6 +95,14 @@ class Records:
                 "for example encoding='utf-16-le'."
             )
         self.header = header
+        quote = self._source.quotechar
+        if quote and (
+            odd := [name for name in header if name.strip()[1:].endswith(quote) and name.strip()[0] == quote]
+        ):
+            self.notes.append(
+                f"{self._name}: the name {odd[0].strip()!r} holds quotes. If blanks stand before the quotes, remove them: such "
+                "quotes are part of the value."
+            )
         first = self._reader.line_num
         below = _parse(self._sample[first:], self.dialect, self._above + first)
         about = f" (delimiter {self.delimiter!r}, encoding {self.encoding})"

@@ -75,6 +75,10 @@ _SERIAL_MOMENT = re.compile(r"(\d{5})(?:[.,]\d+)?")
 # What databases and other languages write in CSV for a quote, a backslash, or a line end.
 _ESCAPE = re.compile(r"""\\(?:[\\"]|\Z)""")
 _ESCAPE_AMONG = re.compile(r"""\\[\\"\x1f]""")
+# UTF-8 that was read as a Western encoding of one byte, as in "KÃ¶ln", and what stands for letters that were lost.
+_DAMAGED = re.compile(
+    "Ã[\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ\u2018\u2019\u201c\u201d•\u2013—˜™š›œžŸ]|Â[\x80-\xbf]|â[€\x80]|\ufffd"
+)
 # Stray marks are blanks, too.
 _MARKS = ("\ufeff", "\u200b")
 
@@ -94,6 +98,10 @@ _TEXTS = {
     "apostrophe": (
         "holds values that begin with an apostrophe",
         "It is sent as part of the value; Excel uses it to mark text.",
+    ),
+    "damaged": (
+        "holds letters that look damaged by a wrong encoding",
+        "They are sent as they are; check encoding=, and how the file was exported.",
     ),
     "escapes": (
         "holds backslashes that look like escapes",
@@ -172,6 +180,8 @@ def classify(value: str) -> str:
 
     "date" is a good date, and "maybe date" is one where the field's other values are dates.
     """
+    if not value.isascii() and _DAMAGED.search(value):
+        return "damaged"
     # Most values are words, numbers or codes.
     if value.isalnum() and not value[0].isdigit():
         return "placeholder" if value.lower() in PLACEHOLDERS else ""
