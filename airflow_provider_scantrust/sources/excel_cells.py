@@ -1,6 +1,7 @@
 """
-Cells that say something else than their value: those with an error, formulas that were never calculated, merged cells (all of
-which python-calamine gives as empty ones), and numbers that are shown with zeros before them.
+Cells that show something else than the value that python-calamine gives.
+
+Errors, formulas that were never calculated and merged cells come as empty cells; 00123 may be the number 123.
 
 Rule: where it cannot be told which cell it is, the file is refused, since an empty cell clears a field.
 """

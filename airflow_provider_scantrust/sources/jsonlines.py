@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import InvalidInput
-from airflow_provider_scantrust.sources.fields import Fields, clean_name
+from airflow_provider_scantrust.sources.fields import Fields
 from airflow_provider_scantrust.sources.members import MARKS
 from airflow_provider_scantrust.sources.tables import REJECTED, REJECTED_TEXT, FileSource, Row, UnreadableRow
 from airflow_provider_scantrust.sources.text import TextLines, check_encoding
@@ -57,10 +57,10 @@ class JsonLinesSource(FileSource):
     def _records(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
         is_first = True
         for line, text in enumerate(TextLines(self.name, self.open(), self.encoding), start=1):
-            if text.isspace() or not text.strip("\x1a \t\r\n" + MARKS):
-                continue
-            if text[0] in MARKS:
+            if text[0] != "{":
                 text = text.lstrip(MARKS)
+                if not text.strip(" \t\r\n\v\f\x1a"):
+                    continue
             if is_first:
                 self._check_first(text)
                 is_first = False

@@ -76,9 +76,8 @@ _SERIAL_MOMENT = re.compile(r"(\d{5})(?:[.,]\d+)?")
 _ESCAPE = re.compile(r"""\\(?:[\\"]|\Z)""")
 _ESCAPE_AMONG = re.compile(r"""\\[\\"\x1f]""")
 # UTF-8 that was read as a Western encoding of one byte, as in "KÃ¶ln", and what stands for letters that were lost.
-_DAMAGED = re.compile(
-    "Ã[\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ\u2018\u2019\u201c\u201d•\u2013—˜™š›œžŸ]|Â[\x80-\xbf]|â[€\x80]|\ufffd"
-)
+_LATER_BYTES = "\x80-\xbf" + bytes(range(0x80, 0xA0)).decode("cp1252", "ignore")
+_DAMAGED = re.compile(f"Ã[{_LATER_BYTES}]|Â[\x80-\xbf]|â[€\x80]|\ufffd")
 # Stray marks are blanks, too.
 _MARKS = ("\ufeff", "\u200b")
 

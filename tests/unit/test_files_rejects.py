@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from uploaded import KEY, upload
 
 from airflow_provider_scantrust.exceptions import InvalidInput
+from uploaded import KEY, upload
 
 openpyxl: Any = pytest.importorskip("openpyxl")
 pa: Any = pytest.importorskip("pyarrow")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from uploaded import KEY, upload
 
 pytest.importorskip("python_calamine")
