@@ -187,6 +187,19 @@ def test_fixed_rejects_are_exactly_the_rejected_rows(
     assert ([], expected_of(drawn, values.rows)) == (done.rejected, done.rows)
 
 
+@pytest.mark.parametrize(
+    "number", ["7.50", "1e3", "007", "12345678901234567890", "0.1e-7", "-0", "4006381333931.0"]
+)
+def test_number_in_rejected_json_stands_as_it_was_written(number: str) -> None:
+    line = f'{{"extended_id": "CODE0001", "lot": {number}}}'
+    found = upload(line + "\n", "rows.jsonl", refused={"CODE0001": "no"})
+    assert 1 == len(found.rejected)
+    # 007 is no JSON: the line stands as one text.
+    assert (json.dumps(line) if number == "007" else f'"lot": {number}}}').encode() in found.rejects
+    again = upload(found.rejects, found.rejects_name)
+    assert found.rows == again.rows
+
+
 broken_lines = st.text(st.sampled_from("\"'\\,; x0{}[]:\t"), min_size=1, max_size=12)
 
 

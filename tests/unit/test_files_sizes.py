@@ -38,6 +38,17 @@ def test_file_and_rejects_of_many_blocks_arrive_as_written(form: str, mebibytes:
     assert (expected, []) == (again.rows, again.rejected)
 
 
+def test_line_end_between_two_blocks_is_one_line_end() -> None:
+    # All lines have 64 bytes but the first, which has one more: each block ends between return and line feed.
+    head = f"{KEY},{'l' * 51}\r\n"
+    data = head + "".join(f"CODE{number:07},{'x' * 50}\r\n" for number in range(10_000))
+    assert 65 == len(head)
+    assert b"\n" == data.encode()[256 * 1024 :][:1]
+    found = upload(data, refused={"CODE0009999": "no such lot"})
+    assert 10_000 == len(found.rows)
+    assert [10_001] == [line for line, _, _ in found.rejected]
+
+
 def test_workbook_is_read_within_its_memory() -> None:
     command = [sys.executable, str(BENCHMARKS / "excel.py"), "--rows", "10000"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=BENCHMARKS.parent, check=False)

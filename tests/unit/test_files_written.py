@@ -213,6 +213,12 @@ def iso(moment: datetime.datetime) -> str:
     return moment.date().isoformat() if moment.time() == datetime.time() else moment.isoformat()
 
 
+def iso_of_nanoseconds(number: int) -> str:
+    moment = datetime.datetime(1970, 1, 1) + datetime.timedelta(microseconds=number // 1000)
+    rest = number % 1000
+    return f"{moment.isoformat(timespec='microseconds')}{rest:03}" if rest else iso(moment)
+
+
 # Type of Arrow, its values, and the text that Scantrust is to store.
 ARROW: dict[str, tuple[Any, st.SearchStrategy[Any], Any]] = {
     "string": (pa.string(), texts, unwrap),
@@ -233,7 +239,7 @@ ARROW: dict[str, tuple[Any, st.SearchStrategy[Any], Any]] = {
     "date64": (pa.date64(), st.dates(), datetime.date.isoformat),
     "us": (pa.timestamp("us"), st.datetimes(), iso),
     "ms": (pa.timestamp("ms"), MOMENTS.map(lambda value: value.replace(microsecond=0)), iso),
-    "ns": (pa.timestamp("ns"), MOMENTS, iso),
+    "ns": (pa.timestamp("ns"), st.integers(0, 2**62), iso_of_nanoseconds),
     "zoned": (
         pa.timestamp("us", "+02:00"),
         MOMENTS.map(lambda value: value.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=2)))),
