@@ -97,6 +97,7 @@ docs: $(READY) ## build the documentation site in site/; any warning fails
 bench: $(READY) ## print the benchmark tables (BENCH_ROWS=1000000 BENCH_RUNS=1 takes half an hour, most of it the script to compare with)
 	@$(BIN)/python benchmarks/import_cost.py
 	@$(BIN)/python benchmarks/spool.py
+	@$(BIN)/python benchmarks/excel.py
 	@$(BIN)/python benchmarks/sharing.py
 	@$(BIN)/python benchmarks/bulk.py --rows $(BENCH_ROWS) --runs $(BENCH_RUNS)
 	@$(BIN)/python benchmarks/database.py --rows $(BENCH_ROWS)

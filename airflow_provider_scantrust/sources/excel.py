@@ -10,7 +10,7 @@ from itertools import compress, islice
 from typing import Any, BinaryIO
 
 from airflow_provider_scantrust.exceptions import InvalidInput
-from airflow_provider_scantrust.sources.excel_cells import Problems, find_problems
+from airflow_provider_scantrust.sources.excel_cells import Problems, find_merged, find_problems, find_zeros
 from airflow_provider_scantrust.sources.fields import Fields
 from airflow_provider_scantrust.sources.packing import Unpacked, refuse_other_kinds, unpack_whole
 from airflow_provider_scantrust.sources.tables import FileSource, Row, UnreadableRow, need
@@ -52,7 +52,10 @@ class ExcelSource(FileSource):
         self.header: list[str] = []
         self._kept: list[bool] = []
         self._problems: Problems = {}
+        self._merged: Problems = {}
+        self._zeros: dict[int, tuple[int, str, int]] = {}
         self._first_column = 0
+        self._sheet_name = ""
 
     def _read(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
         return self.fields.without_nulls(self._rows())
@@ -62,6 +65,7 @@ class ExcelSource(FileSource):
         fields = self._read_header(rows)
         names = [field for field in fields if field is not None]
         constants = self.fields.constants
+        self._note_zeros(fields)
         for number, cells in rows:
             texts, problem = self._read_cells(number, cells)
             if problem is not None:
@@ -69,6 +73,16 @@ class ExcelSource(FileSource):
             elif any(texts) and any(map(str.strip, texts)):
                 row: Row = dict(zip(names, compress(texts, self._kept), strict=True))
                 yield number, {**row, **constants} if constants else row
+
+    def _note_zeros(self, fields: Sequence[str | None]) -> None:
+        for place, field in enumerate(fields):
+            if field is None or (found := self._zeros.get(place + self._first_column)) is None:
+                continue
+            row, value, digits = found
+            self.notes.append(
+                f"{self.name}: column {self.header[place]!r} shows numbers with zeros before them, as {value.zfill(digits)} in "
+                f"row {row}. The value is {value}, and is sent so; to send the zeros, write the column as text."
+            )
 
     def rejected_rows(self) -> Iterator[tuple[int, list[str]]]:
         """Return number and cells of each row of the copy; one that cannot be sent has a cell too many."""
@@ -85,7 +99,10 @@ class ExcelSource(FileSource):
                 self.header = texts
                 break
         else:
-            raise InvalidInput(f"{self.name}: the sheet is empty; its first row must name the columns.")
+            raise InvalidInput(
+                f"{self.name}: the sheet {self._sheet_name!r} is empty; its first row must name the columns. "
+                "To read another one, give sheet=."
+            )
         try:
             fields = self.fields.of_header(self.header, self.name)
         except InvalidInput:
@@ -100,6 +117,9 @@ class ExcelSource(FileSource):
         texts: list[str] = []
         problems: list[str] = []
         empty = self._problems.get(row, {})
+        if row in self._merged and any(cells):
+            # A row that is empty altogether is none.
+            empty = self._merged[row] | empty
         for place, cell in enumerate(cells):
             if isinstance(cell, str) and not empty:
                 texts.append(cell)
@@ -141,7 +161,17 @@ class ExcelSource(FileSource):
                     f"{', '.join(map(repr, names))}."
                 )
             sheet = book.get_sheet_by_index(wanted)
+            self._sheet_name = names[wanted]
+            if (
+                self._sheet is None
+                and book.sheets_metadata[wanted].visible != calamine.SheetVisibleEnum.Visible
+            ):
+                self.notes.append(
+                    f"{self.name}: the first sheet, {names[wanted]!r}, is hidden, and is read. To read another one, give sheet=."
+                )
             self._problems = find_problems(file, names[wanted], self.name)
+            self._merged = find_merged(sheet, self.name)
+            self._zeros = find_zeros(file, names[wanted])
         except InvalidInput:
             raise
         except Exception as error:  # each kind of damage has an exception of its own

@@ -1,5 +1,7 @@
 """
-Cells without a value: those with an error, and formulas that were never calculated. python-calamine gives both as empty ones.
+Cells that show something else than the value that python-calamine gives.
+
+Errors, formulas that were never calculated and merged cells come as empty cells; 00123 may be the number 123.
 
 Rule: where it cannot be told which cell it is, the file is refused, since an empty cell clears a field.
 """
@@ -12,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import reduce
 from html import unescape
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from airflow_provider_scantrust.exceptions import InvalidInput
 
@@ -36,12 +38,22 @@ _XLS_ERROR = re.compile(
 )
 # Of xlsb: BrtCellError and BrtFmlaError.
 _XLSB_ERRORS = (3, 11)
-_ODS_ERROR = re.compile(rb"""value-type=["']error["']""")
+# Of ods: an error, and cells that are merged over rows.
+_ODS_UNTOLD = re.compile(rb"""value-type=["']error["']|number-rows-spanned=["'](?!1["'])""")
 # With what stands in a block that has one, since looking for that is ten times as fast.
 _KINDS = (
     (_ERROR, re.compile(rb"""t=["']e["']"""), "holds an error"),
     (_UNCALCULATED, re.compile(rb"<(?:\w+:)?f\b"), "holds a formula that was never calculated"),
 )
+
+_NUMBER_FORMAT = re.compile(r"<(?:\w+:)?numFmt\s[^>]*>")
+_CELL_FORMATS = re.compile(r"<(?:\w+:)?cellXfs\b.*?</(?:\w+:)?cellXfs>", re.DOTALL)
+_CELL_FORMAT = re.compile(r"<(?:\w+:)?xf\s[^>]*>")
+# Of a number format: a text in it, and what is left of one that only fills up with zeros.
+_LITERAL = re.compile(r'"[^"]*"|\\.|\[[^\]]*\]')
+_ZEROS = re.compile(r"[-\s/()]*0[-\s/()0]*0[-\s/()]*")
+_MOST_MERGED = 1_000_000
+_MERGED = "it is merged with a cell before it, which has the value; unmerge the cells and fill in each"
 
 # Row, from 1 -> column, from 0 -> what is wrong.
 Problems = dict[int, dict[int, str]]
@@ -65,7 +77,7 @@ def find_problems(file: BinaryIO, sheet: str, name: str) -> Problems:
                     return found
             elif "content.xml" in parts:
                 with archive.open("content.xml") as part:
-                    is_told = not any(_ODS_ERROR.search(block) for block in _blocks(part))
+                    is_told = not any(_ODS_UNTOLD.search(block) for block in _blocks(part))
             else:
                 binary = (part for part in parts if re.fullmatch(r"xl/worksheets/[^/]*\.bin", part))
                 is_told = not any(_has_xlsb_error(archive.read(part)) for part in binary)
@@ -74,10 +86,73 @@ def find_problems(file: BinaryIO, sheet: str, name: str) -> Problems:
         is_told = not any(_XLS_ERROR.search(block) for block in _blocks(file))
     if not is_told:
         raise InvalidInput(
-            f"{name}: cells hold an error (such as #N/A) or a formula that was never calculated, and this file does not tell "
-            "which. Fix them, or save the file as .xlsx."
+            f"{name}: cells hold an error (such as #N/A) or a formula that was never calculated, or are merged over rows, and "
+            "this file does not tell which. Fix them, or save the file as .xlsx."
         )
     return {}
+
+
+def find_merged(sheet: Any, name: str) -> Problems:
+    """
+    Return the cells that are merged with one before them, which has the value of all.
+
+    :raises InvalidInput: There are more than can be kept in mind.
+    """
+    found: Problems = {}
+    count = 0
+    last_row, last_column = sheet.end or (-1, -1)
+    for (top, left), (bottom, right) in sheet.merged_cell_ranges or ():
+        rows, columns = range(top, min(bottom, last_row) + 1), range(left, min(right, last_column) + 1)
+        count += len(rows) * len(columns)
+        if count > _MOST_MERGED:
+            raise InvalidInput(f"{name}: more than {_MOST_MERGED:,} cells are merged; unmerge them.")
+        for row in rows:
+            found.setdefault(row + 1, {}).update(dict.fromkeys(columns, _MERGED))
+        found.get(top + 1, {}).pop(left, None)
+    return found
+
+
+def find_zeros(file: BinaryIO, sheet: str) -> dict[int, tuple[int, str, int]]:
+    """Return column, from 0 -> row, value and digits of its first number that is shown with zeros before it, as 00123 for 123."""
+    found: dict[int, tuple[int, str, int]] = {}
+    file.seek(0)
+    if not zipfile.is_zipfile(file):
+        return found
+    with zipfile.ZipFile(file) as archive:
+        if not {"xl/workbook.xml", "xl/styles.xml"} <= set(archive.namelist()):
+            return found
+        digits = _digits_of_styles(archive.read("xl/styles.xml").decode(errors="replace"))
+        if not digits:
+            return found
+        styles = "|".join(map(str, digits)).encode()
+        cell = re.compile(
+            rb"""<(?:\w+:)?c\b(?=[^<>]*\bs=["'](%b)["'])(?![^<>]*\bt=["'][^n])[^<>]*\br=["']([A-Z]+)(\d+)["'][^<>]*>\s*"""
+            rb"""(?:<(?:\w+:)?f\b(?:[^<>]*/>|[^<>]*>[^<]*</(?:\w+:)?f>)\s*)?<(?:\w+:)?v>(\d+)</""" % styles
+        )
+        with archive.open(_part_of(archive, sheet)) as part:
+            for block in _blocks(part):
+                for style, letters, row, value in cell.findall(block):
+                    if len(value) < digits[int(style)]:
+                        place = _column(letters)
+                        found.setdefault(place, (int(row), value.decode(), digits[int(style)]))
+    return found
+
+
+def _digits_of_styles(text: str) -> dict[int, int]:
+    """Return style -> digits that its numbers are filled up to with zeros."""
+    digits: dict[str, int] = {}
+    for tag in _NUMBER_FORMAT.findall(text):
+        code = _LITERAL.sub("", _attribute("formatCode", tag).partition(";")[0])
+        if _ZEROS.fullmatch(code):
+            digits[_attribute("numFmtId", tag)] = code.count("0")
+    formats = _CELL_FORMATS.search(text)
+    tags = _CELL_FORMAT.findall(formats[0]) if formats and digits else []
+    numbers = [_attribute("numFmtId", tag) for tag in tags]
+    return {style: digits[number] for style, number in enumerate(numbers) if number in digits}
+
+
+def _column(letters: bytes) -> int:
+    return reduce(lambda number, letter: number * 26 + letter - 64, letters, 0) - 1
 
 
 def _blocks(file: IO[bytes]) -> Iterator[bytes]:
@@ -116,8 +191,7 @@ def _find_in_xml(part: IO[bytes]) -> tuple[Problems, bool]:
                     continue
                 # One that is found twice does no harm.
                 if place := _PLACE.search(match[1]):
-                    column = reduce(lambda number, letter: number * 26 + letter - 64, place[1], 0)
-                    found.setdefault(int(place[2]), {})[column - 1] = (
+                    found.setdefault(int(place[2]), {})[_column(place[1])] = (
                         f"the cell {place[0][3:-1].decode()} {what}"
                     )
                 else:

@@ -82,14 +82,14 @@ class Fields:
         if missing := [name for name in self.columns if name not in header]:
             raise InvalidInput(
                 f"{where}: there is no column {_listed(missing)}, which columns= names. {seen}"
-                f"{self._cause(header, missing, below)}"
+                f"{self._cause(header, missing, below, about)}"
             )
         is_fixed = set(REJECTED) <= set(header)
         fields = [self.columns.get(name, None if is_fixed and name in REJECTED else name) for name in header]
         if self.data_key is not None and self.data_key not in [*fields, *self.constants]:
             raise InvalidInput(
                 f"{where}: there is no column {show(self.data_key)} (data_key). {seen}"
-                f"{self._cause(header, [self.data_key], below)}"
+                f"{self._cause(header, [self.data_key], below, about)}"
             )
         owners: dict[str, str] = {}
         for place, (name, field) in enumerate(zip(header, fields, strict=True), start=1):
@@ -176,21 +176,30 @@ class Fields:
     def resembles_key(self, name: str) -> bool:
         """Whether a column is the key's, or would be if it were spelled correctly."""
         wanted = [self.data_key, *(name for name, field in self.columns.items() if field == self.data_key)]
-        return any(isinstance(field, str) and _spell(name) == _spell(field) for field in wanted)
+        return any(isinstance(field, str) and spell(name) == spell(field) for field in wanted)
 
     def _cause(
-        self, header: Sequence[str], missing: Sequence[str], below: Sequence[tuple[int, Sequence[Any]]]
+        self,
+        header: Sequence[str],
+        missing: Sequence[str],
+        below: Sequence[tuple[int, Sequence[Any]]],
+        about: str,
     ) -> str:
-        wanted = {_spell(name) for name in (*missing, *self.columns) if isinstance(name, str)}
+        wanted = {spell(name) for name in (*missing, *self.columns) if isinstance(name, str)}
         for name in header:
             if name.startswith(("ï»¿", "þÿ", "ÿþ", "п»ї", "\ufffd")):
                 return " It begins with a byte order mark that encoding= does not fit: leave encoding= out."
             for field in missing:
-                if isinstance(field, str) and _spell(name) and _spell(name) == _spell(field):
+                if isinstance(field, str) and spell(name) and spell(name) == spell(field):
                     return f" Names must match exactly: rename the column, or use columns={{{name!r}: {field!r}}}."
         for above, cells in below:
-            if wanted & {_spell(cell) for cell in cells if isinstance(cell, str)}:
+            if wanted & {spell(cell) for cell in cells if isinstance(cell, str)}:
                 return f" The names stand below a title: use skip_rows={above}."
+        if header and header[0].startswith("{"):
+            return " This looks like JSON: give source_format='jsonl'."
+        found = re.search(rf"\b{re.escape(str(missing[0]))}\"?(\W)", header[0]) if len(header) == 1 else None
+        if found and about and repr(found[1]) not in about:
+            return f" If {found[1]!r} stands between the cells, give delimiter={found[1]!r}."
         if header and any(_VALUE.fullmatch(name) for name in header):
             return " The first line looks like a row: is the header missing? Add a line with the names."
         return ""
@@ -243,7 +252,8 @@ def unwrap(text: str) -> str:
     return found[1].replace('""', '"') if found else text
 
 
-def _spell(name: str) -> str:
+def spell(name: str) -> str:
+    """Return a name without what people get wrong in it: case, blanks and signs."""
     return "".join(filter(str.isalnum, name)).lower()
 
 

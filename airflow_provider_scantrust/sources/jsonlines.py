@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Any, BinaryIO
 
 from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import InvalidInput
-from airflow_provider_scantrust.sources.fields import Fields, clean_name
+from airflow_provider_scantrust.sources.fields import Fields
+from airflow_provider_scantrust.sources.members import MARKS
 from airflow_provider_scantrust.sources.tables import REJECTED, REJECTED_TEXT, FileSource, Row, UnreadableRow
 from airflow_provider_scantrust.sources.text import TextLines, check_encoding
 from airflow_provider_scantrust.sources.values import INEXACT, is_exact
@@ -55,8 +57,10 @@ class JsonLinesSource(FileSource):
     def _records(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
         is_first = True
         for line, text in enumerate(TextLines(self.name, self.open(), self.encoding), start=1):
-            if text.isspace() or text.strip() == "\x1a":
-                continue
+            if text[0] != "{":
+                text = text.lstrip(MARKS)
+                if not text.strip(" \t\r\n\v\f\x1a"):
+                    continue
             if is_first:
                 self._check_first(text)
                 is_first = False
@@ -66,9 +70,9 @@ class JsonLinesSource(FileSource):
                 if not text.endswith(("\n", "\r")) and "Extra data" not in str(error):
                     raise InvalidInput(
                         f"{self.name}, line {line}: the file is truncated: its last line has no end and is not valid "
-                        f"JSON ({error})."
+                        f"JSON ({_explain(error)})."
                     ) from error
-                yield line, UnreadableRow(f"it is not valid JSON: {error}")
+                yield line, UnreadableRow(f"it is not valid JSON: {_explain(error)}")
                 continue
             yield line, _check_record(record)
 
@@ -80,6 +84,10 @@ class JsonLinesSource(FileSource):
         """
         text = text.strip()
         how = f"{self.name}: this must be one object per line (JSON lines), and is"
+        if "{" not in text and "[" not in text:
+            raise InvalidInput(
+                f"{how} other text: its first line is {show(text)}. If it is a table, give source_format='csv'."
+            )
         if text.startswith("["):
             raise InvalidInput(f"{how} a JSON array. Convert it: jq -c '.[]' in.json > out.jsonl. {_PANDAS}")
         if text.startswith("{") and text.endswith("},"):
@@ -100,9 +108,9 @@ class JsonLinesSource(FileSource):
             return
         if not isinstance(record, dict):
             return
-        names = {self.fields.columns.get(name, name): name for name in map(clean_name, record)}
-        if self.fields.data_key not in names:
-            if path := _find_rows(record):
+        if not self._has_key(record):
+            lists = list(_find_lists(record))
+            if path := next((path for path, rows in lists if self._has_key(rows[0])), lists and lists[0][0]):
                 raise InvalidInput(
                     f"{how} one object around the rows. Convert it: jq -c '{path}[]' in.json > out.jsonl"
                 )
@@ -119,16 +127,25 @@ class JsonLinesSource(FileSource):
         elif all(isinstance(value, list | dict) for value in record.values()):
             raise InvalidInput(f"{how} one object around the columns. {_PANDAS}")
 
+    def _has_key(self, record: dict[str, Any]) -> bool:
+        return self.fields.key_column(list(record)) is not None
 
-def _find_rows(value: Any, depth: int = 3) -> str | None:
-    """Return where in an object a list of rows is, as jq writes it."""
+
+def _explain(error: Exception) -> str:
+    """Return what is wrong with a line; the decoder's own line number is always 1."""
+    if not isinstance(error, json.JSONDecodeError):
+        return str(error)
+    return f"{error.msg.removesuffix(' at')} at column {error.colno}"
+
+
+def _find_lists(value: Any, depth: int = 3) -> Iterator[tuple[str, list[Any]]]:
+    """Return the lists of rows in an object, each with where it is, as jq writes it."""
     for name, each in value.items():
         place = f".{name}" if name.isidentifier() and name.isascii() else f".[{json.dumps(name)}]"
         if isinstance(each, list) and each and all(isinstance(row, dict) for row in each):
-            return place
-        if isinstance(each, dict) and depth and (path := _find_rows(each, depth - 1)):
-            return f"{place}{path}"
-    return None
+            yield place, each
+        if isinstance(each, dict) and depth:
+            yield from ((f"{place}{path}", rows) for path, rows in _find_lists(each, depth - 1))
 
 
 def _check_record(record: Any) -> Row | UnreadableRow:
@@ -168,7 +185,8 @@ def _read_float(text: str) -> str:
     value = float(text)
     if not is_exact(value):
         return _Inexact(text)
-    return str(int(value)) if value.is_integer() else text
+    # Of 123456789012345.99999 a float keeps a whole number, and of 1e-400 nothing.
+    return str(int(value)) if value.is_integer() and value == Decimal(text) else text
 
 
 def _refuse_constant(text: str) -> Any:

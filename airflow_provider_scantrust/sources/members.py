@@ -10,6 +10,8 @@ from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.sources.tables import REJECTED, REJECTED_TEXT, UnreadableRow
 from airflow_provider_scantrust.sources.values import is_missing, plain_moment, plain_number
 
+# May stand before an object: a byte order mark where files were joined, and what `jq --seq` writes.
+MARKS = "\ufeff\x1e"
 _LONGEST_REPR = 100_000
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 
@@ -52,7 +54,7 @@ def make_member(name: Any, value: Any) -> str:
 def members_of_text(text: str) -> list[Member]:
     """Return the members of a line of JSON; a line that is no object becomes one member."""
     members: list[Member] = []
-    text = text.strip(" \t\r\n")
+    text = text.strip(" \t\r\n" + MARKS)
     try:
         if not isinstance(_DECODER.decode(text), dict):
             raise ValueError("no object")

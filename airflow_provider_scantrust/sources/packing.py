@@ -45,6 +45,7 @@ _KINDS = (
     (b"\x04\x22\x4d\x18", "an lz4 archive; unpack it, or pack it with gzip"),
     (b"{\\rtf", "an RTF document; export the table as CSV"),
     (b"SQLite format 3\x00", "a SQLite database"),
+    (b"version https://git-lfs", "a pointer of Git LFS, not the file; get the file with `git lfs pull`"),
     ((_GZIP, _ZSTD, *_ZIP), "a packed file inside packed files; unpack it"),
 )
 _TAR = (257, b"ustar")

@@ -163,9 +163,14 @@ class ParquetSource(FileSource):
         head = raw.read(512)
         if not head.startswith(b"PAR1"):
             refuse_other_kinds(self.name, head)
+            raise InvalidInput(
+                f"{self.name}: this is not a Parquet file. If it is text, give source_format='csv' or 'jsonl'."
+            )
         with self._explaining():
             # By pages: with the default a row group's columns are read whole.
-            file = parquet.ParquetFile(raw, buffer_size=_BUFFER, pre_buffer=False)
+            file = parquet.ParquetFile(
+                raw, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True
+            )
             Unpacked(self.name, self._size).take(0, _unpacked_size(file))
         yield file
 

@@ -74,6 +74,8 @@ class Records:
         self._kept = self._text.record
         self._reader = csv.reader(self._keep(chain(sample, lines)), strict=True, **self.dialect)
         self.header: list[str] = []
+        # Values over several lines, one of which may be a row: how many, and the line of the first.
+        self._doubtful, self._first_doubtful = 0, 0
 
     def read_fields(self) -> list[str | None]:
         """
@@ -93,6 +95,14 @@ class Records:
                 "for example encoding='utf-16-le'."
             )
         self.header = header
+        quote = self._source.quotechar
+        if quote and (
+            odd := [name for name in header if name.strip()[1:].endswith(quote) and name.strip()[0] == quote]
+        ):
+            self.notes.append(
+                f"{self._name}: the name {odd[0].strip()!r} holds quotes. If blanks stand before the quotes, remove them: such "
+                "quotes are part of the value."
+            )
         first = self._reader.line_num
         below = _parse(self._sample[first:], self.dialect, self._above + first)
         about = f" (delimiter {self.delimiter!r}, encoding {self.encoding})"
@@ -107,13 +117,17 @@ class Records:
         reader, header, text, kept = self._reader, self.header, self._text, self._kept
         width, above = len(header), self._above
         repeated = 0
-        is_read = False
+        is_read = after_error = False
         while not is_read:
             line = reader.line_num + 1
             kept.clear()
             try:
                 for cells in reader:
-                    if (
+                    if after_error and len(cells) == width and self._has_odd_quotes():
+                        # One cell too many, or the row would pass as a good one when it is uploaded unchanged.
+                        reason = "it holds the end of a quote that the row before it opens"
+                        yield line + above, [*cells, ""], reason
+                    elif (
                         reader.line_num != line
                         or len(cells) != width
                         or text.has_nul
@@ -125,12 +139,19 @@ class Records:
                     else:
                         yield line + above, cells, None
                     line = reader.line_num + 1
+                    after_error = False
                     kept.clear()
                 is_read = True
             except csv.Error as error:
                 yield from self._look_at_error(line, error)
+                after_error = True
         if repeated:
             self.notes.append(f"{self._name}: {plural(repeated, 'more header line')} skipped.")
+        if self._doubtful:
+            self.notes.append(
+                f"{self._name}: lines inside quotes have as many cells as a row, in {plural(self._doubtful, 'row')}, first "
+                f'in line {self._first_doubtful}. If quotes are inch marks, set quotechar="".'
+            )
         if text.cut_line is not None:
             self.notes.append(
                 f"{self._name}: the last line has no line end. If the file was cut there, its last value is incomplete."
@@ -155,6 +176,11 @@ class Records:
                 f"it has {len(cells)} cells{self._where(line)}, and the header has {width} columns",
             )
         else:
+            if last > line and any(
+                len(_split_text(text, self.delimiter)) == width for text in self._kept[1:]
+            ):
+                self._first_doubtful = self._first_doubtful or line + self._above
+                self._doubtful += 1
             has_nul = self._text.has_nul and any("\0" in cell for cell in cells)
             yield line + self._above, cells, "it holds a NUL character" if has_nul else None
 
@@ -191,6 +217,10 @@ class Records:
                 '\\"' in "".join(self._kept)
             )
             yield line + self._above, cells, f"it is not valid CSV: {error}{self._where(line)}{advice}"
+
+    def _has_odd_quotes(self) -> bool:
+        quote = self._source.quotechar
+        return bool(quote and sum(text.count(quote) for text in self._kept) % 2)
 
     def _is_open(self, error: csv.Error) -> bool:
         return "unexpected end of data" in str(error)

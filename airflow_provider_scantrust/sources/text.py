@@ -124,7 +124,7 @@ class TextLines:
             raise self._not_in_encoding(error) from error
 
     def _broken(self, error: Broken) -> InvalidInput:
-        return InvalidInput(f"{self.name}: {error}, after line {self.lines}.")
+        return InvalidInput(f"{self.name}: {error}{f', after line {self.lines}' if self.lines else ''}.")
 
     def _not_in_encoding(self, error: UnicodeError) -> InvalidInput:
         where, what = f"after line {self.lines}", str(error)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import InvalidInput
-from airflow_provider_scantrust.sources.fields import clean_name, strip_blanks, unwrap
+from airflow_provider_scantrust.sources.fields import clean_name, spell, strip_blanks, unwrap
 from airflow_provider_scantrust.sources.tables import UnreadableRow
 from airflow_provider_scantrust.sources.values import is_missing, plain_moment, plain_number
 from airflow_provider_scantrust.uploads.doubts import BETWEEN, Doubts, are_plain
@@ -185,7 +185,11 @@ class RowCheck:
             else:
                 fields[field] = name
         if key is None:
-            raise BadRow("key missing", f"field {show(self.data_key)}: the key is missing")
+            near = next(
+                (name for name in given if isinstance(name, str) and spell(name) == spell(wanted)), None
+            )
+            hint = "" if near is None else f"; the row has {show(near)}, and names must match exactly"
+            raise BadRow("key missing", f"field {show(self.data_key)}: the key is missing{hint}")
         if problems:
             raise BadRow("invalid", "; ".join(problems[:_MOST_NAMED]))
         if not fields:

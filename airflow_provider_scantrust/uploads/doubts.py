@@ -72,6 +72,12 @@ _EXCEL_ERROR = re.compile(r"#(?:N/?[A-Z]|[A-Z]/[A-Z]|[^\W\d_][^!?\n]{0,15}[!?]|\
 # What Excel counts from 1900 on: 1954 to 2119.
 _SERIAL = range(20_000, 80_000)
 _SERIAL_MOMENT = re.compile(r"(\d{5})(?:[.,]\d+)?")
+# What databases and other languages write in CSV for a quote, a backslash, or a line end.
+_ESCAPE = re.compile(r"""\\(?:[\\"]|\Z)""")
+_ESCAPE_AMONG = re.compile(r"""\\[\\"\x1f]""")
+# UTF-8 that was read as a Western encoding of one byte, as in "KÃ¶ln", and what stands for letters that were lost.
+_LATER_BYTES = "\x80-\xbf" + bytes(range(0x80, 0xA0)).decode("cp1252", "ignore")
+_DAMAGED = re.compile(f"Ã[{_LATER_BYTES}]|Â[\x80-\xbf]|â[€\x80]|\ufffd")
 # Stray marks are blanks, too.
 _MARKS = ("\ufeff", "\u200b")
 
@@ -91,6 +97,14 @@ _TEXTS = {
     "apostrophe": (
         "holds values that begin with an apostrophe",
         "It is sent as part of the value; Excel uses it to mark text.",
+    ),
+    "damaged": (
+        "holds letters that look damaged by a wrong encoding",
+        "They are sent as they are; check encoding=, and how the file was exported.",
+    ),
+    "escapes": (
+        "holds backslashes that look like escapes",
+        "They are sent as part of the value; in CSV only doubled quotes protect a quote.",
     ),
     "blanks": ("holds values with blanks at the beginning or end", "They are sent as part of the value."),
 }
@@ -153,6 +167,7 @@ def are_plain(rows: Sequence[str], values: int) -> bool:
         and not text.startswith(_EMPTY_KEY[1:])
         and " \x1f" not in text
         and (len(text) <= _LONGEST_ROW or max(map(len, rows)) <= _LONGEST_ROW)
+        and ("\\" not in text or not _ESCAPE_AMONG.search(text))
         and _NEEDS_LOOK.search(text) is None
         and text.replace(_BETWEEN_ROWS, "").replace(BETWEEN, "").isprintable()
     )
@@ -164,6 +179,8 @@ def classify(value: str) -> str:
 
     "date" is a good date, and "maybe date" is one where the field's other values are dates.
     """
+    if not value.isascii() and _DAMAGED.search(value):
+        return "damaged"
     # Most values are words, numbers or codes.
     if value.isalnum() and not value[0].isdigit():
         return "placeholder" if value.lower() in PLACEHOLDERS else ""
@@ -181,7 +198,9 @@ def classify(value: str) -> str:
         if value[0] in "-+0123456789" and not value.isalnum() and _LOST_DIGITS.fullmatch(value):
             return "digits"
     is_error = value[0] == "#" and _EXCEL_ERROR.fullmatch(value)
-    return "placeholder" if is_error or value.lower() in PLACEHOLDERS else ""
+    if is_error or value.lower() in PLACEHOLDERS:
+        return "placeholder"
+    return "escapes" if "\\" in value and _ESCAPE.search(value) else ""
 
 
 def _classify_date(value: str) -> str:

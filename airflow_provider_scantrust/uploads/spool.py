@@ -116,7 +116,8 @@ class Spool:
         if self._db.execute("SELECT 1 FROM rows GROUP BY key HAVING count(*) > 1").fetchone():
             self._merge()
         if self.merged:
-            warn(f"{self.merged} rows have the key of an earlier one: the last value of each field is sent.")
+            have = "row has" if self.merged == 1 else "rows have"
+            warn(f"{self.merged:,} {have} the key of an earlier one: the last value of each field is sent.")
         self._check.doubts.report(warn)
 
     def reject(self, key: str, kind: str, reason: str) -> int:
