@@ -8,8 +8,8 @@ Rule 2: that a job is about to be submitted is written before it is, and its id 
         between leaves a number without an id, and the next one says that this job may have been submitted twice. So it says
         of a call that is repeated and of which a row had become a job.
 Rule 3: an upload that has ended well is kept as ended, since Airflow may not learn of it: a worker can die between the last
-        step of a task and the note of its success. Only the very next try gives the same report and sends nothing. In
-        doubt, everything is uploaded.
+        step of a task and the note of its success. A retry of that try, and a retry of that retry, gives the same report and
+        sends nothing. In doubt, everything is uploaded.
 Rule 4: of jobs that failed at Scantrust only the calls are forgotten, so that a retry submits them again and nothing else.
 Rule 5: no entry of the store grows with the upload: each ``JOBS_TOGETHER`` jobs go into an entry of their own, which is not
         written again.
@@ -78,12 +78,16 @@ class Try:
         return [list(self.series), self.number, self.id]
 
     def follows(self, ended: Any) -> bool:
-        """Whether it is the retry of a try that :meth:`as_list` wrote down, and nothing else."""
+        """
+        Whether it is a retry of a try that :meth:`as_list` wrote down, and nothing else.
+
+        A retry that died before it wrote anything may stand between the two. A clear begins another series.
+        """
         if not isinstance(ended, list) or len(ended) != 3:
             return False
         series, number, try_id = ended
-        is_next = list(self.series) == series and self.number == number + 1
-        return is_next and (self.id is None or self.id != try_id)
+        is_later = list(self.series) == series and self.number > number
+        return is_later and (self.id is None or self.id != try_id)
 
 
 def fingerprint(parts: Any) -> str:
