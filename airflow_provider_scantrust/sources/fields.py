@@ -259,4 +259,6 @@ def spell(name: str) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     more = len(names) - _MOST_NAMED
-    return ", ".join(show(name) for name in names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return (", ".join(show(name) for name in names[:_MOST_NAMED]) or "no columns") + (
+        f" and {more} more" if more > 0 else ""
+    )

@@ -6,7 +6,8 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
 from itertools import repeat
 from typing import Any, BinaryIO
 from uuid import UUID
@@ -273,6 +274,8 @@ def _read_nanoseconds(column: Any, zone: str | None) -> list[str | None]:
     for moment, number in zip(whole, numbers, strict=True):
         text = None if moment is None else plain_moment(moment)
         if text is not None and (rest := number % 1000):
+            # Arrow rounds toward 1970, and the digits count from the microsecond before.
+            moment -= timedelta(microseconds=number < 0)
             text = datetime.isoformat(moment, timespec="microseconds")
             text = f"{text[:26]}{rest:03}{text[26:]}"
         texts.append(text)
@@ -300,6 +303,9 @@ def _read_floats(values: list[float | None], texts: list[str | None], size: int)
             texts[index] = str(int(value))
             if not is_exact(value, size):
                 texts[index], bad[index] = None, (f"{value} {INEXACT}", repr(value))
+        elif (text := texts[index]) and "e+" in text:
+            # 1.234567890123456e+14 is 123456789012345.6.
+            texts[index] = format(Decimal(text), "f")
     return texts, bad
 
 
