@@ -214,8 +214,9 @@ async def read_connection(conn_id: str) -> Settings:
             raise TransientError(
                 f"The triggerer does not find the connection {conn_id!r}, or a secrets backend is down."
             ) from error
-    # In a thread: it registers the secret with Airflow's masker, which asks Airflow's supervisor.
-    return await asyncio.to_thread(settings_of, connection, log)
+    # It registers the secret with Airflow's masker, which asks Airflow's supervisor. In a thread of asgiref's: from any other one,
+    # Airflow 3.0 reads the answer in a second event loop, and its triggerer dies of that.
+    return await sync_to_async(settings_of, thread_sensitive=False)(connection, log)
 
 
 def _not_looked_up(error: Exception, conn_id: str) -> ScantrustError:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 _FIRST_RESTART, _LONGEST_RESTART = 1.0, 60.0
 
 log = logging.getLogger(__name__)
+# A task without a reference may be collected before it has run.
+_MASKING: set[asyncio.Future[None]] = set()
 
 
 class TriggerWait(Wait):
@@ -297,7 +299,10 @@ def _is_of(wait: Wait, conn_id: str, watcher: Watcher) -> bool:
 
 
 def _mask(token: str) -> None:
-    """Register a login's token with Airflow's masker: in a thread, since that may ask Airflow's supervisor."""
+    """Register a login's token with Airflow's masker: in a thread of asgiref's (see ``sharing.read_connection``)."""
     from airflow.providers.common.compat.sdk import mask_secret
+    from asgiref.sync import sync_to_async
 
-    asyncio.get_running_loop().run_in_executor(None, mask_secret, token)
+    masking = asyncio.ensure_future(sync_to_async(mask_secret, thread_sensitive=False)(token))
+    _MASKING.add(masking)
+    masking.add_done_callback(_MASKING.discard)
