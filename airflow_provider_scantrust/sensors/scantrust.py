@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_scantrust.api.seconds import read_seconds
 from airflow_provider_scantrust.api.task_ids import read_task_ids
+from airflow_provider_scantrust.api.texts import plural
 from airflow_provider_scantrust.exceptions import ScantrustError
 from airflow_provider_scantrust.links.scantrust import LINKS
 from airflow_provider_scantrust.waits.outcome import Outcome
@@ -176,7 +177,7 @@ class ScantrustTaskSensor(BaseSensorOperator):
 
         if self.end_from_trigger and (reason := why_end_on_worker(self)):
             self.log.info("end_from_trigger: the wait ends on a worker, because %s.", reason)
-        self.log.info("Waiting in the triggerer for %s asynchronous uploads.", len(self._task_ids))
+        self.log.info("Waiting in the triggerer for %s.", plural(len(self._task_ids), "asynchronous upload"))
         deferral = make_deferral(
             context.get("ti"),
             self._task_ids,

@@ -16,6 +16,7 @@ from airflow_provider_scantrust.api.flow import Random, converse, given_up
 from airflow_provider_scantrust.api.messages import Conversation, Notice
 from airflow_provider_scantrust.api.models import Task, TaskState
 from airflow_provider_scantrust.api.settings import Budget, Settings
+from airflow_provider_scantrust.api.texts import plural
 from airflow_provider_scantrust.exceptions import (
     ConfigurationError,
     ConnectionFailed,
@@ -80,7 +81,7 @@ class Jobs:
         """Return the error for a deadline that has passed."""
         states = [f"{task_id} ({word or 'never answered'})" for task_id, word in self.open.items()]
         return WaitTimedOut(
-            f"{len(self.open)} of {len(self.open) + len(self.ended)} asynchronous uploads had not ended in time: "
+            f"{len(self.open):,} of {plural(len(self.open) + len(self.ended), 'asynchronous upload')} had not ended in time: "
             f"{_some(states)}. {jobs_go_on(self.open)}"
         )
 
@@ -96,7 +97,7 @@ class Jobs:
         """
         if self.failed:
             raise TaskFailed(
-                f"{len(self.failed)} of {len(self.ended)} asynchronous uploads failed at Scantrust: "
+                f"{len(self.failed):,} of {plural(len(self.ended), 'asynchronous upload')} failed at Scantrust: "
                 + _some([f"({text})" for text in self.failed.values()])
                 + ". Scantrust gives no reason here; its portal or support can.",
                 failed_jobs={

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_provider_scantrust.api.texts import plural
+
 # Ids of 36 characters make that about 46 KB in an event, which Airflow stores with the task and prints to its log.
 KEPT = 1000
 # How many jobs a result names, of a sensor or of a wait that failed.
@@ -86,11 +88,16 @@ class Outcome:
 
     def describe(self) -> str:
         """Return the sentence for the task's log."""
-        text = f"All {self.jobs} asynchronous uploads are complete: {self.codes_affected} codes affected."
-        if self.nothing:
-            text += f" {self.nothing} of them affected no code."
+        ended = (
+            f"All {self.jobs:,} asynchronous uploads are" if self.jobs != 1 else "The asynchronous upload is"
+        )
+        if self.unsaid == self.jobs:
+            return f"{ended} complete. Scantrust gives no number of codes."
+        text = f"{ended} complete: {plural(self.codes_affected, 'code')} affected."
+        if self.nothing and self.jobs > 1:
+            text += f" {self.nothing:,} of them affected no code."
         if self.unsaid:
-            text += f" Of {self.unsaid} Scantrust does not say how many codes they affected."
+            text += f" Scantrust gives no number of codes for {plural(self.unsaid, 'job')}."
         return text
 
     def as_dict(self) -> dict[str, Any]:

@@ -154,7 +154,7 @@ BAD: dict[str, tuple[Callable[[Sandbox], None], dict[str, Any], type[Exception],
         {},
         AirflowFailException,
         exc.TaskFailed,
-        r"1 of 1 asynchronous uploads failed at Scantrust: \(task_id .*, reference SCM-.*, state 'failed', created_at 20",
+        r"1 of 1 asynchronous upload failed at Scantrust: \(task_id .*, reference SCM-.*, state 'failed', created_at 20",
     ),
     "failed at once": (
         lambda sandbox: sandbox.jobs(polls=1, fail=True),
@@ -411,7 +411,7 @@ def test_many_jobs_are_one_wait_with_all_failures_named(sandbox: Sandbox, way: s
 def test_upload_names_its_jobs_that_failed(sandbox: Sandbox, way: str) -> None:
     sandbox.jobs(polls=3, fail=True)
     _, options = WAYS[way]
-    _, failed = run_to_failure(operator(**options), exc.TaskFailed, "1 of 1 asynchronous uploads failed")
+    _, failed = run_to_failure(operator(**options), exc.TaskFailed, "1 of 1 asynchronous upload failed")
     (task,) = sandbox.tasks()
     assert {"jobs": 1, "failed": 1, "task_ids": [task["id"]]} == failed
 

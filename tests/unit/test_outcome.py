@@ -16,8 +16,20 @@ def test_few_jobs_are_all_named() -> None:
     assert {"codes_affected": 2, "tasks": {"a": 2, "b": None, "c": 0}} == outcome.result()
     assert (
         "All 3 asynchronous uploads are complete: 2 codes affected. 1 of them affected no code. "
-        "Of 1 Scantrust does not say how many codes they affected."
+        "Scantrust gives no number of codes for 1 job."
     ) == outcome.describe()
+
+
+@pytest.mark.parametrize(
+    ("codes", "said"),
+    [
+        (1, "The asynchronous upload is complete: 1 code affected."),
+        (0, "The asynchronous upload is complete: 0 codes affected."),
+        (None, "The asynchronous upload is complete. Scantrust gives no number of codes."),
+    ],
+)
+def test_sentence_about_one_job_is_in_the_singular(codes: int | None, said: str) -> None:
+    assert said == Outcome.of({"a": codes}).describe()
 
 
 def test_of_many_jobs_those_worth_a_look_are_named() -> None:

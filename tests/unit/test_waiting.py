@@ -267,6 +267,6 @@ def test_five_thousand_jobs_are_polled_at_the_rate_of_the_service() -> None:
 
 def test_the_deadline_is_looked_at_between_polls() -> None:
     worker, hook = waiting([f"t-{number}" for number in range(5000)], [DONE], deadline=20.0)
-    with pytest.raises(exc.WaitTimedOut, match="of 5000"):
+    with pytest.raises(exc.WaitTimedOut, match="of 5,000"):
         worker.wait(10.0)
     assert hook.now < 20.2
