@@ -1,4 +1,4 @@
-"""What Airflow reads about this provider; it imports next to nothing, since every Airflow component calls it."""
+"""The provider's metadata. It imports almost nothing, because every Airflow component reads it."""
 
 from __future__ import annotations
 

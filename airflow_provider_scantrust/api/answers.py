@@ -1,4 +1,4 @@
-"""From one answer to its data, or to the error that says what to do: status, headers and body in, no I/O."""
+"""Turn one answer (status, headers, body) into its data or into the right error. No I/O."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """
-How calls are signed: with a token that the user made, or with one that a login gives.
+Sign calls: with the user's token, or with a token from a login.
 
-Rule: a secret is shown by nothing here; ``hide`` takes it out of any text that is.
+Rule: nothing here shows a secret; ``hide`` removes secrets from a text.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
-What may differ at Scantrust from what is known: paths, and the words for the end of a job.
+What may differ between a service and the known facts: the paths of the calls, and the states of jobs.
 
-Rule: every path is written here and nowhere else. A connection can change each in its extra, so that a user who sees
-another service need not wait for a release.
+Rule: every path stands here and nowhere else. A connection's extra can change each of them, so a user whose
+service differs does not have to wait for a release.
 """
 
 from __future__ import annotations

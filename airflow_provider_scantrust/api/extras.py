@@ -1,7 +1,7 @@
 """
-The table of what a connection's extra may hold: name, default, and what reads the value.
+The table of the connection's extra fields: name, default, and the function that reads the value.
 
-Rule: it imports next to nothing, since every part of Airflow reads the connection form, which is made of it.
+Rule: it imports almost nothing, because every Airflow component builds the connection form from it.
 """
 
 from __future__ import annotations

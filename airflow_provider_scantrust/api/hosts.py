@@ -1,8 +1,8 @@
 """
-From what users write as a host to one base URL.
+Turn what a user writes as a host into one base URL.
 
-Rule: what is accepted is read alike by every library; everything else is refused with the part that is wrong, never
-quoted whole, since a password may stand in it.
+Rule: a host is accepted only if every library reads it in the same way. The error names the wrong part and
+never quotes the whole text, which may contain a password.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The values of a conversation: it yields requests and pauses, and receives answers and faults."""
+"""The messages of a conversation: it yields requests and pauses, and receives answers and faults."""
 
 from __future__ import annotations
 

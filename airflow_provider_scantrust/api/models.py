@@ -1,4 +1,4 @@
-"""Scantrust's answers as values: tolerant of spelling, strict about meaning."""
+"""Scantrust's answers as Python values. Spelling may vary; meaning may not."""
 
 from __future__ import annotations
 

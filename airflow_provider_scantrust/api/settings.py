@@ -1,8 +1,8 @@
 """
-What a connection says, read once and checked: where the service is, how to sign, how long to try.
+The settings in a connection, read once and checked: where the service is, how to sign, how long to retry.
 
 Rule 1: the token leaves this module only inside an :class:`~airflow_provider_scantrust.api.auth.Auth`.
-Rule 2: no message quotes a value: a user who takes one field for another may have put the token there.
+Rule 2: no message quotes a value, because a user may have put the token into the wrong field.
 """
 
 from __future__ import annotations

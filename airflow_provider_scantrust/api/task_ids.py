@@ -1,4 +1,4 @@
-"""Reading task_ids in every form in which templates and upstream tasks give them."""
+"""Read task_ids in every form that templates and upstream tasks produce."""
 
 from __future__ import annotations
 

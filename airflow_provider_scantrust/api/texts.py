@@ -1,4 +1,4 @@
-"""What others wrote, made fit to be shown: on one line, of a bounded length, whatever is in it."""
+"""Make texts of other programs safe to show: one line, limited length, printable."""
 
 from __future__ import annotations
 

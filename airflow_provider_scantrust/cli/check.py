@@ -1,4 +1,4 @@
-"""`check`: who am I, on which host, with which permissions, and how far away is it."""
+"""`check`: which user, which host, which permissions, and how fast the service answers."""
 
 from __future__ import annotations
 

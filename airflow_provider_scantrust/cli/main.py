@@ -1,8 +1,8 @@
 """
-Run a command: parse, carry out, and turn what goes wrong into a sentence and an exit code.
+Run a command: parse it, run it, and turn an error into one sentence and an exit code.
 
-Rule: the result goes to standard output, everything else to standard error, so that a script can read the one and a person
-the other.
+Rule: the result goes to standard output, everything else to standard error, so that a script can read the
+result.
 """
 
 from __future__ import annotations

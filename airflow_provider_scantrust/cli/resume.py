@@ -1,4 +1,4 @@
-"""Keep an upload's progress in a file, in the place of Airflow's task state store."""
+"""Keep an upload's progress in a file, in place of Airflow's task state store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`task`: how asynchronous jobs are doing."""
+"""`task`: the state of asynchronous jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one call tells about the access that a connection gives."""
+"""What one call shows about a connection's access."""
 
 from __future__ import annotations
 

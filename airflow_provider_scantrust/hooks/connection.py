@@ -1,4 +1,4 @@
-"""From an Airflow connection to settings: what is wrong with it, and what logs must not show of it."""
+"""Turn an Airflow connection into settings: report what is wrong with it, and mask its secrets in logs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """
-The turns of the threads that upload over one token.
+Let the threads that upload with one token take turns.
 
-Rule: a login goes past the gate. It has a rate limit of its own, and a login that is throttled must not hold up uploads.
+Rule: a login does not wait here. It has its own rate limit, and a throttled login must not stop uploads.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Warnings that come again and again, told rarely."""
+"""Limit how often a repeated warning is logged."""
 
 from __future__ import annotations
 

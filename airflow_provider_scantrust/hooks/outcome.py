@@ -1,8 +1,9 @@
 """
-The edge between this package's errors and Airflow's.
+Turn this package's errors into Airflow's.
 
-Rule: an error that a retry cannot fix becomes ``AirflowFailException`` (or ``AirflowSensorTimeout``), so that no retry is
-used; a temporary error is raised as it is. Deferred or not, the same function decides.
+Rule: an error that a retry cannot fix becomes ``AirflowFailException`` (or ``AirflowSensorTimeout``), so
+that Airflow does not retry; a temporary error is raised unchanged. The same function decides for deferred
+and other tasks.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
-When Airflow 3.3 retries a task, and after how long.
+When Airflow 3.3 retries a task, and after how many seconds.
 
-Airflow before 3.3 has no retry policies: an error that a retry cannot fix fails the task there as well, and all others wait
-for the task's ``retry_delay``.
+Airflow before 3.3 has no retry policies. There, too, an error that a retry cannot fix fails the task; after
+any other error the task waits for its ``retry_delay``.
 """
 
 from __future__ import annotations

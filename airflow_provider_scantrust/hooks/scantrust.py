@@ -1,4 +1,4 @@
-"""Talk to Scantrust from a worker: authentication, rate limits and errors are taken care of."""
+"""Call Scantrust from a worker, with authentication, rate limits and error handling."""
 
 from __future__ import annotations
 

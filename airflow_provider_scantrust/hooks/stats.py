@@ -1,4 +1,4 @@
-"""Airflow's stats, as workers send them; what watchers send is in ``triggers.counters``."""
+"""Airflow's metrics from workers; ``triggers.counters`` sends those of the triggerer."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """
-Wait for jobs on a worker: the queue of ``waits`` with one wait in it, and one poll at a time.
+Wait for jobs on a worker: a queue of ``waits`` with a single wait, which polls one job at a time.
 
-Rule: what is polled when, and what ends a wait, is decided in ``waits``; this is the clock, the connection and the log.
+Rule: ``waits`` decides when to poll and when a wait ends. This module has the clock, the connection and the
+log.
 """
 
 from __future__ import annotations

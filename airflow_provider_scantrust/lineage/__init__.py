@@ -1,1 +1,1 @@
-"""What the Scantrust provider tells OpenLineage."""
+"""OpenLineage metadata of the Scantrust provider."""

@@ -1,4 +1,4 @@
-"""The OpenLineage metadata of an upload, from what the task already knows: it makes no call."""
+"""The OpenLineage metadata of an upload, made from what the task already knows, without a call."""
 
 from __future__ import annotations
 

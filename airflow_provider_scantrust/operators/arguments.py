@@ -1,8 +1,8 @@
 """
-What the operator's arguments may be, and what templates make of them.
+Check the operator's arguments, before and after templates are rendered.
 
-Rule: what is wrong in the Dag's own text is a ``ValueError`` when the Dag is read; what a template renders is checked when
-the task runs.
+Rule: a wrong argument in the Dag's own text raises ``ValueError`` when Airflow reads the Dag. A value that
+a template produces is checked when the task runs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a task leaves behind when it ends, well or early."""
+"""What a task stores when it ends, successfully or not."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """
-Files of an upload, wherever Airflow's object storage finds them.
+The files of an upload, on any storage that Airflow's object storage supports.
 
-Rule: a rejects file is never written over, or removed, unless its content is what this task instance wrote.
+Rule: a rejects file is overwritten or removed only if its content is what this task instance wrote.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an upload operator is given; ``ScantrustUploadOperator`` describes each parameter."""
+"""The parameters of an upload operator; the docstring of ``ScantrustUploadOperator`` describes them."""
 
 from __future__ import annotations
 

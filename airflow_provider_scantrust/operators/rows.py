@@ -1,4 +1,4 @@
-"""Where an upload reads its rows: a file, or rows of a program. Both are opened once per upload."""
+"""The rows of an upload: from a file, or from Python. Each upload opens them once."""
 
 from __future__ import annotations
 

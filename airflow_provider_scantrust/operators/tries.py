@@ -1,4 +1,4 @@
-"""What an upload learns of Airflow: which try of which task it is, and what the tries before it have done."""
+"""What Airflow tells about an upload: the number of this try, and what earlier tries have done."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """
-Everything of the page that uses parts of Airflow which are not its public interface: its tables and its authorization.
+Every use of Airflow's internals by the page: database tables and authorization.
 
-Rule 1: no other module of the page imports these parts. Where this one cannot be imported, the page says so and Airflow runs on.
+Rule 1: no other module of the page imports these internals. If this module cannot be imported, the page
+        says so and Airflow continues without it.
 Rule 2: Airflow authorizes each request, as for its own lists of task instances and XComs.
 """
 

@@ -1,4 +1,4 @@
-"""Why an upload needs attention, and until when."""
+"""Decide why an upload needs attention, and until when."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """
-Uploads and waits as rows of the page, from what Airflow knows of a task instance and from its XComs.
+Turn Airflow's task instances and their XComs into rows of the page.
 
-Rule: anybody can write an XCom. Whatever is in it, a row has the types and sizes that the page knows.
+Rule: any user can write an XCom. Whatever its content, a row has the types and sizes that the page expects.
 """
 
 from __future__ import annotations

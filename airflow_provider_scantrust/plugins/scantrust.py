@@ -1,7 +1,8 @@
 """
 The plugin that adds the Scantrust page to the Airflow UI.
 
-Rule: every Airflow process may load it, so it imports neither FastAPI nor a part of Airflow that is not loaded already.
+Rule: every Airflow process may load it, so it imports neither FastAPI nor any part of Airflow that is not
+yet loaded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The ASGI side: requests in, answers, faults and cuts out."""
+"""The ASGI application: requests in; answers, faults and cut connections out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of what control calls are given: each returns the value, or raises an error that names the argument."""
+"""Check the arguments of control calls: return the value, or raise an error that names the argument."""
 
 from __future__ import annotations
 

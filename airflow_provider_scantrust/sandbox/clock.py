@@ -1,4 +1,4 @@
-"""Waiting: in service seconds or real seconds, and never past the end of the sandbox."""
+"""Wait for service seconds or real seconds, but never beyond the end of the sandbox."""
 
 from __future__ import annotations
 

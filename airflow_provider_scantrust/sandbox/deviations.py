@@ -1,8 +1,8 @@
 """
-The assumptions that can be reversed, to show that a checker of assumptions sees the difference.
+The assumptions that can be reversed, to show that a check of assumptions sees the difference.
 
-Each has a name, under which it is set (`Settings.deviations`), and says what it changes. `line` is the id of the line in
-the page "Fidelity" of the docs, which says what holds without it.
+Each has the name under which it is set (`Settings.deviations`) and says what it changes. `line` is the id
+of the line on the page "Fidelity" that describes the normal behavior.
 """
 
 from __future__ import annotations

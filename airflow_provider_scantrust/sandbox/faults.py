@@ -1,4 +1,4 @@
-"""Scripted faults: which request is harmed, and how."""
+"""Scripted faults: which request they hit, and what they do to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Orders for what is to come: faults for requests, steering for jobs."""
+"""Orders for the future: faults for requests, results for jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The small state: campaigns and their fields, products, tokens, users."""
+"""The small part of the state: campaigns and their fields, products, tokens, users."""
 
 from __future__ import annotations
 

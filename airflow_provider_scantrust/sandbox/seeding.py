@@ -1,4 +1,4 @@
-"""Codes to begin with: by number, from a CSV file, or as mappings."""
+"""Create codes: by number, from a CSV file, or from mappings."""
 
 from __future__ import annotations
 

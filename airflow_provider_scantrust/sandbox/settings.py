@@ -1,4 +1,4 @@
-"""What can be set about the sandbox, and its defaults; which of them are assumed: the page "Fidelity" of the docs."""
+"""The sandbox's settings and their defaults; the page "Fidelity" says which of them are assumed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """
-Codes in SQLite, in memory, one column per SCM field; knows no HTTP and no rules of the API.
+The codes, in SQLite in memory with one column per SCM field; without HTTP and without the API's rules.
 
-Rule: one connection, one lock. Work on many codes is one SQL statement, so that other threads run meanwhile.
+Rule: one connection, one lock. Work on many codes is one SQL statement, so that other threads can run at
+the same time.
 """
 
 # ruff: noqa: S608  (SQL is put together from column names that this module makes; values are always bound)

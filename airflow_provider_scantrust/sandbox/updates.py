@@ -1,4 +1,4 @@
-"""What an upload does to the codes, and what it costs."""
+"""What an upload changes on the codes, and how long it takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads the bodies of the upload calls; refuses with 400 what cannot be processed, all errors at once."""
+"""Read the bodies of the upload calls, and refuse invalid ones with a 400 that names all errors together."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """
-Cells that show something else than the value that python-calamine gives.
+Find cells whose content differs from the value that python-calamine returns.
 
-Errors, formulas that were never calculated and merged cells come as empty cells; 00123 may be the number 123.
+Errors, formulas that were never calculated and merged cells arrive as empty cells; a cell that shows 00123
+may hold the number 123.
 
-Rule: where it cannot be told which cell it is, the file is refused, since an empty cell clears a field.
+Rule: if the cells cannot be found, the file is refused, because an empty cell clears a field.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which SCM field each column becomes, the constants of each row, and what a wrong header most likely is."""
+"""Map columns to SCM fields, add constants, and explain a header that does not fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The members of a JSON object as text: a rejected row keeps its values as they stand, so that 007.50 does not become 7.5."""
+"""Read the members of a JSON object as text: 007.50 stays 007.50 in the rejects file."""
 
 from __future__ import annotations
 

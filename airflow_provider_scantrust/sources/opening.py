@@ -1,4 +1,4 @@
-"""Opening what is to be uploaded: a file of any supported format."""
+"""Open a file of any supported format."""
 
 from __future__ import annotations
 

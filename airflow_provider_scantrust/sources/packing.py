@@ -1,7 +1,8 @@
 """
-What a file's first bytes say that it is, and its unpacked content.
+Recognize a file by its first bytes, and unpack it.
 
-Rule: memory holds one block, whatever the file unpacks to, and what it may unpack to is bounded by its own size.
+Rule: memory holds one block, however large the unpacked file is. A limit on the unpacked size follows from
+the file's own size.
 """
 
 from __future__ import annotations

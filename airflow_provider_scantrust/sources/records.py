@@ -1,7 +1,7 @@
 """
-The records of a delimited file: where each begins, its cells, and what is wrong with it.
+Split a delimited file into records: where each begins, its cells, and its errors.
 
-Rule: a quote that is opened by mistake must not swallow rows without a word.
+Rule: a quote that was opened by mistake must not hide rows without a message.
 """
 
 from __future__ import annotations

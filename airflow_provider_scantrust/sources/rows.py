@@ -1,4 +1,4 @@
-"""Rows that a program hands over."""
+"""Rows from Python."""
 
 from __future__ import annotations
 

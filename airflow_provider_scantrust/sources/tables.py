@@ -1,7 +1,7 @@
 """
-What all sources of rows have in common: line numbers, names of fields, constants, the copy for rejects.
+What all sources share: line numbers, field names, constants, and the copy for rejects.
 
-Rule: a problem of one row stands in the row's place; a problem of the whole file is an exception.
+Rule: a problem of one row takes the row's place; a problem of the whole file is an exception.
 """
 
 from __future__ import annotations

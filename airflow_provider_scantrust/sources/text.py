@@ -1,7 +1,7 @@
 """
-From the bytes of a file, packed or not, to its lines.
+Turn the bytes of a file, compressed or not, into lines.
 
-Rule: memory holds one block and one line, whatever the file unpacks to.
+Rule: memory holds one block and one line, however large the unpacked file is.
 """
 
 from __future__ import annotations

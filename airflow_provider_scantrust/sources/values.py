@@ -1,4 +1,8 @@
-"""Values of Python, numpy, pandas and databases, as those that can be sent; what would lose digits is refused."""
+"""
+Convert values of Python, numpy, pandas and databases into values that can be sent.
+
+Rule: a value that would lose digits is refused.
+"""
 
 from __future__ import annotations
 

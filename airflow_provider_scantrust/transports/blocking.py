@@ -1,8 +1,8 @@
 """
 Perform conversations with ``requests``: on workers, where a thread may wait.
 
-Rule: it decides nothing, and uses requests and urllib3 through their public interface alone. What they cannot do is left out:
-the timeout of a socket is for each piece, so the deadline of a request is checked between two pieces.
+Rule: this module decides nothing and uses only the public interface of requests and urllib3. Their read
+timeout applies to each piece of an answer, so the deadline of a request is checked between two pieces.
 """
 
 from __future__ import annotations

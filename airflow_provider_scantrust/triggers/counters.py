@@ -1,4 +1,4 @@
-"""What a watcher shows of itself: a line a minute in the triggerer's log, and Airflow's stats."""
+"""The watcher's metrics: one line per minute in the triggerer's log, and Airflow's stats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What operator and sensor hand to the triggerer, and what they make of its answer."""
+"""What operator and sensor pass to the triggerer, and how they read its event."""
 
 from __future__ import annotations
 

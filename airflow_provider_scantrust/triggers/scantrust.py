@@ -1,8 +1,8 @@
 """
 Wait for asynchronous jobs in the triggerer.
 
-Rule: a trigger is run again after a triggerer restart, so it only polls; it never submits. All triggers of a triggerer poll
-through one watcher for each service and token (``watcher``).
+Rule: a trigger runs again after a restart of the triggerer, so it only polls and never submits. All
+triggers of one triggerer poll through one watcher per service and token (``watcher``).
 """
 
 from __future__ import annotations

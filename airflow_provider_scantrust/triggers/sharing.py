@@ -1,11 +1,12 @@
 """
 What the triggers of one event loop share: connection lookups and watchers.
 
-Rule 1: triggers that start together make one lookup. It is repeated when it has aged, and when Scantrust's answer, or the lack
-        of one, would be explained by a changed connection.
-Rule 2: a lookup that fails ends no wait before its error budget: Airflow says "not found" also when a secrets backend is away.
-        Until then the last good settings are used, where there are any.
-Rule 3: one watcher for each service and credentials, whatever the connections are called.
+Rule 1: triggers that start together share one lookup. The lookup is repeated after five minutes, and when a
+        changed connection could explain Scantrust's answer or the lack of one.
+Rule 2: a failed lookup ends no wait before its error budget has passed, because Airflow also says "not
+        found" when a secrets backend is down. Until then the wait uses the last good settings, if there are
+        any.
+Rule 3: there is one watcher per service and credentials, whatever the names of the connections.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
-Which waits Airflow can start, and end, in the triggerer without a worker.
+Decide which waits Airflow can start and end in the triggerer, without a worker.
 
-Rule: what would not come out the same there starts, or ends, on a worker.
+Rule: a wait whose result would differ there starts, or ends, on a worker.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 """
-The watcher: polls for all waits of a triggerer that talk to Scantrust with the same credentials.
+The watcher polls for all waits in a triggerer that use the same service and credentials.
 
-Rule 1: what is polled when, and what ends a wait, is decided in ``waits``; this is the clock, the session and the tasks.
-Rule 2: no error in here ends a wait: it costs one poll its turn, or all polls a pause.
-Rule 3: it holds nothing that the triggers do not bring, and ends with the last of them.
-Rule 4: its own lines go to the triggerer's log; what is new about a job goes to the log of the job's own task.
+Rule 1: ``waits`` decides when to poll and when a wait ends. This module has the clock, the HTTP session and
+        the tasks.
+Rule 2: an error in this module ends no wait: it costs one poll, or a pause of all polls.
+Rule 3: the watcher keeps no state beyond that of its waits, and ends with the last of them.
+Rule 4: the watcher logs to the triggerer's log; news about a job goes to the log of the task that waits for
+        it.
 """
 
 from __future__ import annotations

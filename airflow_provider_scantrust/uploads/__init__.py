@@ -1,1 +1,1 @@
-"""From rows to calls to a report, without Airflow and without sockets."""
+"""Turn rows into calls and answers into a report, without Airflow and without sockets."""

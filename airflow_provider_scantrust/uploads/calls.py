@@ -1,4 +1,4 @@
-"""One call of an upload, from plan to run: rows for the synchronous upload, or a job for the asynchronous one."""
+"""One call of an upload, from plan to run: rows for a synchronous call, or an asynchronous job."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """
-Checking rows before anything is sent: every problem is named with its row and field, and nothing is guessed.
+Check rows before anything is sent. Every problem names its row and field; nothing is guessed.
 
-Rule: what passes here can be written as JSON and read back by Scantrust as the same values.
+Rule: a value that passes can be written as JSON, and Scantrust reads the same value back.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Values that are sent as they are, and that a person should look at: one warning per field, with count and first row."""
+"""Find values that are sent unchanged but look wrong: one warning per field, with count and first row."""
 
 from __future__ import annotations
 

@@ -1,20 +1,21 @@
 """
-What is kept of an upload over the tries of a task, in Airflow's task state store (Airflow 3.3).
+What an upload keeps between the tries of a task, in Airflow's task state store (Airflow 3.3).
 
-Rule 1: only calls all of whose rows were updated are kept as done; the others are repeated, which does no harm, so that the
-        rejects file of a later try is complete. After a clear, calls of which a field was discarded are repeated, too:
-        the campaign may have the field now.
-Rule 2: that a job is about to be submitted is written before it is, and its id before it is waited for. A try that dies in
-        between leaves a number without an id, and the next one says that this job may have been submitted twice. So it says
-        of a call that is repeated and of which a row had become a job.
-Rule 3: an upload that has ended well is kept as ended, since Airflow may not learn of it: a worker can die between the last
-        step of a task and the note of its success. A retry of that try, and a retry of that retry, gives the same report and
-        sends nothing. In doubt, everything is uploaded.
-Rule 4: of jobs that failed at Scantrust only the calls are forgotten, so that a retry submits them again and nothing else.
-Rule 5: no entry of the store grows with the upload: each ``JOBS_TOGETHER`` jobs go into an entry of their own, which is not
-        written again.
-Rule 6: progress belongs to a service and an account: another one starts over.
-Rule 7: a store that fails costs the upload nothing but what it would have kept.
+Rule 1: a call counts as done only if all its rows were updated. Other calls are repeated, which does no
+        harm and keeps the rejects file of a later try complete. After a clear, calls with discarded fields
+        are repeated, too, because the campaign may have the field now.
+Rule 2: the number of a job is written before the job is submitted, and its task_id before it is waited for.
+        If a try dies in between, the next try finds a number without an id and reports that the job may
+        have been submitted twice. It reports the same for a repeated call of which a row had become a job.
+Rule 3: the end of a successful upload is written, because a worker can die before Airflow records the
+        success. A retry of that try, or a retry of that retry, returns the same report and sends nothing.
+        In doubt, everything is uploaded.
+Rule 4: for jobs that failed at Scantrust, only their calls are forgotten, so that a retry submits these
+        again and no others.
+Rule 5: no entry of the store grows with the upload: every ``JOBS_TOGETHER`` jobs get an entry, which is
+        written once.
+Rule 6: progress belongs to a service and an account. Another account starts over.
+Rule 7: an upload does not fail because the store fails; it loses only its progress.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
-Rows of jobs that turn out to match no code when the wait for them is over, in another process than the upload.
+Find the rows of jobs that matched no code after the wait for them, in a process other than the upload's.
 
-Rule: nothing that goes wrong here fails an upload that has ended.
+Rule: no error here fails an upload that has ended.
 """
 
 from __future__ import annotations

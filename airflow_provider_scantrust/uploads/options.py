@@ -1,4 +1,4 @@
-"""What an upload is given: how, from where, and with what."""
+"""The options of an upload, as one small value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an upload has done so far, and when that is written down; ``kept`` has the rules."""
+"""What an upload has done so far, and when it is written to the store; ``kept`` has the rules."""
 
 from __future__ import annotations
 

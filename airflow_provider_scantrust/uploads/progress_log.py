@@ -1,4 +1,4 @@
-"""What a long upload writes to the task's log: enough to follow it, and no line for each call."""
+"""The log lines of a long upload: one every ten seconds, not one per call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operator does about keys that no code has, and fields that the campaign does not have."""
+"""What an operator does when no code has some of the keys, or the campaign does not have a field."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """
 The rejects file: the rows that were not uploaded, each with its line and the reason, ready to be fixed.
 
-Rule: what is written here and not fixed is rejected again when it is uploaded; it never passes as something else.
+Rule: a row of this file that is uploaded without a fix is rejected again; no value changes its meaning.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """
-What became of an upload: counted as answers come in, and small enough for an XCom.
+The result of an upload, counted as answers arrive, and small enough for an XCom.
 
 Rule 1: a value that no answer has given is None, not zero and not an empty list.
-Rule 2: nothing that :meth:`Report.summary` or :meth:`Report.save` returns grows with the upload; only the XCom ``task_ids`` does.
+Rule 2: :meth:`Report.summary` and :meth:`Report.save` do not grow with the upload; only the XCom
+        ``task_ids`` does.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The requests of an upload that are under way, each in a thread; what they bring is taken in one."""
+"""The requests in flight, each in its own thread; one thread takes their results."""
 
 from __future__ import annotations
 

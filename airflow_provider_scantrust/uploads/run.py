@@ -1,10 +1,11 @@
 """
-Performing an upload: several calls at once, and what a 504, a 413 or a 400 needs.
+Make the calls of an upload, several at a time, and handle 504, 413 and 400.
 
 Rule 1: no two calls carry the same key, so they may end in any order.
-Rule 2: everything is counted in the thread that runs :meth:`Runner.run`; the others only send.
-Rule 3: a call counts when all its parts have ended, so that a call which is sent again is never counted twice.
-Rule 4: however the upload ends, each answer that has arrived is counted first, and no thread is waited for without a bound.
+Rule 2: only the thread that runs :meth:`Runner.run` counts; the other threads only send.
+Rule 3: a call counts when all its parts have ended, so a call that is sent again is never counted twice.
+Rule 4: however the upload ends, every answer that has arrived is counted first, and no thread is waited for
+        without a limit.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
-The rows of an upload on their way from a file to calls: checked, merged, and kept on disk instead of in memory.
+The rows of an upload between reading and sending: checked, merged, and stored on disk instead of in memory.
 
 Rule 1: no row is lost silently: ``rows == keys + merged + rejected``.
-Rule 2: the same rows make the same spool in any process; a retry counts on it.
+Rule 2: the same rows make the same spool in any process; a retry depends on it.
 Why SQLite, and why like this: ``docs/adr/0009-the-spool.md``.
 """
 

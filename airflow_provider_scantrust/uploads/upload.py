@@ -1,8 +1,8 @@
 """
-One upload, from its rows or constraints to the report: check, spool, plan, take up earlier progress, run, and write the rejects.
+One upload: check, spool, plan, load earlier progress, run, and write the rejects.
 
-Rule: the source is read once. Rejects come from the copy that was kept while it was read. Only after a deferral it is read
-again, matched by key, and nothing that goes wrong there fails the upload.
+Rule: the source is read once. Rejects come from the copy that was made while reading. Only after a deferral
+is the source read again; its rows are matched by key, and no error there fails the upload.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Waiting for asynchronous jobs, without I/O: what is known (``jobs``), whose turn (``queue``), how fast (``pacing``)."""
+"""Wait for jobs, without I/O: what is known (``jobs``), which is next (``queue``), how fast (``pacing``)."""

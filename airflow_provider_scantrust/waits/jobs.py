@@ -1,9 +1,10 @@
 """
-The jobs of one wait: what is known of them, and what each end of a wait means.
+The jobs of one wait: what is known about them, and how a wait ends.
 
-Rule 1: a failed poll is not a failed job: the job is polled again within the error budget.
+Rule 1: a failed poll is not a failed job. The job is polled again within the error budget.
 Rule 2: only the job's own state, a permanent error or the deadline ends a wait. An unknown state does not.
-Rule 3: the wait goes on after one job has failed, so the outcome does not depend on the order of the polls.
+Rule 3: the wait continues after one job has failed, so the result does not depend on the order of the
+        polls.
 """
 
 from __future__ import annotations

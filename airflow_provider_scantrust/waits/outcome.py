@@ -1,7 +1,8 @@
 """
-What a wait that ended well found out, small enough to be stored.
+The result of a wait that ended well, small enough to be stored.
 
-Rule: the totals are of all jobs; counts job by job are kept for at most ``KEPT`` of them, those that affected least.
+Rule: the totals cover all jobs. Counts per job are kept for at most ``KEPT`` jobs: those that affected the
+fewest codes.
 """
 
 from __future__ import annotations

@@ -1,11 +1,14 @@
 """
-How fast the calls of one token may follow each other.
+How fast the calls with one token may follow each other.
 
-Rule 1: in any window of the service's, no more calls start than it allows; a little margin is for those that travel
-        unevenly. A thread that takes its turn late costs nothing: the next ones may close up.
-Rule 2: a 429 stops all calls for the time that the service names, and lowers the rate once, however many calls it hit:
-        to below what has passed in the last second, since the rest of the limit is what others on this token take.
-Rule 3: the rate then recovers step by step, so that several processes on one token settle together below the limit.
+Rule 1: in any window of the service's limit, no more calls start than the limit allows, with a small margin
+        for network delays. A thread that starts its call late costs nothing: the next calls may follow more
+        closely.
+Rule 2: a 429 stops all calls for the time that the service asks for. It lowers the rate once, however many
+        calls it hit, to below the rate of the last second: other clients with this token use the rest of
+        the limit.
+Rule 3: the rate then recovers step by step, so that several processes with one token settle below the limit
+        together.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """
-What this package and its sandbox assume, as far as calls can show it, by the ids of the page "Fidelity" of the docs.
+The assumptions that calls can check, by their ids on the page "Fidelity".
 
-Rule: what needs a write, a login or luck says so, so that a line that was not tried says why.
+Rule: an assumption that needs a write, a login or a chance event says so, so that the report can say why it
+was not tried.
 """
 
 from __future__ import annotations

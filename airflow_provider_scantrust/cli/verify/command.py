@@ -1,4 +1,4 @@
-"""`verify`: settle assumptions about the service, on the service."""
+"""`verify`: check the assumptions about the service against the service."""
 
 from __future__ import annotations
 

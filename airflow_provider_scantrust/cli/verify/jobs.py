@@ -1,4 +1,4 @@
-"""What jobs tell: their submit, their status until they have ended, and where it is."""
+"""Check what jobs show: the submit, the status until the end, and the path of the status."""
 
 from __future__ import annotations
 

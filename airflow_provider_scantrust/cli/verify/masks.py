@@ -1,8 +1,8 @@
 """
-Leave nothing in a report that belongs to the user: ids, tokens, names and values.
+Remove from a report what belongs to the user: ids, tokens, names and values.
 
-Rule: a text is masked unless it is known to be the service's own, such as a state or the message of an error; what stands for
-it has the same form, so that a report can become a sample.
+Rule: a text is masked unless it is known to come from the service, such as a state or an error message. The
+mask has the same form as the text, so that a report can become a sample.
 """
 
 from __future__ import annotations

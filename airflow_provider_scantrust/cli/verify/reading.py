@@ -1,4 +1,4 @@
-"""What can be learned without writing: an upload call among these carries nothing that could be written."""
+"""Check what needs no write: the upload calls here carry nothing that Scantrust could store."""
 
 from __future__ import annotations
 

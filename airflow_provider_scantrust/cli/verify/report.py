@@ -1,4 +1,4 @@
-"""The report of a survey: for an issue, and as the source of samples."""
+"""The report of a survey: text for an issue, and the source of samples."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """
-The calls of a survey and what they showed.
+The calls of a survey and their answers.
 
-Rule: every call is made once and without following redirects; one that is throttled waits as long as it is told to.
+Rule: every call is made once and without following redirects. A throttled call waits as long as the service
+asks.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
-What a write tells: uploads and jobs on one code and one field that the user owns.
+Check what a write shows: uploads and jobs for one code and one field that the user owns.
 
-Rule 1: the field has the user's value at the end, whatever happens in between.
-Rule 2: what could do harm if an assumption is wrong is sent for a key that no code has.
+Rule 1: at the end the field has the user's value, whatever happened before.
+Rule 2: a call that could do harm if an assumption is wrong uses a key that no code has.
 """
 
 from __future__ import annotations
