@@ -28,7 +28,8 @@ All errors of this package, grouped by what the reader should do next.
         ├── ConnectionFailed     no answer: refused, cut, or timed out, for longer than the retry budget
         └── UnreadableAnswer     an answer that is not what the API documents
 
-Rule: these classes do not import Airflow. ``hooks/outcome.py`` turns ``permanent`` ones into ``AirflowFailException``.
+Rule: these classes do not import Airflow. ``hooks/outcome.py`` turns ``permanent`` ones into
+``AirflowFailException``.
 """
 
 from __future__ import annotations
@@ -137,7 +138,8 @@ class TaskFailed(ScantrustError):
     """
     An asynchronous job ended as failed at Scantrust.
 
-    :param failed_jobs: The number of ``jobs``, how many ``failed``, and up to 100 ``task_ids`` of failed jobs.
+    :param failed_jobs: The number of ``jobs``, how many ``failed``, and up to 100 ``task_ids`` of failed
+        jobs.
     """
 
     def __init__(self, message: str, *, failed_jobs: Mapping[str, Any] | None = None, **about: Any) -> None:

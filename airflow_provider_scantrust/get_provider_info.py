@@ -16,7 +16,8 @@ _ASSET_URIS = {
     "to_openlineage_converter": "airflow_provider_scantrust.assets.scantrust.convert_asset_to_openlineage",
 }
 
-# Label and description of the extras that the form shows; the others are for a service that differs from what is known.
+# Label and description of the extras that the form shows; the others are for a service that differs from what
+# is known.
 _FIELDS = {
     "auth_scheme": (
         "Auth scheme",
@@ -147,8 +148,8 @@ def _field(name: str) -> dict[str, Any]:
     """
     Return one field of the connection form.
 
-    The default stands in its description and not in its schema: Airflow 3 would store it in each connection, and a later
-    default would not reach those.
+    The default stands in its description and not in its schema: Airflow 3 would store it in each connection,
+    and a later default would not reach those.
     """
     extra, (label, description) = EXTRAS[name], _FIELDS[name]
     default = f" {_spell(extra.default)} when empty." if extra.default is not None else ""

@@ -3,10 +3,10 @@ Uploading files: the script that people write today beside the operator, against
 
     python benchmarks/bulk.py [--rows 1000000] [--runs 3] [--without-script]
 
-The script reads with csv.DictReader and sends 999 items a call, one call after the other. Each run is a process of its own;
-memory is its peak over what it holds before it opens the file. Seconds and memory are medians of the runs, in which the cases
-take turns. A million rows take the script more than eight minutes, and five
-millions take the operator as long.
+The script reads with csv.DictReader and sends 999 items a call, one call after the other. Each run is a
+process of its own; memory is its peak over what it holds before it opens the file. Seconds and memory are
+medians of the runs, in which the cases take turns. A million rows take the script more than eight minutes,
+and five millions take the operator as long.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@ Uploading the rows of a PostgreSQL query: memory, and what a retry repeats after
 
     python benchmarks/database.py [--rows 1000000]
 
-Each upload is a process of its own that runs the function of the example Dag, against a server of 0.5 s a call. The large one
-is killed after half of its calls, and the second try continues from the stored progress. Memory is VmHWM, the most that
-the process ever held, sampled every 0.2 s.
+Each upload is a process of its own that runs the function of the example Dag, against a server of 0.5 s a
+call. The large one is killed after half of its calls, and the second try continues from the stored progress.
+Memory is VmHWM, the most that the process ever held, sampled every 0.2 s.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """
 How long the Scantrust page takes to open in a browser with a history of uploads.
 
-"open" is from the click in Airflow's navigation until the last of its parts is drawn; "load" is the same from the first
-request for Airflow's UI, by a browser that has its files; "request" is the page's one question to Airflow.
+"open" is from the click in Airflow's navigation until the last of its parts is drawn; "load" is the same from
+the first request for Airflow's UI, by a browser that has its files; "request" is the page's one question to
+Airflow.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """
 What it costs to read, check, merge and plan a file, with the spool and with what it could have been built on.
 
-A million rows of six columns, all different; fresh processes on one core, taken in turn, medians. Memory is the peak over
-a Python that has imported nothing. DuckDB and polars read the file themselves and check no values, which favours them.
+A million rows of six columns, all different; fresh processes on one core, taken in turn, medians. Memory is
+the peak over a Python that has imported nothing. DuckDB and polars read the file themselves and check no
+values, which favours them.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@ Thousands of waits in one triggerer: this package beside the triggers of two oth
 
     python benchmarks/waits.py [--quick] [--waits 1000 ...] [--servers "50 in 1 s" ...] [--who scantrust ...]
 
-All waits start at once, on jobs of a minute that end within a second of each other, and ask every ten seconds over TLS.
-Each case has a process and a server of its own. The whole takes some 90 minutes by reckoning; 1,000 waits took 16, --quick,
-with jobs of ten seconds, 8. Goals are for 10,000 waits, and a ``!`` marks what misses its goal.
+All waits start at once, on jobs of a minute that end within a second of each other, and ask every ten seconds
+over TLS. Each case has a process and a server of its own. The whole takes some 90 minutes by reckoning; 1,000
+waits took 16, --quick, with jobs of ten seconds, 8. Goals are for 10,000 waits, and a ``!`` marks what misses
+its goal.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """
 One case of ``waits.py``: start so many triggers in an event loop of its own, as a triggerer does, and measure.
 
-Takes the case as JSON and prints the figures as JSON. A trigger runs as in Airflow's triggerer: a task, with a greenback
-portal, its log lines as JSON into a pipe that is not read. What any of the triggers would import is imported
-first, for all alike: memory and CPU are those of the waits. The connections come from the environment.
+Takes the case as JSON and prints the figures as JSON. A trigger runs as in Airflow's triggerer: a task, with
+a greenback portal, its log lines as JSON into a pipe that is not read. What any of the triggers would import
+is imported first, for all alike: memory and CPU are those of the waits. The connections come from the
+environment.
 """
 
 from __future__ import annotations

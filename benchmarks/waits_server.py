@@ -3,8 +3,9 @@ A service whose jobs end by themselves: Scantrust's job status, dbt Cloud's run 
 
     python benchmarks/waits_server.py SECONDS [--limit 50 1] [--bad 0.01] [--certificate FILE]
 
-It takes no submits: job ``n`` ends a fixed time after ``/start``. One class of its own instead of the sandbox, because it
-shares two cores with what is measured; limit, 429 and 502 are the sandbox's. Prints its port once it is bound.
+It takes no submits: job ``n`` ends a fixed time after ``/start``. One class of its own instead of the
+sandbox, because it shares two cores with what is measured; limit, 429 and 502 are the sandbox's. Prints its
+port once it is bound.
 """
 
 from __future__ import annotations

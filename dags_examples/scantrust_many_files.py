@@ -1,8 +1,9 @@
 """
 Every morning, upload the files of all packaging lines, each in a task of its own, spread over the workers.
 
-The pool scantrust_uploads bounds how many run at once: they share the rate limit of one token, so more than a few only
-wait for each other. Make it once, with 3 slots: airflow pools set scantrust_uploads 3 "uploads to Scantrust"
+The pool scantrust_uploads bounds how many run at once: they share the rate limit of one token, so more than a
+few only wait for each other. Make it once, with 3 slots: airflow pools set scantrust_uploads 3 "uploads to
+Scantrust"
 """
 
 from __future__ import annotations

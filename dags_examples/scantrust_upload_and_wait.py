@@ -1,8 +1,8 @@
 """
 Every morning, write what is known of yesterday's lots onto all bottles of each lot.
 
-The rows are keyed by lot_number. How many bottles a lot has is not known here, so the operator submits asynchronous
-jobs, and waits for them in the triggerer until they have ended.
+The rows are keyed by lot_number. How many bottles a lot has is not known here, so the operator submits
+asynchronous jobs, and waits for them in the triggerer until they have ended.
 """
 
 from __future__ import annotations

@@ -23,7 +23,8 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
     del os.environ[name]
 
-# The same examples in each run, fewer of them in `make test-fast`; HYPOTHESIS_PROFILE=search looks for new ones.
+# The same examples in each run, fewer of them in `make test-fast`; HYPOTHESIS_PROFILE=search looks for new
+# ones.
 settings.register_profile("same", derandomize=True, deadline=None, database=None, max_examples=100)
 settings.register_profile("fast", settings.get_profile("same"), max_examples=20)
 settings.register_profile("search", deadline=None, max_examples=3000)
@@ -40,7 +41,8 @@ collect_ignore = [path for path, since in _SINCE.items() if _AIRFLOW < since]
 if find_spec("openlineage") is None:
     collect_ignore.append("integration/test_lineage.py")
 
-# System tests of one group run in one process, on one Airflow; the groups run side by side, before all other tests.
+# System tests of one group run in one process, on one Airflow; the groups run side by side, before all other
+# tests.
 AIRFLOW_GROUPS: Mapping[str, str] = {
     "test_on_airflow.py": "airflow-1",
     "test_documented.py": "airflow-2",

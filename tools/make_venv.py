@@ -3,7 +3,8 @@ Make a virtual environment with uv, which is fetched from the package index that
 
     python3 tools/make_venv.py .venv '.[dev]' --constraint constraints.txt
 
-Runs with nothing but Python 3.11. An environment that exists is updated. uv reads no pip settings, so pip's are passed on.
+Runs with nothing but Python 3.11. An environment that exists is updated. uv reads no pip settings, so pip's
+are passed on.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ from airflow_provider_scantrust.exceptions import ScantrustError, from_dict
 LOGIN_FIELDS = ("username", "password")
 TOKEN_FIELDS = ("token", "jwt", "access_token", "access")
 
-# Seconds until a login is repeated: after a refusal, which may lock the user out; and after trouble that may pass.
-# Scantrust: rate limits, login actions: 10 a minute.
+# Seconds until a login is repeated: after a refusal, which may lock the user out; and after trouble that may
+# pass. Scantrust: rate limits, login actions: 10 a minute.
 PAUSE_AFTER_REFUSAL = 60.0
 PAUSE_AFTER_TROUBLE = 6.0
 

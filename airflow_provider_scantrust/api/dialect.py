@@ -15,7 +15,8 @@ class Dialect:
     """
     The paths of the calls, and words for states.
 
-    Paths end in ``/``: Scantrust redirects the others, and a redirect turns a POST into a GET in most clients.
+    Paths end in ``/``: Scantrust redirects the others, and a redirect turns a POST into a GET in most
+    clients.
 
     :param task_path: With ``{task_id}`` where the id stands.
     :param done_states: Further words for a job that has ended well, as :func:`spell_state` writes them.

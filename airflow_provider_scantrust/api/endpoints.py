@@ -33,8 +33,8 @@ def upload_scm_data(
     """
     Return the synchronous upload of items, each with its own values. Scantrust: Upload SCM data (sync).
 
-    A 504 says that the gateway gave up after 60 s and that **no** code was updated; the same call would end so
-    again. Setting the same values twice does no harm, so a replay is safe.
+    A 504 says that the gateway gave up after 60 s and that **no** code was updated; the same call would end
+    so again. Setting the same values twice does no harm, so a replay is safe.
     """
     return Endpoint(
         what=f"the synchronous upload of {len(items)} {'item' if len(items) == 1 else 'items'}",

@@ -94,7 +94,8 @@ def converse(
 
     :param random: Returns a number in [0, 1); used for jitter only.
     :param budget: How long to go on; the connection's own by default.
-    :raises ScantrustError: The subclass says what to do. A ``TransientError`` means that the budget is used up.
+    :raises ScantrustError: The subclass says what to do. A ``TransientError`` means that the budget is used
+        up.
     """
     ledger = _Ledger(budget or settings.budget)
     try:

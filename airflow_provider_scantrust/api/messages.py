@@ -49,7 +49,8 @@ class Answer:
     The server's answer.
 
     :param headers: Names in lower case.
-    :param elapsed: Seconds from the first byte sent to the last byte received, and those in which it waited for its turn.
+    :param elapsed: Seconds from the first byte sent to the last byte received, and those in which it waited
+        for its turn.
     :param received_at: Wall clock, seconds since the epoch.
     """
 

@@ -59,7 +59,8 @@ class Task:
 
     :param state_word: The state as Scantrust spelled it.
     :param codes_affected: Codes updated, or None where the answer does not say.
-    :param moments: The timestamps as Scantrust wrote them; they are parsed on first use, because most are never used.
+    :param moments: The timestamps as Scantrust wrote them; they are parsed on first use, because most are
+        never used.
     """
 
     id: str

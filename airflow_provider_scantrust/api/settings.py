@@ -34,11 +34,11 @@ class Budget:
     """
     How long to go on after answers that may pass.
 
-    :param attempts: Tries in all for 5xx and missing answers; None for no limit but the seconds. Being throttled
-        is no failed try and counts against the seconds alone.
+    :param attempts: Tries in all for 5xx and missing answers; None for no limit but the seconds. Being
+        throttled is no failed try and counts against the seconds alone.
     :param seconds: Seconds for the whole conversation, pauses included.
-    :param retry_unreadable: Ask again after an answer that cannot be read: right while waiting for a job, where
-        a proxy's error page must not end the wait.
+    :param retry_unreadable: Ask again after an answer that cannot be read: right while waiting for a job,
+        where a proxy's error page must not end the wait.
     """
 
     attempts: int | None = EXTRAS["retry_attempts"].default
@@ -105,8 +105,9 @@ class Settings:
         """
         Identify service and account in what is stored, such as an upload's progress.
 
-        It changes with the base URL, the scheme, the token, and (with ``auth_scheme`` ``login``) the user name or password; not
-        with the JWT that a login gives. Slow and salted, since a password may be guessable.
+        It changes with the base URL, the scheme, the token, and (with ``auth_scheme`` ``login``) the user
+        name or password; not with the JWT that a login gives. Slow and salted, since a password may be
+        guessable.
         """
         who = self.login if self.auth_scheme == "login" else None
         salt = json.dumps(["airflow-provider-scantrust", self.base_url, self.auth_scheme, who])

@@ -2,7 +2,8 @@
 The asset scheme ``scantrust://<API host>/<what>``, such as ``scantrust://api.scantrust.com/campaigns/126``.
 
 The user chooses the name after the host, because Scantrust's answers name no campaign. An asset and the
-OpenLineage dataset of the same codes have the same name: namespace ``scantrust://<API host>``, name ``<what>``.
+OpenLineage dataset of the same codes have the same name: namespace ``scantrust://<API host>``, name
+``<what>``.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
     """
     Return the one spelling of an asset's URI: a host in lower case, a name, and nothing else.
 
-    :raises ValueError: There is no host or no name, or there is a user, a password or a query, which are not part of a
-        name and may contain a token.
+    :raises ValueError: There is no host or no name, or there is a user, a password or a query, which are not
+        part of a name and may contain a token.
     """
     if "@" in uri.netloc:
         raise ValueError("URI format scantrust:// must not contain a user or a token")

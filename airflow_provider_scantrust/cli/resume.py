@@ -33,7 +33,8 @@ class FileStore:
         """
         Read what an earlier process has kept.
 
-        :raises ConfigurationError: There is another kind of file, another process uses it, or it cannot be written.
+        :raises ConfigurationError: There is another kind of file, another process uses it, or it cannot be
+            written.
         """
         try:
             # The lock ends with the process, however that ends.

@@ -24,8 +24,8 @@ class ScantrustUploadDecoratedOperator(DecoratedOperator, ScantrustUploadOperato
     """
     Call a function on the worker and upload what it returns, as ``source`` of the operator.
 
-    Rows are read one by one as they are yielded, so a function can produce more of them than fit into memory, and they
-    go through no XCom.
+    Rows are read one by one as they are yielded, so a function can produce more of them than fit into memory,
+    and they go through no XCom.
 
     :param python_callable: Returns a path or URL, rows, or an iterator of rows.
     :param op_args: Positional arguments for it. (templated)

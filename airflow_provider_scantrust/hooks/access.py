@@ -29,7 +29,8 @@ class Access:
 
     :param permissions: None where the answer does not tell.
     :param round_trip: Seconds.
-    :param clock_skew: Whole seconds that the service's clock is ahead of this one; None without a ``Date`` header.
+    :param clock_skew: Whole seconds that the service's clock is ahead of this one; None without a ``Date``
+        header.
     """
 
     account: str

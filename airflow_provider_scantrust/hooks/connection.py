@@ -15,8 +15,8 @@ def not_found(conn_id: str) -> ScantrustError:
     """
     Return the error for a connection that Airflow does not find.
 
-    Airflow says "not found" also when a secrets backend is down. Without such a backend there is no connection; with one,
-    a retry may find it.
+    Airflow says "not found" also when a secrets backend is down. Without such a backend there is no
+    connection; with one, a retry may find it.
     """
     backends = [("secrets", "backend"), ("workers", "secrets_backend")]
     backend = next(filter(None, (conf.get(*option, fallback=None) for option in backends)), None)

@@ -25,9 +25,9 @@ class ScantrustRetryPolicy(RetryPolicy):
     """
     Decide by the error whether to retry; the default of this package's operator and sensor on Airflow 3.3.
 
-    Throttled or out of service for longer than a call's budget: retry, after the time in ``Retry-After`` where there is one.
-    Bad data, no permission, wrong configuration: fail without using a retry. Everything else, and what raises no exception
-    (a lost worker): the task's own ``retries`` and ``retry_delay``.
+    Throttled or out of service for longer than a call's budget: retry, after the time in ``Retry-After``
+    where there is one. Bad data, no permission, wrong configuration: fail without using a retry. Everything
+    else, and what raises no exception (a lost worker): the task's own ``retries`` and ``retry_delay``.
     """
 
     def evaluate(

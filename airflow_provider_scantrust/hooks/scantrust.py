@@ -44,10 +44,10 @@ class ScantrustHook(BaseHook):
     """
     Call Scantrust's REST API with the credentials of an Airflow connection.
 
-    Every method waits out rate limits and retries what may pass within the connection's retry budget. ``upload`` and
-    ``submit`` may be called from several threads; together they keep below Scantrust's ten a second. All
-    errors are :class:`~airflow_provider_scantrust.exceptions.ScantrustError`, whose subclass says what to do;
-    ``permanent`` tells whether a retry of the task could help.
+    Every method waits out rate limits and retries what may pass within the connection's retry budget.
+    ``upload`` and ``submit`` may be called from several threads; together they keep below Scantrust's ten a
+    second. All errors are :class:`~airflow_provider_scantrust.exceptions.ScantrustError`, whose subclass says
+    what to do; ``permanent`` tells whether a retry of the task could help.
 
     :param scantrust_conn_id: The Airflow connection.
     """
@@ -63,7 +63,8 @@ class ScantrustHook(BaseHook):
         self.pacer = Pacer(random=random.random)
         self.stats = WorkerStats(scantrust_conn_id)
         self._stopped = threading.Event()
-        # Threads that start together share one lookup, one session and one gate: cached_property has no lock since Python 3.12.
+        # Threads that start together share one lookup, one session and one gate: cached_property has no lock
+        # since Python 3.12.
         self._first_call = threading.RLock()
         self._settings: Settings | None = None
 
@@ -73,7 +74,8 @@ class ScantrustHook(BaseHook):
 
         Scantrust recommends it for fewer than 1000 codes; the operator splits larger uploads.
 
-        :param items: Rows, each with the data key and the fields to set; values are text, numbers or booleans.
+        :param items: Rows, each with the data key and the fields to set; values are text, numbers or
+            booleans.
         :param data_key: The field that selects codes: ``extended_id``, ``serial_number`` or any SCM field.
         :raises RequestRejected: Scantrust refused the data and processed nothing of it.
         :raises UploadTimedOut: Too many codes for one call; nothing was updated.

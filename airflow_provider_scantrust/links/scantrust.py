@@ -20,8 +20,9 @@ class ScantrustPortalLink(BaseOperatorLink):
     """
     The portal of the connection's environment, or the connection's ``portal_url``.
 
-    Airflow 3 makes it on the worker whenever a task stops there (it ended, failed or deferred) and keeps it as an
-    XCom; Airflow 2 makes it in the webserver when a user opens the task. Empty where no portal is known.
+    Airflow 3 makes it on the worker whenever a task stops there (it ended, failed or deferred) and keeps it
+    as an XCom; Airflow 2 makes it in the webserver when a user opens the task. Empty where no portal is
+    known.
     """
 
     name = "Scantrust portal"
@@ -46,8 +47,8 @@ class ScantrustReportLink(BaseOperatorLink):
     """
     The task instance's tab with its report, from Airflow 3.1 on.
 
-    It also keeps Airflow's heading "Extra Links" from being empty where no portal is known: Airflow shows this heading
-    for each task whose operator has links.
+    It also keeps Airflow's heading "Extra Links" from being empty where no portal is known: Airflow shows
+    this heading for each task whose operator has links.
     """
 
     name = "Scantrust report"

@@ -23,7 +23,8 @@ def check_what_is_given(items: Any, source: Any, constraints: Any, scm_data: Any
     """
     Check that it is clear what to upload.
 
-    :raises ValueError: There are none, or several, of items, source and constraints, or what belongs to them is missing.
+    :raises ValueError: There are none, or several, of items, source and constraints, or what belongs to them
+        is missing.
     """
     if sum(rows is not None for rows in (items, source, constraints)) != 1:
         raise ValueError("Give exactly one of `items`, `source`, or `constraints` (with `scm_data`).")
@@ -81,7 +82,8 @@ def refuse_iterator(name: str, rows: Any) -> None:
     """
     Check that rows in a Dag file are there each time the file is read.
 
-    :raises ValueError: They are an iterator: it would be another one at each parse, and empty when the task runs.
+    :raises ValueError: They are an iterator: it would be another one at each parse, and empty when the task
+        runs.
     """
     if isinstance(rows, Iterator):
         raise ValueError(
@@ -130,7 +132,8 @@ def as_path(value: Any) -> str | None:
     """Return a path or URL as text, which templates need it to be; None for what is none, such as rows."""
     if isinstance(value, str):
         return value
-    # An ObjectStoragePath is no PathLike on every Airflow. As text it has its connection, which os.fspath leaves out.
+    # An ObjectStoragePath is no PathLike on every Airflow. As text it has its connection, which os.fspath
+    # leaves out.
     if hasattr(value, "protocol") and hasattr(value, "open"):
         return str(value)
     path = fspath(value) if isinstance(value, PathLike) else None

@@ -21,7 +21,8 @@ def rows_of_file(path: str, data_key: str, options: Mapping[str, Any], rejects_p
     Return the rows of a file.
 
     :param options: Of :func:`~airflow_provider_scantrust.sources.opening.open_source`.
-    :raises ConfigurationError: An option, or the name of the rejects file, does not fit, or this is not one file.
+    :raises ConfigurationError: An option, or the name of the rejects file, does not fit, or this is not one
+        file.
     """
     _refuse_several_files(path)
     make = partial(open_source, path, partial(open_path, path, "rb"), data_key=data_key, **options)

@@ -32,48 +32,48 @@ class ScantrustUploadOperator(UploadParameters):
     """
     Set SCM data on Scantrust codes and report what became of every row.
 
-    Give exactly one of ``items``, ``source``, or ``constraints`` with ``scm_data``. Rows are checked before the first
-    call; a call that times out is halved or becomes an asynchronous job (``mode="auto"``). Returns a small report: mode and
-    reason, rows, requests, codes_affected, unmatched, discarded_fields (None where no answer told), jobs, the first 100
-    task_ids, seconds, and of a source the rejected rows. The XCom ``task_ids`` has all ids, for
-    :class:`~airflow_provider_scantrust.sensors.scantrust.ScantrustTaskSensor`.
+    Give exactly one of ``items``, ``source``, or ``constraints`` with ``scm_data``. Rows are checked before
+    the first call; a call that times out is halved or becomes an asynchronous job (``mode="auto"``). Returns
+    a small report: mode and reason, rows, requests, codes_affected, unmatched, discarded_fields (None where
+    no answer told), jobs, the first 100 task_ids, seconds, and of a source the rejected rows. The XCom
+    ``task_ids`` has all ids, for the sensor.
 
-    A bad row in ``items`` fails the task before anything is sent. Bad rows of a ``source``, and rows that Scantrust refuses,
-    are rejected and all others are uploaded; ``rejects_path`` gets the rejected ones.
+    A bad row in ``items`` fails the task before anything is sent. Bad rows of a ``source``, and rows that
+    Scantrust refuses, are rejected and all others are uploaded; ``rejects_path`` gets the rejected ones.
 
-    An error that a retry cannot fix (refused data, no permission, wrong configuration) fails the task without using a retry.
-    A task that fails leaves the XCom ``failure``.
+    An error that a retry cannot fix (refused data, no permission, wrong configuration) fails the task without
+    using a retry. A task that fails leaves the XCom ``failure``.
 
-    :param items: Rows, each a dict with the data key and the fields to set; lists of lists are flattened, as mapped tasks
-        return them. (templated)
-    :param source: A file of rows: a local path or a URL of Airflow's object storage, also compressed; or rows, as an iterable
-        that is read once. It is never held in memory. (templated)
+    :param items: Rows, each a dict with the data key and the fields to set; lists of lists are flattened, as
+        mapped tasks return them. (templated)
+    :param source: A file of rows: a local path or a URL of Airflow's object storage, also compressed; or
+        rows, as an iterable that is read once. It is never held in memory. (templated)
     :param columns: Column of the source -> SCM field, or None to leave it out. (templated)
     :param constants: SCM field -> value, added to each row of the source. (templated)
-    :param source_format: Where the name does not tell: ``csv``, ``tsv``, ``jsonl``, ``parquet``, ``xlsx``, ``xlsb``, ``ods``
-        or ``xls``.
+    :param source_format: ``csv``, ``tsv``, ``jsonl``, ``parquet``, ``xlsx``, ``xlsb``, ``ods``, ``xls``.
     :param encoding: Of a text file that is not UTF-8 and has no byte order mark.
     :param delimiter: Of a CSV source, where the header does not tell.
     :param quotechar: Of a CSV source, where it is not ``"``; empty when nothing is quoted.
     :param skip_rows: Rows before the header.
     :param null_values: Texts that stand for no value.
     :param sheet: Of an Excel source: its name, or its number from 0 on.
-    :param on_duplicate: Rows of a source with the same key: ``last`` merges them, the last value of each field winning;
-        ``fail`` names them.
+    :param on_duplicate: Rows with the same key: ``last`` merges them, ``fail`` names them.
     :param max_in_flight: Requests at once.
-    :param max_rejected: Rows of a source that may be rejected before the upload ends early; below 1, a share of all. None to
-        end it only when Scantrust has refused the first hundred and accepted none. All rows rejected is always a failure.
-    :param rejects_path: Where to write the rows of a source that were not updated, with line and reason. ``auto`` then sends
-        rows by ``extended_id`` synchronously, since only those answers tell the fate of each row (a million rows: 1,002
-        calls). A file of another upload is not replaced: the name gets a number. Mapped tasks add their map index to the
-        name, unless the path has a template with ``map_index``. (templated)
+    :param max_rejected: Rows of a source that may be rejected before the upload ends early; below 1, a share
+        of all. None to end it only when Scantrust has refused the first hundred and accepted none. All rows
+        rejected is always a failure.
+    :param rejects_path: Where to write the rows of a source that were not updated, with line and reason.
+        ``auto`` then sends rows by ``extended_id`` synchronously, since only those answers tell the fate of
+        each row (a million rows: 1,002 calls). A file of another upload is not replaced: the name gets a
+        number. Mapped tasks add their map index to the name, unless the path has a template with
+        ``map_index``. (templated)
     :param dry_run: Read and plan the source, and return the plan instead of carrying it out.
-    :param constraints: Field -> value that a code must have, all of them; a list for ``extended_id``. (templated)
+    :param constraints: Field -> value that a code must have; ``extended_id`` takes a list. (templated)
     :param scm_data: Field -> value to set on the codes that meet the constraints. (templated)
-    :param data_key: The field that selects codes: ``extended_id``, ``serial_number``, any SCM field. (templated)
-    :param mode: ``auto`` follows Scantrust's advice; ``sync`` and ``async`` force one. With ``async``, unmatched rows are counted
-        but cannot be listed, and discarded fields are not known.
-    :param codes_per_key: About how many codes one value of the key has; lets ``auto`` choose sync for SCM keys.
+    :param data_key: Selects codes: ``extended_id``, ``serial_number``, any SCM field. (templated)
+    :param mode: ``auto`` follows Scantrust's advice; ``sync`` and ``async`` force one. With ``async``,
+        unmatched rows are counted but cannot be listed, and discarded fields are not known.
+    :param codes_per_key: About how many codes have one SCM key; lets ``auto`` choose sync for few.
     :param wait_for_completion: Wait for asynchronous jobs; without it only their ids are known.
     :param deferrable: Wait in the triggerer instead of on the worker. The default is True, whatever
         ``[operators] default_deferrable`` says: its own default, False, cannot be told from a choice.
@@ -83,8 +83,8 @@ class ScantrustUploadOperator(UploadParameters):
     :param ids_per_job: The most extended_ids that one asynchronous job may carry.
     :param items_per_call: The most rows that one synchronous call may carry, up to 999.
     :param on_unmatched: What to do about keys that no code has.
-    :param on_discarded: What to do about fields that the campaign does not have. With ``fail``, no job is submitted after the
-        first answers have shown one.
+    :param on_discarded: What to do about fields that the campaign does not have. With ``fail``, no job is
+        submitted after the first answers have shown one.
     :param scantrust_conn_id: The Airflow connection. (templated)
     """
 

@@ -26,8 +26,8 @@ def store_of(context: Context) -> Store | None:
 def try_of(context: Context) -> Try:
     """Return which try this is."""
     ti: Any = context.get("ti")
-    # Clearing adds the task's retries to the tries that were made; without the retries, a Dag that has fewer of them now
-    # could come to the same sum.
+    # Clearing adds the task's retries to the tries that were made; without the retries, a Dag that has fewer
+    # of them now could come to the same sum.
     series = (_number(ti, "max_tries"), _number(getattr(ti, "task", None), "retries"))
     try_id = getattr(ti, "id", None)
     # `airflow tasks test` is not a retry.

@@ -136,8 +136,9 @@ def find_uploads(
         return []
     in_runs.append(DagRun.run_after >= tasks[-1].run_after)
     xcoms: dict[Key, dict[str, Any]] = defaultdict(dict)
-    # Of all our tasks in these runs: a sensor beside the task that the user looks at knows how the jobs ended.
-    # As text: one value that cannot be read (NaN, deep nesting) must not break the answer for everybody.
+    # Of all our tasks in these runs: a sensor beside the task that the user looks at knows how the jobs
+    # ended. As text: one value that cannot be read (NaN, deep nesting) must not break the answer for
+    # everybody.
     for run, task_id, map_index, key, value in session.execute(
         select(
             XComModel.dag_run_id,

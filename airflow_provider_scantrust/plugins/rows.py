@@ -20,7 +20,8 @@ Key = tuple[int, str, int]
 
 LINK_KEY = "_link_ScantrustPortalLink"
 OF_SUCCESS = ("return_value",)
-# Instead of a return value: of an upload that fails by its own counts, of one with jobs, of a wait with failed jobs, of each failure.
+# Instead of a return value: of an upload that fails by its own counts, of one with jobs, of a wait with
+# failed jobs, of each failure.
 OF_OTHERS = ("report", "task_ids", "failed_jobs", "failure")
 # Ids of jobs in one row; an upload may have thousands.
 MOST_JOBS = 20
@@ -52,7 +53,8 @@ def make_row(
 
     :param task: The task instance and its run.
     :param fields: The rendered fields of the task, as far as Airflow has kept them.
-    :param ended: The jobs whose end a task of the same run has seen; under "" one job stands for others that were not named.
+    :param ended: The jobs whose end a task of the same run has seen; under "" one job stands for others that
+        were not named.
     """
     result = _get(xcoms, "return_value", dict) or _get(xcoms, "report", dict)
     is_plan = "sync_calls" in result
@@ -64,7 +66,8 @@ def make_row(
     job_ids = _texts(report, "task_ids") or _texts(xcoms, "task_ids") or list(_get(waited, "tasks", dict))
     # Failed jobs first.
     job_ids = list(dict.fromkeys([*failed_ids, *job_ids]))
-    # Also of a task that its own counts have failed. A wait ends when all its jobs have, so those that did not fail are complete.
+    # Also of a task that its own counts have failed. A wait ends when all its jobs have, so those that did
+    # not fail are complete.
     ours_ended = (
         _number(report, "codes_affected") is not None
         or bool(waited)

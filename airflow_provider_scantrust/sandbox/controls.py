@@ -33,8 +33,8 @@ class Controls:
         """
         Add codes by number, after the last SBX…: SBX00000001 and on, in lots L-000001…, cases of 6, pallets of 600.
 
-        Lots are numbered by the numbers of all codes: a second call with another `codes_per_lot` may add to lots
-        that are there.
+        Lots are numbered by the numbers of all codes: a second call with another `codes_per_lot` may add to
+        lots that are there.
 
         :param count: How many codes to add to those there are.
         :param codes_per_lot: How many codes share one lot_number.
@@ -121,8 +121,8 @@ class Controls:
         """
         Script a fault for requests to come.
 
-        Faults that act a number of times act in the order given. Where none of them matches, the latest of those
-        that act always (`times=None`) does.
+        Faults that act a number of times act in the order given. Where none of them matches, the latest of
+        those that act always (`times=None`) does.
 
         :param method: The method it matches; all by default.
         :param path: The path it matches; with `*` at the end, the paths that begin so.
@@ -176,8 +176,8 @@ class Controls:
         """
         Steer the jobs that are submitted from now on, and how all jobs are shown.
 
-        Orders for a number of jobs are used up in the order given; then the latest for all jobs (`times=None`)
-        counts. Without any argument, those that are left are forgotten.
+        Orders for a number of jobs are used up in the order given; then the latest for all jobs
+        (`times=None`) counts. Without any argument, those that are left are forgotten.
 
         :param times: How many jobs `fail`, `hang`, `seconds` and `polls` apply to; None for all.
         :param fail: The job ends as failed and updates nothing.

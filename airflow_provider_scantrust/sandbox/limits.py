@@ -33,7 +33,8 @@ class Throttle:
         while seen and seen[0] <= now - window:
             seen.popleft()
         if len(seen) >= requests:
-            # Whole seconds, rounded up: a client that waits this long is never refused again for the same reason.
+            # Whole seconds, rounded up: a client that waits this long is never refused again for the same
+            # reason.
             wait = window - (now - seen[0]) if seen else window
             raise throttled(max(1, math.ceil(wait)))
         seen.append(now)

@@ -45,13 +45,16 @@ class Settings:
     How the sandbox behaves.
 
     Service seconds (costs, gateway timeout, job times) last `time_scale` real seconds each. Rate limits,
-    Retry-After, token expiry and the delay of a fault are always real seconds, by which a client measures them.
+    Retry-After, token expiry and the delay of a fault are always real seconds, by which a client measures
+    them.
 
-    :param time_scale: Real seconds per service second; 1 is the pace of the service. Waits in progress follow it.
+    :param time_scale: Real seconds per service second; 1 is the pace of the service. Waits in progress follow
+        it.
     :param rate_limits: Whether requests are counted and refused with 429.
     :param limits: Requests and window in seconds, by scope.
     :param gateway_timeout: Service seconds after which the gateway answers 504 to a sync upload.
-    :param code_seconds: Service seconds per code that an SCM field selects, instead of those per item if that is more.
+    :param code_seconds: Service seconds per code that an SCM field selects, instead of those per item if that
+        is more.
     :param pending_seconds: Service seconds a job waits before it starts.
     :param body_limit: Bytes a request body may have; more is answered with 413. None for no limit.
     :param states: The word shown for each job state, by pending, in-progress, complete, failed.
@@ -73,7 +76,8 @@ class Settings:
         """
         Change settings by name, all of them or none; mappings are merged, the list of deviations is replaced.
 
-        :raises WrongValue: There is no such setting, rate limit scope, state or deviation, or its value cannot be.
+        :raises WrongValue: There is no such setting, rate limit scope, state or deviation, or its value
+            cannot be.
         """
         checked = {}
         for name, value in changes.items():

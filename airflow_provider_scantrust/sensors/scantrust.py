@@ -37,25 +37,27 @@ class ScantrustTaskSensor(BaseSensorOperator):
     """
     Wait until asynchronous uploads have ended at Scantrust.
 
-    Polls once on the worker, then waits in the triggerer. A failed job fails the task without using a retry: another
-    poll cannot change it. The XCom ``failed_jobs`` names up to 100 failed jobs; the XCom ``failure`` says why a try failed.
+    Polls once on the worker, then waits in the triggerer. A failed job fails the task without using a retry:
+    another poll cannot change it. The XCom ``failed_jobs`` names up to 100 failed jobs; the XCom ``failure``
+    says why a try failed.
 
-    Returns ``{"codes_affected": total, "tasks": {id: n}}``. For more than 100 jobs, ``jobs`` is their number, and
-    ``tasks`` has at most 100: those that affected no code, and those for which Scantrust gives no count.
+    Returns ``{"codes_affected": total, "tasks": {id: n}}``. For more than 100 jobs, ``jobs`` is their number,
+    and ``tasks`` has at most 100: those that affected no code, and those for which Scantrust gives no count.
 
-    ``soft_fail`` skips the task when a job failed, when time is up, or after a permanent error; ``never_fail`` after
-    any error. ``timeout``, ``poke_interval``, ``exponential_backoff``, ``max_wait`` and ``execution_timeout`` mean
-    the same deferred and not.
+    ``soft_fail`` skips the task when a job failed, when time is up, or after a permanent error;
+    ``never_fail`` after any error. ``timeout``, ``poke_interval``, ``exponential_backoff``, ``max_wait`` and
+    ``execution_timeout`` mean the same deferred and not.
 
-    :param scantrust_task_id: One task_id or a list of them, also nested as mapped tasks return it. (templated)
+    :param scantrust_task_id: One task_id or a list of them, also nested as mapped tasks return it.
+        (templated)
     :param scantrust_conn_id: The Airflow connection. (templated)
     :param deferrable: Wait in the triggerer. When False, ``mode`` says how the worker waits.
     :param poke_interval: Seconds between two polls of one job. A deferred wait takes five seconds at least.
     :param error_budget: Seconds without a readable answer about a job after which the wait ends.
-    :param start_from_trigger: Start the wait in the triggerer, without a worker (Airflow 3.3). A sensor that cannot start
-        there, such as a mapped one, starts on a worker and says why.
-    :param end_from_trigger: End it there, too, when all jobs succeeded (Airflow 3.3). Any other end goes through a
-        worker.
+    :param start_from_trigger: Start the wait in the triggerer, without a worker (Airflow 3.3). A sensor that
+        cannot start there, such as a mapped one, starts on a worker and says why.
+    :param end_from_trigger: End it there, too, when all jobs succeeded (Airflow 3.3). Any other end goes
+        through a worker.
     """
 
     template_fields: Sequence[str] = ("scantrust_task_id", "scantrust_conn_id")

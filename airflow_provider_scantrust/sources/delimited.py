@@ -17,8 +17,8 @@ class DelimitedSource(FileSource):
     """
     A CSV or TSV file; its first line names the columns.
 
-    Every value stays the text that it is; an empty cell is "", which clears the field at Scantrust. Rows without anything
-    in them are skipped. Quotes are doubled inside quotes.
+    Every value stays the text that it is; an empty cell is "", which clears the field at Scantrust. Rows
+    without anything in them are skipped. Quotes are doubled inside quotes.
 
     :param encoding: None to go by the byte order mark, or else utf-8.
     :param delimiter: None to take the one that fits header and first rows, out of ``,`` ``;`` tab and ``|``.

@@ -25,9 +25,9 @@ class ExcelSource(FileSource):
     """
     One sheet of a workbook; its first row names the columns, and rows have the sheet's own numbers.
 
-    Text stays text; whole numbers keep every digit, up to Excel's 15; dates become YYYY-MM-DD, with a time as in ISO 8601;
-    a formula gives its last value; an empty cell is "", as in CSV. A cell with an error, or with a formula
-    that was never calculated, is rejected in .xlsx, and the reason to refuse the other formats.
+    Text stays text; whole numbers keep every digit, up to Excel's 15; dates become YYYY-MM-DD, with a time as
+    in ISO 8601; a formula gives its last value; an empty cell is "", as in CSV. A cell with an error, or with
+    a formula that was never calculated, is rejected in .xlsx, and the reason to refuse the other formats.
 
     :param sheet: Name or number, from 0; None for the first.
     :param skip_rows: Rows above the header.

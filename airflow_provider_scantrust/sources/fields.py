@@ -12,7 +12,8 @@ from airflow_provider_scantrust.sources.tables import REJECTED, REJECTED_TEXT, R
 
 _MOST_NAMED = 30
 _MOST_KNOWN = 10_000
-# Around a name or an extended_id; a byte order mark may be left from another encoding or from files that were joined.
+# Around a name or an extended_id; a byte order mark may be left from another encoding or from files that were
+# joined.
 _BLANKS = "\ufeff\u200b" + "".join(filter(str.isspace, map(chr, range(0x3001))))
 _FORMULA = re.compile(r'="((?:[^"]|"")*)"', re.DOTALL)
 # As a code, or a number, looks: no name of a field.
@@ -25,8 +26,8 @@ class Fields:
     """
     The names of a source's fields.
 
-    :param columns: Column -> SCM field, or None to leave the column out. A column that is not named here keeps its
-        own name.
+    :param columns: Column -> SCM field, or None to leave the column out. A column that is not named here
+        keeps its own name.
     :param constants: SCM field -> value.
     :param data_key: The field that selects codes; None not to look for it.
     :param null_values: Texts that mean "no value": the field is left alone.
@@ -72,10 +73,10 @@ class Fields:
 
         :param where: The file, for the message.
         :param about: How it was read, for the message.
-        :param below: The first rows below the header, each with the number of lines above it, to find the cause when it is
-            the wrong one.
-        :raises InvalidInput: The key has no column, a column is named that is not there, has no name, or two end in the
-            same field.
+        :param below: The first rows below the header, each with the number of lines above it, to find the
+            cause when it is the wrong one.
+        :raises InvalidInput: The key has no column, a column is named that is not there, has no name, or two
+            end in the same field.
         """
         header = [clean_name(name) for name in given]
         seen = f"The file has {_listed(header)}{about}."
@@ -120,8 +121,8 @@ class Fields:
         """
         Return records, each of which may have other names, as rows.
 
-        :raises InvalidInput: As :meth:`of_header`. That no record has a column is known only after the last of them;
-            a column to leave out need not be there.
+        :raises InvalidInput: As :meth:`of_header`. That no record has a column is known only after the last
+            of them; a column to leave out need not be there.
         """
         missing = {name for name, field in self.columns.items() if field is not None}
         first: list[str] | None = None

@@ -23,9 +23,9 @@ class JsonLinesSource(FileSource):
     """
     A file with one JSON object per line.
 
-    Integers and fractions become the text that stands in the file, so that twenty digits survive; a float without a
-    fraction (4006381333931.0) becomes a whole number; everything else keeps its type. An object need not have all names. A
-    null leaves its field alone. Empty lines are skipped.
+    Integers and fractions become the text that stands in the file, so that twenty digits survive; a float
+    without a fraction (4006381333931.0) becomes a whole number; everything else keeps its type. An object
+    need not have all names. A null leaves its field alone. Empty lines are skipped.
 
     :param encoding: None to go by the byte order mark, or else utf-8.
     :raises ConfigurationError: The encoding cannot be one.

@@ -58,8 +58,8 @@ def open_source(
     :param name: The file's name, for messages and for its format.
     :param open_file: Opens it for reading bytes. gzip, zstd and a zip archive of one file are unpacked.
     :param format: One of ``FORMATS``; None to go by the name.
-    :param columns: Column of the file -> SCM field, or None to leave it out. A column that is not named keeps its own
-        name.
+    :param columns: Column of the file -> SCM field, or None to leave it out. A column that is not named keeps
+        its own name.
     :param constants: SCM field -> value, added to each row.
     :param encoding: Of text files; None for what the byte order mark says, or else utf-8.
     :param delimiter: Of CSV; None to find the one that fits.
@@ -69,7 +69,8 @@ def open_source(
     :param null_values: Texts that mean "no value": the field is left alone.
     :param data_key: The field that selects codes: a table without it is refused at its header.
     :param keep_copy: Keep what is needed to write rejected rows.
-    :raises ConfigurationError: An argument does not fit. What is wrong with the file itself is raised when it is read.
+    :raises ConfigurationError: An argument does not fit. What is wrong with the file itself is raised when it
+        is read.
     """
     found = format or find_format(name)
     if found not in FORMATS:

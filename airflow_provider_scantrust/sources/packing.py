@@ -20,7 +20,8 @@ from typing import Any, BinaryIO, cast
 from airflow_provider_scantrust.exceptions import InvalidInput
 from airflow_provider_scantrust.sources.tables import need
 
-# Rows that differ in nothing but a running number unpack to 40 times their size with gzip, and to 150 with zstd.
+# Rows that differ in nothing but a running number unpack to 40 times their size with gzip, and to 150 with
+# zstd.
 MOST_TIMES = 300
 UNPACKED_FREELY = 256 * 1024 * 1024
 
@@ -114,8 +115,8 @@ def _unpack(name: str, raw: BinaryIO, *more: Any) -> Iterator[bytes]:
     """
     Unpack a file, and those in it.
 
-    Whether it is packed is read from its first bytes and not from its name: some stores unpack ``.gz`` objects on
-    delivery.
+    Whether it is packed is read from its first bytes and not from its name: some stores unpack ``.gz``
+    objects on delivery.
     """
     blocks = _blocks_of(raw)
     for _ in range(_MOST_LAYERS):

@@ -34,13 +34,13 @@ class ParquetSource(FileSource):
     """
     A Parquet file; its rows are numbered from 1.
 
-    Every value becomes text: integers, booleans (``true``, ``false``) and decimals (never with an exponent) as they
-    are; floats as the shortest text that means the same number, 7.0 as ``7``; dates and timestamps as in ISO 8601, a
-    timestamp at midnight as its date, one with a time zone in that zone, to the microsecond; binary as utf-8. A null
-    leaves the field out of the row: "" clears it at Scantrust, a null does not.
+    Every value becomes text: integers, booleans (``true``, ``false``) and decimals (never with an exponent)
+    as they are; floats as the shortest text that means the same number, 7.0 as ``7``; dates and timestamps as
+    in ISO 8601, a timestamp at midnight as its date, one with a time zone in that zone, to the microsecond;
+    binary as utf-8. A null leaves the field out of the row: "" clears it at Scantrust, a null does not.
 
-    The file is copied first: Parquet is read from its end. Columns that pandas wrote as the index are not fields, unless
-    one is the key or ``columns=`` names it.
+    The file is copied first: Parquet is read from its end. Columns that pandas wrote as the index are not
+    fields, unless one is the key or ``columns=`` names it.
     """
 
     format = "parquet"
@@ -156,7 +156,8 @@ class ParquetSource(FileSource):
         """
         Open the copy.
 
-        :raises InvalidInput: It is not a Parquet file, or a damaged one, or unpacks to too much by its own account.
+        :raises InvalidInput: It is not a Parquet file, or a damaged one, or unpacks to too much by its own
+            account.
         """
         parquet = need("pyarrow.parquet", "parquet", self.name)
         self._size = raw.seek(0, os.SEEK_END)

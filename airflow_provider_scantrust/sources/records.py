@@ -124,7 +124,8 @@ class Records:
             try:
                 for cells in reader:
                     if after_error and len(cells) == width and self._has_odd_quotes():
-                        # One cell too many, or the row would pass as a good one when it is uploaded unchanged.
+                        # One cell too many, or the row would pass as a good one when it is uploaded
+                        # unchanged.
                         reason = "it holds the end of a quote that the row before it opens"
                         yield line + above, [*cells, ""], reason
                     elif (
@@ -211,7 +212,8 @@ class Records:
             ) from error
         else:
             cells = _split_text("".join(self._kept), self.delimiter)
-            # Never as many as there are columns, or the row would pass as a good one when it is uploaded unchanged.
+            # Never as many as there are columns, or the row would pass as a good one when it is uploaded
+            # unchanged.
             cells = [*cells, ""] if len(cells) == len(self.header) else cells
             advice = "; double the quotes inside quotes, a backslash does not protect them" * (
                 '\\"' in "".join(self._kept)
@@ -265,8 +267,8 @@ def find_delimiter(sample: Sequence[str], quote: str, fields: Fields) -> str:
     """
     Return the delimiter that fits header and first rows.
 
-    The key among the names counts most, also below a title, then how many rows have as many cells as the header, then their
-    number; on a tie the comma comes last, since it also stands inside numbers and names.
+    The key among the names counts most, also below a title, then how many rows have as many cells as the
+    header, then their number; on a tie the comma comes last, since it also stands inside numbers and names.
     """
 
     def fit(delimiter: str) -> tuple[bool, bool, float, int, bool]:

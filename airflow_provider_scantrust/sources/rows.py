@@ -20,8 +20,8 @@ class RowSource(Source):
     Values stay as they are.
 
     :param rows: Iterated once.
-    :param columns: As for :func:`~airflow_provider_scantrust.sources.opening.open_source`, and so are ``constants``,
-        ``data_key`` and ``null_values``.
+    :param columns: As for :func:`~airflow_provider_scantrust.sources.opening.open_source`, and so are
+        ``constants``, ``data_key`` and ``null_values``.
     :param keep_copy: Keep the line of each row, as it stands in a rejects file, in a temporary file.
     :raises InvalidInput: This is no iterable of rows.
     """

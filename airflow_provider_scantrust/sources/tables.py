@@ -17,8 +17,9 @@ from typing import Any, BinaryIO, Self, cast
 
 from airflow_provider_scantrust.exceptions import ConfigurationError
 
-# The columns that a rejects file has before its source's own. A source with all of them is a fixed rejects file: they are
-# left out again. What could not be split into cells stands under the last name (JSON lines only).
+# The columns that a rejects file has before its source's own. A source with all of them is a fixed rejects
+# file: they are left out again. What could not be split into cells stands under the last name (JSON lines
+# only).
 REJECTED = ("rejected_line", "rejected_kind", "rejected_reason")
 REJECTED_TEXT = "rejected_text"
 
@@ -68,7 +69,8 @@ class Source(ABC):
         """
         Return line and row, from the first one on.
 
-        :raises InvalidInput: The file as a whole cannot be read, or ends too early; the message names the line reached.
+        :raises InvalidInput: The file as a whole cannot be read, or ends too early; the message names the
+            line reached.
         :raises ConfigurationError: An argument does not fit, it was read before, or a library is missing.
         :raises OSError: The storage failed.
         """

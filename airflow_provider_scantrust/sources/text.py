@@ -78,8 +78,8 @@ class TextLines:
         """
         Return line by line.
 
-        :raises InvalidInput: The file is damaged or truncated, a line is too long, it is not in this encoding, or it unpacks
-            to too much.
+        :raises InvalidInput: The file is damaged or truncated, a line is too long, it is not in this
+            encoding, or it unpacks to too much.
         """
         begun = ""
         for text in self._texts():

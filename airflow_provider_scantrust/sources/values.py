@@ -48,7 +48,8 @@ def plain_moment(value: Any) -> Any:
     """
     Return a date or a time as in ISO 8601, and anything else as it is.
 
-    Midnight is a date, in the value's own zone; any other time of day is kept, with its zone and all its digits.
+    Midnight is a date, in the value's own zone; any other time of day is kept, with its zone and all its
+    digits.
 
     :raises ValueError: It is outside the calendar.
     """

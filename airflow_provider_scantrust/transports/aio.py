@@ -51,7 +51,8 @@ class AioTransport:
     """
     Send the requests of conversations over one ``aiohttp`` session; use it with ``async with``.
 
-    aiohttp repeats a GET once by itself when its connection is cut, and has no public switch for that: a poll may be sent twice.
+    aiohttp repeats a GET once by itself when its connection is cut, and has no public switch for that: a poll
+    may be sent twice.
 
     :param verify: True, False, or the path of a CA bundle, with the same meaning as in ``requests``.
     :param connections: Connections that may be open at once.

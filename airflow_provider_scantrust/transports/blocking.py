@@ -66,7 +66,8 @@ class BlockingTransport:
     """
     Send the requests of a conversation over one session.
 
-    :param session: Its connections, proxies, CA bundle and ``verify`` are used; its headers and its auth are not.
+    :param session: Its connections, proxies, CA bundle and ``verify`` are used; its headers and its auth are
+        not.
     :param pauses: Takes the reasons for pauses, where ``log`` is not to.
     :param meter: Counts requests, and those that are sent again.
     :param sleep: Waits that many seconds.
@@ -142,8 +143,8 @@ class BlockingTransport:
                 prepared, timeout=request.timeout, **settings
             ) as response:
                 if response.status_code in _INTERIM:
-                    # http.client takes it for the answer. The connection is closed unread, so that the real answer does not
-                    # become that of the next call.
+                    # http.client takes it for the answer. The connection is closed unread, so that the real
+                    # answer does not become that of the next call.
                     raise requests.exceptions.ConnectionError(f"an interim answer ({response.status_code})")
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 body = unpack(_read(response, watch), headers.get("content-encoding", ""))
@@ -184,7 +185,8 @@ class _Body(io.BytesIO):
     """
     A body that is sent in blocks.
 
-    To send, urllib3 allows for the seconds to connect: for the whole of some bytes, but for each block of a file.
+    To send, urllib3 allows for the seconds to connect: for the whole of some bytes, but for each block of a
+    file.
     """
 
     def __init__(self, body: bytes, watch: _Deadline) -> None:

@@ -16,8 +16,8 @@ from airflow_provider_scantrust.api.messages import FaultKind, Notice, Pause
 from airflow_provider_scantrust.api.texts import one_line
 from airflow_provider_scantrust.exceptions import ConfigurationError
 
-# The longest answer that is known is one to 999 items; this is some 250 times that. Read as JSON it may take 20 times
-# as much memory.
+# The longest answer that is known is one to 999 items; this is some 250 times that. Read as JSON it may take
+# 20 times as much memory.
 MOST_BYTES = 16 * 1024 * 1024
 _TLS_PROBE = 1.0
 

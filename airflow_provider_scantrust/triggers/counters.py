@@ -110,7 +110,8 @@ def find_stats() -> Any:
     """
     Return the ``Stats`` that the triggerer has set up.
 
-    Not common.compat's: on Airflow 3.2 and later that is the task SDK's, which the triggerer sets up by chance only.
+    Not common.compat's: on Airflow 3.2 and later that is the task SDK's, which the triggerer sets up by
+    chance only.
     """
     try:
         return importlib.import_module("airflow.observability.stats").Stats

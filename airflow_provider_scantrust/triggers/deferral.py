@@ -16,8 +16,8 @@ from airflow_provider_scantrust.waits.outcome import Outcome
 
 # Airflow's own defer timeout ends a task without a word from the trigger; it is only a backstop.
 BACKSTOP = 300.0
-# Airflow keeps a trigger's arguments in a column that holds 65,535 bytes on MySQL, encrypted by some versions, which
-# makes them a third longer. 32 KB of ids come to 44 KB there.
+# Airflow keeps a trigger's arguments in a column that holds 65,535 bytes on MySQL, encrypted by some
+# versions, which makes them a third longer. 32 KB of ids come to 44 KB there.
 ROW_BYTES = 32 * 1024
 TASK_IDS_KEY = "task_ids"
 
@@ -46,9 +46,9 @@ def make_deferral(
     """
     Return what to defer with.
 
-    ``execution_timeout`` becomes the trigger's deadline where it comes first: Airflow 3 does not enforce it while a task
-    is deferred. Ids that are too many for the trigger's row are in the XCom ``task_ids`` of this task, which Airflow
-    does not clear when a deferred task goes on.
+    ``execution_timeout`` becomes the trigger's deadline where it comes first: Airflow 3 does not enforce it
+    while a task is deferred. Ids that are too many for the trigger's row are in the XCom ``task_ids`` of this
+    task, which Airflow does not clear when a deferred task goes on.
 
     :param ti: The task instance.
     :param deadline: Seconds since the epoch at which the user's ``timeout`` has passed.

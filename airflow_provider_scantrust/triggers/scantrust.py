@@ -31,8 +31,8 @@ from airflow_provider_scantrust.waits.outcome import Outcome
 _CLASS_PATH = "airflow_provider_scantrust.triggers.scantrust.ScantrustTaskTrigger"
 _LOOKUP_PAUSES = (1.0, 2.0, 4.0)
 _RENDERING_SECONDS = 60.0
-# Seconds from the start of a deferred wait to its event, at least. An event that comes before Airflow has recorded that the
-# worker's process has ended makes the scheduler fail the task.
+# Seconds from the start of a deferred wait to its event, at least. An event that comes before Airflow has
+# recorded that the worker's process has ended makes the scheduler fail the task.
 FIRST_EVENT = 5.0
 
 
@@ -42,24 +42,25 @@ class ScantrustTaskTrigger(BaseTrigger):
 
     Its arguments hold ids and seconds only: Airflow stores and prints them.
 
-    Ids come in one of three ways: ``task_ids`` as they are; ``stored_at``, an XCom, when they are too many for a row
-    of the database; ``scantrust_task_id``, with templates, when Airflow starts the wait here without a worker.
+    Ids come in one of three ways: ``task_ids`` as they are; ``stored_at``, an XCom, when they are too many
+    for a row of the database; ``scantrust_task_id``, with templates, when Airflow starts the wait here
+    without a worker.
 
     :param task_ids: The jobs' ids.
-    :param deadline: Seconds since the epoch at which the wait ends: it holds over restarts. None to go by Airflow's own
-        timeout of the trigger.
+    :param deadline: Seconds since the epoch at which the wait ends: it holds over restarts. None to go by
+        Airflow's own timeout of the trigger.
     :param poll_interval: Seconds between two polls of one job.
     :param longest_poll_interval: When given, the interval doubles after each poll up to this.
     :param error_budget: Seconds without a readable answer about a job after which the wait ends.
     :param scantrust_conn_id: The Airflow connection. (templated where the wait starts here)
     :param stored_at: Where the list of ids is: the arguments of ``XCom.get_one``.
     :param scantrust_task_id: As the sensor's. (templated)
-    :param spare_seconds: Instead of ``deadline``: the wait ends so long before Airflow's own timeout of the trigger,
-        which is the only moment that a wait which starts here knows of its start.
+    :param spare_seconds: Instead of ``deadline``: the wait ends so long before Airflow's own timeout of the
+        trigger, which is the only moment that a wait which starts here knows of its start.
     :param end_from_trigger: End the task here when all went well, without a worker.
     :param do_xcom_push: Store the result then.
-    :param account: ``Settings.account_digest`` of the connection that the jobs were submitted with, where that is known: a
-        404 of another account does not mean that a job is gone.
+    :param account: ``Settings.account_digest`` of the connection that the jobs were submitted with, where
+        that is known: a 404 of another account does not mean that a job is gone.
     """
 
     # Set by Airflow's triggerer before it calls run.
@@ -176,7 +177,8 @@ class ScantrustTaskTrigger(BaseTrigger):
         """
         if self._context is not None:
             try:
-                # Templates wait for Airflow's API in this very task, by a switch of greenlets that no linter sees.
+                # Templates wait for Airflow's API in this very task, by a switch of greenlets that no linter
+                # sees.
                 async with asyncio.timeout(_RENDERING_SECONDS):  # noqa: ASYNC100
                     super().render_template_fields(self._context)
             except TimeoutError as error:

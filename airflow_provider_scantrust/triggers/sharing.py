@@ -164,7 +164,8 @@ async def wait_shared(
 
     :param task_log: Takes what is new, in the caller's context.
     :param account: Digest of the account that the jobs were submitted to, where that is known.
-    :param poll_first: The first poll does not wait for an interval. It never does once the deadline has passed.
+    :param poll_first: The first poll does not wait for an interval. It never does once the deadline has
+        passed.
     :raises ScantrustError: As ``ScantrustHook.wait_for_jobs``.
     """
     if not jobs.open:
@@ -215,8 +216,9 @@ async def read_connection(conn_id: str) -> Settings:
             raise TransientError(
                 f"The triggerer does not find the connection {conn_id!r}, or a secrets backend is down."
             ) from error
-    # It registers the secret with Airflow's masker, which asks Airflow's supervisor. In a thread of asgiref's: from any other one,
-    # Airflow 3.0 reads the answer in a second event loop, and its triggerer dies of that.
+    # It registers the secret with Airflow's masker, which asks Airflow's supervisor. In a thread of
+    # asgiref's: from any other one, Airflow 3.0 reads the answer in a second event loop, and its triggerer
+    # dies of that.
     return await sync_to_async(settings_of, thread_sensitive=False)(connection, log)
 
 

@@ -50,7 +50,8 @@ class TriggerWait(Wait):
 
     :param conn_id: Where its settings come from.
     :param account: Digest of the account that the jobs were submitted to, where that is known.
-    :param log: Takes what is new, in the context in which the wait was made: Airflow takes the task from that.
+    :param log: Takes what is new, in the context in which the wait was made: Airflow takes the task from
+        that.
     """
 
     __slots__ = ("account", "conn_id", "context", "ended", "has_moved", "log", "watcher")
@@ -89,8 +90,8 @@ class Watcher:
     Polls for its waits while it has any.
 
     :param settings: Of the connection that it was made for.
-    :param look_up: Called with a wait, an error that a changed connection would explain, and the time of the poll; returns
-        the error to go by, or None when the wait has moved to another watcher.
+    :param look_up: Called with a wait, an error that a changed connection would explain, and the time of the
+        poll; returns the error to go by, or None when the wait has moved to another watcher.
     """
 
     def __init__(

@@ -14,7 +14,8 @@ class Call:
     """
     One call to make, or a part of one that had to be cut.
 
-    :param number: Its place in the plan; the same in each plan of the same rows, and in all parts of the call.
+    :param number: Its place in the plan; the same in each plan of the same rows, and in all parts of the
+        call.
     :param rows: What a synchronous call carries.
     :param constraints: What selects the codes of a job; None for a synchronous call.
     :param scm_data: What a job sets.
@@ -78,7 +79,8 @@ def make_job(number: int, data_key: str, keys: Sequence[str], scm_data: Row) -> 
     """
     Return the job for rows that carry identical data.
 
-    Scantrust: a list of values is known to work for ``extended_id`` only; any other key needs a job for each value.
+    Scantrust: a list of values is known to work for ``extended_id`` only; any other key needs a job for each
+    value.
     """
     selected = list(keys) if data_key == "extended_id" else keys[0]
     return Call(number, constraints={data_key: selected}, scm_data=scm_data, example=keys[0])

@@ -49,7 +49,8 @@ class BadRow(Exception):
         self.kind = kind
 
 
-# A row as it is sent: its key, its other fields sorted, their values, and these joined by BETWEEN where all are text.
+# A row as it is sent: its key, its other fields sorted, their values, and these joined by BETWEEN where all
+# are text.
 Checked = tuple[str, tuple[str, ...], Sequence[Any], str | None]
 
 
@@ -90,7 +91,8 @@ class RowCheck:
         """
         Return the key and the values of rows of plain text, joined, or None if any of them is something else.
 
-        Most rows are such rows: one look at many of them finds that out, and costs a tenth of a look at each value.
+        Most rows are such rows: one look at many of them finds that out, and costs a tenth of a look at each
+        value.
         """
         shape = self._last
         if shape is None:
@@ -300,8 +302,9 @@ def read_value(field: str, value: Any) -> Any:
     """
     Return a value as it is sent.
 
-    A date is sent as YYYY-MM-DD, and so is midnight, in the value's own zone; any other time of day is sent with it, as in
-    ISO 8601. Numbers of any library are numbers; a whole number that arrives as a float becomes an integer.
+    A date is sent as YYYY-MM-DD, and so is midnight, in the value's own zone; any other time of day is sent
+    with it, as in ISO 8601. Numbers of any library are numbers; a whole number that arrives as a float
+    becomes an integer.
 
     :raises ValueError: It cannot be sent; the reason is in it.
     """

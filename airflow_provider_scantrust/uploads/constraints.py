@@ -59,8 +59,8 @@ def read_constraints(constraints: Any) -> dict[str, Any]:
     """
     Return constraints that the user wrote, as they are sent.
 
-    :raises InvalidInput: There is no constraint (it would select every code), an empty one, or a list where only
-        one value is known to work.
+    :raises InvalidInput: There is no constraint (it would select every code), an empty one, or a list where
+        only one value is known to work.
     """
     if not isinstance(constraints, Mapping) or not (constraints := copy_mapping(constraints, "constraints")):
         raise InvalidInput(

@@ -8,7 +8,8 @@ from datetime import date
 
 from airflow_provider_scantrust.api.texts import plural, show
 
-# Texts that tools write where a value is missing: pandas, numpy, databases, R, JavaScript. Excel's errors begin with "#".
+# Texts that tools write where a value is missing: pandas, numpy, databases, R, JavaScript. Excel's errors
+# begin with "#".
 PLACEHOLDERS = frozenset(
     {
         *(
@@ -75,7 +76,8 @@ _SERIAL_MOMENT = re.compile(r"(\d{5})(?:[.,]\d+)?")
 # What databases and other languages write in CSV for a quote, a backslash, or a line end.
 _ESCAPE = re.compile(r"""\\(?:[\\"]|\Z)""")
 _ESCAPE_AMONG = re.compile(r"""\\[\\"\x1f]""")
-# UTF-8 that was read as a Western encoding of one byte, as in "KÃ¶ln", and what stands for letters that were lost.
+# UTF-8 that was read as a Western encoding of one byte, as in "KÃ¶ln", and what stands for letters that were
+# lost.
 _LATER_BYTES = "\x80-\xbf" + bytes(range(0x80, 0xA0)).decode("cp1252", "ignore")
 _DAMAGED = re.compile(f"Ã[{_LATER_BYTES}]|Â[\x80-\xbf]|â[€\x80]|\ufffd")
 # Stray marks are blanks, too.

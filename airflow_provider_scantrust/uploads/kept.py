@@ -67,7 +67,8 @@ class Try:
 
     :param series: What all tries have in common until a user clears the task.
     :param number: Its number, from 1 on; 0 where it is not known.
-    :param id: Of the try; None where it is not known. ``airflow tasks test`` runs with the id of the try that was.
+    :param id: Of the try; None where it is not known. ``airflow tasks test`` runs with the id of the try that
+        was.
     """
 
     series: tuple[int, ...]

@@ -43,7 +43,8 @@ class LateRejects:
         """
         Add the rows; return what the rejects file then is.
 
-        :param read_again: Returns the source, read once more, or raises why it cannot be read as it was uploaded.
+        :param read_again: Returns the source, read once more, or raises why it cannot be read as it was
+            uploaded.
         :param mine: The rejects file of this upload.
         """
         try:
@@ -106,8 +107,8 @@ def find_keys(plan: Plan, data_key: str, wanted: Mapping[int, list[str]]) -> Ite
     """
     Return the keys of jobs that had only this one.
 
-    Such a job may be what a 504 left of a larger call, whose other rows have got an answer. Where several of them begin
-    with the same eighty characters, which it was is not known.
+    Such a job may be what a 504 left of a larger call, whose other rows have got an answer. Where several of
+    them begin with the same eighty characters, which it was is not known.
 
     :param wanted: Number of a call -> the beginnings of the keys.
     """

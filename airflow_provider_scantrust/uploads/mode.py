@@ -1,7 +1,8 @@
 """
 Scantrust's advice on synchronous and asynchronous uploads, as one pure function.
 
-Scantrust: Synchronous vs. asynchronous uploads. ``docs/sync-or-async.md`` has the table, and a test holds them together.
+Scantrust: Synchronous vs. asynchronous uploads. ``docs/sync-or-async.md`` has the table, and a test holds
+them together.
 """
 
 from __future__ import annotations

@@ -1,17 +1,20 @@
 """
 From the rows of a spool to the fewest calls that carry them.
 
-The cost of an upload is its number of calls, since Scantrust takes so many a second of both kinds together. n rows cost
+The cost of an upload is its number of calls, since Scantrust takes so many a second of both kinds together. n
+rows cost
 
     n / items_per_call    calls, rounded up once for all of them, when they go synchronously, whatever they carry;
     n / ids_per_job       calls, rounded up for each set of identical data, when they go as jobs.
 
-So a job pays when it carries more rows than a synchronous call, and no other job does: k jobs that carry at most
-``k * items_per_call`` rows save at most k calls. The planner takes the largest jobs first, and of several plans with the
-fewest calls the one with the fewest jobs, because a synchronous answer tells what became of each row and a job does not.
+So a job pays when it carries more rows than a synchronous call, and no other job does: k jobs that carry at
+most ``k * items_per_call`` rows save at most k calls. The planner takes the largest jobs first, and of
+several plans with the fewest calls the one with the fewest jobs, because a synchronous answer tells what
+became of each row and a job does not.
 
-A job never tells which fields the campaign discards. So, where the planner chooses jobs, up to three rows of each set of field
-names leave them and go first, in ordinary synchronous calls: the tasting calls. Jobs are made after those have ended.
+A job never tells which fields the campaign discards. So, where the planner chooses jobs, up to three rows of
+each set of field names leave them and go first, in ordinary synchronous calls: the tasting calls. Jobs are
+made after those have ended.
 
 Rule 1: no key is in two calls, so calls may run in any order, and any of them again.
 Rule 2: the same spool makes the same plan, call by call; a retry knows its calls by number.
@@ -246,7 +249,8 @@ def make_plan(
     :param mode: ``auto`` follows Scantrust's advice, and joins rows of identical data where that saves calls.
     :param codes_per_key: Codes that one value of an SCM key is on, as far as the user knows.
     :param limits: None for Scantrust's own.
-    :param answer_for_each_row: With ``auto``, do not join rows: the answer to a job does not tell the fate of each.
+    :param answer_for_each_row: With ``auto``, do not join rows: the answer to a job does not tell the fate of
+        each.
     """
     limits = limits or Limits()
     choice = choose_mode(spool.data_key, spool.keys, codes_per_key)

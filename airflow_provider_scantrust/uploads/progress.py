@@ -29,7 +29,8 @@ class Progress:
     """
     What is known to have been done, and when it has to be written down.
 
-    At most ``max_in_flight`` calls are repeated after a crash: those under way and those not yet written together.
+    At most ``max_in_flight`` calls are repeated after a crash: those under way and those not yet written
+    together.
 
     :param store: None before Airflow 3.3.
     :param account: Stands for service and account.

@@ -46,7 +46,8 @@ def check_rejects_name(name: str, format: str, delimiter: str | None = None) -> 
     :raises ConfigurationError: The name's ending says another format, or a packing that is not there.
     """
     said, written = find_format(name), rejects_format(format)
-    # Tabs are found in a file of any name; in one that is called TSV nothing else is looked for, so it gets tabs.
+    # Tabs are found in a file of any name; in one that is called TSV nothing else is looked for, so it gets
+    # tabs.
     fits = {said, written} <= {"csv", "tsv"} and (said == "csv" or delimiter in (None, "\t", "\\t"))
     if said not in (None, written) and not fits:
         raise ConfigurationError(
@@ -69,9 +70,9 @@ def write_rejects(
     """
     Write the rows that were not uploaded, as they stand in the copy that the source kept; return how many.
 
-    Delimiter (except tabs in a file that is called TSV), encoding, columns, their names and values are the source's; before
-    them stand ``rejected_line``, ``rejected_kind`` and ``rejected_reason``. Parquet is written as JSON lines, a sheet as CSV. No
-    more than one reject is in memory at a time.
+    Delimiter (except tabs in a file that is called TSV), encoding, columns, their names and values are the
+    source's; before them stand ``rejected_line``, ``rejected_kind`` and ``rejected_reason``. Parquet is
+    written as JSON lines, a sheet as CSV. No more than one reject is in memory at a time.
 
     :param source: Read to its end, or as far as it could be read, with ``keep_copy``.
     :param rejects: Returns line, kind and reason of each, in the order of the lines.

@@ -115,7 +115,8 @@ class Report:
         """
         Add what the jobs did.
 
-        Of a job that selects by a list of ids only the number of ids that matched nothing is known, not which.
+        Of a job that selects by a list of ids only the number of ids that matched nothing is known, not
+        which.
         """
         self.codes_affected += outcome.codes_affected
         self.unsaid += outcome.unsaid

@@ -68,8 +68,9 @@ class Runner:
     :param max_in_flight: Requests at once.
     :param split: Halve a call that times out, and submit a single item that still does.
     :param items_per_call: Rows in a synchronous call that is made instead of a refused job.
-    :param reject: Called with key, kind and reason of a row that was not updated; returns how many rows have the key. When
-        None, a call that Scantrust refuses ends the upload; otherwise it is cut until the refused rows stand alone.
+    :param reject: Called with key, kind and reason of a row that was not updated; returns how many rows have
+        the key. When None, a call that Scantrust refuses ends the upload; otherwise it is cut until the
+        refused rows stand alone.
     :param max_rejected: Refused rows after which the upload ends early.
     :param hopeless_after: Rows refused alone after which it does when Scantrust has accepted none.
     :param before_jobs: Called when the tasting calls have ended; may raise what ends the upload.
@@ -133,7 +134,8 @@ class Runner:
         Make all calls.
 
         :raises UploadTimedOut: A call ended in 504 and ``split`` is off.
-        :raises TooManyRejected: More rows were refused than allowed; or all of them, or so many before any was accepted.
+        :raises TooManyRejected: More rows were refused than allowed; or all of them, or so many before any
+            was accepted.
         :raises UploadInterrupted: :meth:`stop` was called.
         :raises ScantrustError: The first error that ends the upload, after the requests under way have ended.
         """
@@ -161,7 +163,8 @@ class Runner:
                 self._tick()
                 failed = self._take_arrived(failed)
         except BaseException:
-            # A time limit of the task, a stop, or a fault: a call in a long pause must not keep the task alive.
+            # A time limit of the task, a stop, or a fault: a call in a long pause must not keep the task
+            # alive.
             self._stop()
             self._wind_down()
             raise
@@ -277,7 +280,8 @@ class Runner:
             if self._took_any or self._hopeless_after == inf:
                 self._replace(call, call.parts(0))
             else:
-                # Last in line, so that the result is true of everything that was sent and not of its beginning.
+                # Last in line, so that the result is true of everything that was sent and not of its
+                # beginning.
                 parts = [replace(call, rows=part) for part in _sample(rows)]
                 self._open[call.number] += len(parts)
                 self._cut.extend(parts)

@@ -40,8 +40,9 @@ CREATE TABLE rows (line INTEGER PRIMARY KEY, key TEXT, data TEXT);
 CREATE TABLE rejects (line INTEGER PRIMARY KEY, kind TEXT, reason TEXT);
 """
 
-# Line, key and data. Data is all that a row sets, as one text: the number of its field set and the values, with BETWEEN
-# between them. A row with a value that is no text or that holds BETWEEN is kept as JSON, where it never stands bare.
+# Line, key and data. Data is all that a row sets, as one text: the number of its field set and the values,
+# with BETWEEN between them. A row with a value that is no text or that holds BETWEEN is kept as JSON, where
+# it never stands bare.
 _Kept = tuple[int, str, str]
 
 
@@ -49,7 +50,8 @@ class Spool:
     """
     A context manager that holds an upload's rows in a temporary file of its own.
 
-    To be used by one thread. The file has no name once it is open: nothing is left behind, whatever ends the process.
+    To be used by one thread. The file has no name once it is open: nothing is left behind, whatever ends the
+    process.
 
     :param data_key: The field that selects codes.
     :param on_duplicate: For rows of one key with different data: the last value of each field wins, or fail.
@@ -66,7 +68,8 @@ class Spool:
         self._folder = folder
         self._check = RowCheck(data_key)
         self._field_sets: dict[tuple[str, ...], int] = {}
-        # Lengths and texts of keys and of data, apart, so that it does not matter in what batches rows came in.
+        # Lengths and texts of keys and of data, apart, so that it does not matter in what batches rows came
+        # in.
         self._hashes = [(blake2b(digest_size=16), blake2b(digest_size=16)) for _ in range(2)]
         # How many rows carry data of each hash: never fewer than carry the same data.
         self._counts = array("I", bytes(array("I").itemsize * _HASHES))
@@ -100,7 +103,8 @@ class Spool:
         """
         Check and keep rows; one that cannot be sent is rejected with the reason. To be called once.
 
-        :param rows: Line and row, or what stands for a row that could not be read; lines rise from row to row.
+        :param rows: Line and row, or what stands for a row that could not be read; lines rise from row to
+            row.
         :param warn: Called with each thing that a person should know and that is not an error.
         :raises InvalidInput: Rows of one key carry different data, and ``on_duplicate`` is "fail".
         :raises sqlite3.OperationalError: The disk is full.

@@ -44,7 +44,8 @@ class Upload:
     """
     A context manager that carries out one upload.
 
-    It keeps the rows at hand until it is closed, so that jobs that are waited for here can still be told from each other.
+    It keeps the rows at hand until it is closed, so that jobs that are waited for here can still be told from
+    each other.
 
     :param report: Counts what becomes of the rows.
     :param make_progress: Returns what earlier tries have done; not called for a dry run.
@@ -99,8 +100,8 @@ class Upload:
 
         :raises SourceNotFound: There is no such file, and there is more to do than to wait for jobs.
         :raises InvalidInput: A row cannot be sent, and the upload is strict.
-        :raises TooManyRejected: More rows cannot be sent, or are refused, than ``max_rejected`` allows; or all of them; or
-            a hundred before Scantrust accepted any.
+        :raises TooManyRejected: More rows cannot be sent, or are refused, than ``max_rejected`` allows; or
+            all of them; or a hundred before Scantrust accepted any.
         """
         try:
             self._read(rows)

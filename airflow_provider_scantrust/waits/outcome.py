@@ -15,7 +15,8 @@ from typing import Any
 
 from airflow_provider_scantrust.api.texts import plural
 
-# Ids of 36 characters make that about 46 KB in an event, which Airflow stores with the task and prints to its log.
+# Ids of 36 characters make that about 46 KB in an event, which Airflow stores with the task and prints to its
+# log.
 KEPT = 1000
 # How many jobs a result names, of a sensor or of a wait that failed.
 NAMED = 100
@@ -30,9 +31,10 @@ class Outcome:
     :param codes_affected: By all jobs together, as far as Scantrust said.
     :param nothing: Jobs that affected no code.
     :param unsaid: Jobs of which Scantrust did not say how many codes they affected.
-    :param counts: task_id -> codes affected, None where Scantrust did not say. Of more than ``KEPT`` jobs, these are
-        the unsaid first, then those that affected least.
-    :param nothing_bits: Of more than ``KEPT`` jobs, a bit for each in the order of their ids: whether it affected no code.
+    :param counts: task_id -> codes affected, None where Scantrust did not say. Of more than ``KEPT`` jobs,
+        these are the unsaid first, then those that affected least.
+    :param nothing_bits: Of more than ``KEPT`` jobs, a bit for each in the order of their ids: whether it
+        affected no code.
     """
 
     jobs: int
@@ -79,8 +81,8 @@ class Outcome:
         """
         Return what the sensor returns: codes affected in all, and by each of up to ``NAMED`` jobs.
 
-        Of more jobs it tells how many there are, and names only those worth a look, at most ``NAMED``: they affected
-        nothing, or Scantrust gives no count.
+        Of more jobs it tells how many there are, and names only those worth a look, at most ``NAMED``: they
+        affected nothing, or Scantrust gives no count.
         """
         if self.jobs <= NAMED:
             return {"codes_affected": self.codes_affected, "tasks": self.counts}

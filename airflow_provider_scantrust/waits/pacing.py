@@ -22,7 +22,8 @@ UPLOADS_PER_SECOND = 10
 # Seconds by which a window is stretched: calls that start a second apart may arrive a little closer.
 _MARGIN = 0.015
 _SLOWEST = 0.2
-# Of what has passed in the last second: where a 429 puts the rate, and how far from there it recovers quickly.
+# Of what has passed in the last second: where a 429 puts the rate, and how far from there it recovers
+# quickly.
 _LOWERED, _JUST_BELOW = 0.8, 0.9
 # Of the rate itself, for each second; and what is added to that for each second since the 429.
 _RECOVERY, _FEELING = 0.05, 0.0004
@@ -41,8 +42,8 @@ class Pacer:
     :param random: Returns a number in [0, 1); used for jitter only.
     :param windows: Further limits, as calls and the seconds in which there may be so many.
     :param closer: The part of an even distance that calls keep at least, to make up for late turns.
-    :param beat: Seconds whose turns may be taken all at once: fewer awakenings, and each finds the code still in the
-        processor's cache.
+    :param beat: Seconds whose turns may be taken all at once: fewer awakenings, and each finds the code still
+        in the processor's cache.
     :param margin: The part by which a second is stretched; little where ``limit`` is below the service's.
     """
 

@@ -1,19 +1,21 @@
 """
 Which job is polled next, when, and when a wait ends: one queue for all waits that use the same credentials.
 
-Rule 1: a job is due one interval after its last answer, with a tenth of jitter. The first poll comes after one interval,
-        or immediately.
-Rule 2: of the jobs that are due, the one that is due longest goes first. When more is due than may be polled, all
-        intervals stretch alike: the worst delay stays near the number of open jobs divided by the rate.
+Rule 1: a job is due one interval after its last answer, with a tenth of jitter. The first poll comes after
+        one interval, or immediately.
+Rule 2: of the jobs that are due, the one that is due longest goes first. When more is due than may be polled,
+        all intervals stretch alike: the worst delay stays near the number of open jobs divided by the rate.
 Rule 3: the rate limit holds for every second and for every minute (``pacing``).
-Rule 4: a 429 stops all polls for the time that the service names and lowers the rate; the job keeps its place. No time
-        that is named stops the queue for longer than five minutes, since the service may be back before.
-Rule 5: a failed poll is repeated soon, before the jobs that are due, but not two repeats in a row; after three failures in
-        a row the job waits for its turn again, so that broken jobs do not hold up the others.
-Rule 6: after five failures with no answer in between, one poll at a time is sent, after growing pauses, until an answer
-        can be read.
-Rule 7: a wait ends when its jobs have ended, with a permanent error, at its deadline, or when its error budget has passed:
-        no answer to any poll for so long, or a long run of failures of one of its jobs.
+Rule 4: a 429 stops all polls for the time that the service names and lowers the rate; the job keeps its
+        place. No time that is named stops the queue for longer than five minutes, since the service may be
+        back before.
+Rule 5: a failed poll is repeated soon, before the jobs that are due, but not two repeats in a row; after
+        three failures in a row the job waits for its turn again, so that broken jobs do not hold up the
+        others.
+Rule 6: after five failures with no answer in between, one poll at a time is sent, after growing pauses, until
+        an answer can be read.
+Rule 7: a wait ends when its jobs have ended, with a permanent error, at its deadline, or when its error
+        budget has passed: no answer to any poll for so long, or a long run of failures of one of its jobs.
 """
 
 from __future__ import annotations
@@ -33,10 +35,11 @@ from airflow_provider_scantrust.waits.pacing import Pacer
 # Scantrust: rate limits, authenticated.
 POLLS_PER_MINUTE = 3000
 MOST_AT_ONCE = 10
-# Seconds for a last answer when the deadline had passed before the wait began, as after a triggerer that was away.
+# Seconds for a last answer when the deadline had passed before the wait began, as after a triggerer that was
+# away.
 GRACE = 120.0
-# An event loop that others share keeps its timers badly, so late polls may close up by a fifth. By much more, two
-# watchers on one token would come back from each 429 in bursts that cause the next one.
+# An event loop that others share keeps its timers badly, so late polls may close up by a fifth. By much more,
+# two watchers on one token would come back from each 429 in bursts that cause the next one.
 _CLOSER = 0.8
 # Seconds whose polls may be sent together: seven, at 47 a second.
 _BEAT = 0.15
@@ -49,8 +52,8 @@ _LONGEST_QUIET = 15.0
 _LAST_POLL = 1.0
 # Failures in a row that are repeated before all other jobs.
 _REPEATED_SOON = 3
-# Failures in a row that end a wait. In a long queue they are minutes apart, so few of them are mere chance: where every
-# third answer is broken, one wait of two hundred meets five in a row.
+# Failures in a row that end a wait. In a long queue they are minutes apart, so few of them are mere chance:
+# where every third answer is broken, one wait of two hundred meets five in a row.
 _RUN = 20
 # Seconds between two looks at all deadlines, at least: one look at ten thousand waits takes a millisecond.
 _LOOK = 0.05
@@ -77,7 +80,8 @@ class Wait:
     :param joined: Monotonic seconds, as all times here.
     :param left: Seconds to the deadline.
     :param once: Poll each job until it has given one answer that can be read.
-    :param poll_first: The first poll does not wait for an interval. It never does once the deadline has passed.
+    :param poll_first: The first poll does not wait for an interval. It never does once the deadline has
+        passed.
     """
 
     __slots__ = ("error", "interval", "is_over", "jobs", "joined", "longest", "once", "poll_first", "until")

@@ -1,8 +1,9 @@
 """
 The parity table: every final state and fault, waited for in every way, ends alike.
 
-One difference is meant, and is in the table: a failed job fails a sensor without using its retries, because another poll cannot fix it,
-while an operator's retry submits the job again (docs/adr/0005-errors-at-the-edge.md).
+One difference is meant, and is in the table: a failed job fails a sensor without using its retries, because
+another poll cannot fix it, while an operator's retry submits the job again
+(docs/adr/0005-errors-at-the-edge.md).
 """
 
 from __future__ import annotations

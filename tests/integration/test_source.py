@@ -247,7 +247,8 @@ def test_row_that_went_async_after_a_504_is_counted_once(sandbox: Sandbox, tmp_p
     sandbox.fault(path="/api/v2/scm/upload/", status=504, times=3)
     report = upload(source=source, rejects_path=str(rejects), max_in_flight=1)
     assert (2, 2) == (report["codes_affected"], report["unmatched"]["count"])
-    # The call, its halves, the quarters of the first of them, and the job; there is no call for the job's one row.
+    # The call, its halves, the quarters of the first of them, and the job; there is no call for the job's one
+    # row.
     assert 6 == report["requests"]
     assert {"UNKNOWN0", "UNKNOWN3"} == set(report["unmatched"]["examples"])
     with rejects.open() as file:

@@ -1,8 +1,8 @@
 """
 The deferred path across an upgrade of this package: what another version has stored is run, fired and taken up by this one.
 
-Rule: all that is stored today is in ``tests/contract/stored.json``, beside all that ever was. What a test here misses there
-is a form that is new: add a case, never change one.
+Rule: all that is stored today is in ``tests/contract/stored.json``, beside all that ever was. What a test
+here misses there is a form that is new: add a case, never change one.
 """
 
 from __future__ import annotations

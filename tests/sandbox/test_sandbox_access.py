@@ -240,5 +240,6 @@ def test_window_slides() -> None:
         return None
 
     assert [wait(0.0), wait(4.0), wait(4.1), wait(9.9)] == [None, None, "6", "1"]
-    # A client that waits that long is let in; the second place is free only when the second request has left the window.
+    # A client that waits that long is let in; the second place is free only when the second request has left
+    # the window.
     assert [wait(10.0), wait(10.1), wait(14.1)] == [None, "4", None]

@@ -1,10 +1,10 @@
 """
 Whether an OpenLineage event is what OpenLineage's schemas allow, without a network.
 
-The schemas themselves are in no package. OpenLineage generates its Python classes from them, so here the classes are
-made into schemas again: names, types, what is required, and the schema that each facet says it follows. Stricter than
-OpenLineage, a name that a class does not know is an error, and so is a facet of an unknown schema. Facets that name no
-schema of their own, as Airflow's do, may have anything in them.
+The schemas themselves are in no package. OpenLineage generates its Python classes from them, so here the
+classes are made into schemas again: names, types, what is required, and the schema that each facet says it
+follows. Stricter than OpenLineage, a name that a class does not know is an error, and so is a facet of an
+unknown schema. Facets that name no schema of their own, as Airflow's do, may have anything in them.
 """
 
 from __future__ import annotations

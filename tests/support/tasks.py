@@ -63,7 +63,8 @@ class Store(dict[str, Any]):
     What operators use of Airflow's task state store; ``seen`` has all that was ever written.
 
     :param entries: What another version has stored.
-    :param dies: Says for a value whether the worker is killed before it is written; nothing is written after that.
+    :param dies: Says for a value whether the worker is killed before it is written; nothing is written after
+        that.
     """
 
     def __init__(
@@ -110,8 +111,8 @@ def run(
     """
     Run a task to its end and return its result, its task instance and the states it went through.
 
-    Each leg gets a new operator object, and what goes to the triggerer and back goes as JSON, as in Airflow. A task
-    with ``start_from_trigger`` starts there; of one that ends there the result is what is stored.
+    Each leg gets a new operator object, and what goes to the triggerer and back goes as JSON, as in Airflow.
+    A task with ``start_from_trigger`` starts there; of one that ends there the result is what is stored.
     """
     ti = ti or TaskInstance()
     context: Any = {"ti": ti}

@@ -301,8 +301,9 @@ def test_no_secret_is_in_anything_that_airflow_wrote(airflow: LocalAirflow, sand
     """
     Search the logs of all parts at DEBUG, the database, while a task is deferred and after it, and the sandbox's transcript.
 
-    What the runs of all tests before this one have left is searched; here come logins, a refusal and a failed job. A mark that
-    is no secret must be found in each place: it is the DAG, the connection and a key that no code has.
+    What the runs of all tests before this one have left is searched; here come logins, a refusal and a failed
+    job. A mark that is no secret must be found in each place: it is the DAG, the connection and a key that no
+    code has.
     """
     mark = "marked_4713"
     url, fernet_key = (airflow.setting(name) for name in ("database.sql_alchemy_conn", "core.fernet_key"))

@@ -1,7 +1,8 @@
 """
 Mapped sensors and one sensor on very many ids, all deferred at once, and a triggerer that is killed while they end.
 
-``make waits-at-scale`` runs it with a thousand sensors and five thousand ids, which takes a quarter of an hour.
+``make waits-at-scale`` runs it with a thousand sensors and five thousand ids, which takes a quarter of an
+hour.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from local_airflow import LocalAirflow
 MAPPED = int(os.environ.get("MAPPED", "10"))
 # More than the row of a trigger holds.
 MANY = int(os.environ.get("MANY", "900"))
-# After so many seconds without a heartbeat Airflow takes a triggerer for dead, and another one runs its triggers too. That is
-# its default; these tests have a shorter one, to see kills soon.
+# After so many seconds without a heartbeat Airflow takes a triggerer for dead, and another one runs its
+# triggers too. That is its default; these tests have a shorter one, to see kills soon.
 TAKEN_FOR_DEAD = 30.0
 # Of the mapped sensors, one in ten waits for a job that fails.
 FAILED = MAPPED // 10

@@ -59,7 +59,8 @@ def csv_bytes(table: list[tuple[Any, ...]], encoding: str = "utf-8", **dialect: 
     writer = csv.writer(out, **dialect)
     writer.writerow([KEY, *FIELDS])
     writer.writerows([key, *row.values()] for key, row in keyed(table).items())
-    # Python before 3.13 leaves a line end bare where it is not the file's own, and no reader can know it from one.
+    # Python before 3.13 leaves a line end bare where it is not the file's own, and no reader can know it from
+    # one.
     again = list(csv.reader(io.StringIO(out.getvalue(), newline=""), **dialect))
     assume(
         [list(map(str, (key, *row.values()))) for key, row in keyed(table).items()]
@@ -302,8 +303,8 @@ def test_floats_of_arrow_mean_the_same_number_or_are_rejected(
     assert len(column) == len(found.rows) + len(found.rejected)
 
 
-# openpyxl refuses what XML cannot hold. A bare return is a line feed in XML, and a text of blanks an empty one: openpyxl
-# marks neither of them as text to keep.
+# openpyxl refuses what XML cannot hold. A bare return is a line feed in XML, and a text of blanks an empty
+# one: openpyxl marks neither of them as text to keep.
 NOT_IN_SHEETS = openpyxl.cell.cell.ILLEGAL_CHARACTERS_RE
 sheet_texts = texts.filter(
     lambda text: not (NOT_IN_SHEETS.search(text) or "\r" in text or text.isspace() or text.startswith("="))

@@ -1,10 +1,11 @@
 """
 Whole uploads over several tries, with an oracle for every code, count and rejected row.
 
-The service and the store are simulated, so that no second passes: calls answer 200, 400, 413, 429, 503, 504, or lose the
-answer; the store fails, or the worker dies before or after a write; a time limit strikes between any two steps; the source
-changes; the connection leads to another account; the task is stopped or cleared; its jobs are waited for in place or after a
-deferral, through JSON and in another process. ``FUZZ_UPLOADS=5000`` runs as many seeds, ``FUZZ_SEED=7`` that one.
+The service and the store are simulated, so that no second passes: calls answer 200, 400, 413, 429, 503, 504,
+or lose the answer; the store fails, or the worker dies before or after a write; a time limit strikes between
+any two steps; the source changes; the connection leads to another account; the task is stopped or cleared;
+its jobs are waited for in place or after a deferral, through JSON and in another process.
+``FUZZ_UPLOADS=5000`` runs as many seeds, ``FUZZ_SEED=7`` that one.
 """
 
 from __future__ import annotations

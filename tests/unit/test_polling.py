@@ -182,7 +182,8 @@ def test_no_job_starves_and_the_budget_holds_for_any_mix(
     run(watched, 100.0, events)
     assert most_in(watched.asked, 1.0) <= rate
     assert most_in(watched.asked, 10.0) <= 150
-    # While a job waits for its turn, every other one is polled once at most, and again after a 429 or a failure.
+    # While a job waits for its turn, every other one is polled once at most, and again after a 429 or a
+    # failure.
     again = watched.count["throttled"] + watched.count["failed"]
     assert max(watched.passed_over, default=0) <= watched.most_open + again
     present = sum(len(wait.jobs.open) for wait in waits if not wait.is_over)

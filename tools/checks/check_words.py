@@ -1,8 +1,8 @@
 """
 Check that texts use the plain words of CONTRIBUTING.md: ``python tools/checks/check_words.py [--list] [PATH ...]``.
 
-It reads Markdown pages without their code, and in Python files comments and strings with a space in them. Each line of
-``old-words.txt`` is one rule: a regular expression, a tab, and what to write instead.
+It reads Markdown pages without their code, and in Python files comments and strings with a space in them.
+Each line of ``old-words.txt`` is one rule: a regular expression, a tab, and what to write instead.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@ Rehearse a release: build it, look into what was built, install it elsewhere and
 
     python tools/checks/release_check.py [--final]
 
-Files that passed are put into ``.release/dist``. All happens in a temporary folder, so that nothing of this repository can be
-imported where the installed package should be.
+Files that passed are put into ``.release/dist``. All happens in a temporary folder, so that nothing of this
+repository can be imported where the installed package should be.
 """
 
 from __future__ import annotations

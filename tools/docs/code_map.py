@@ -1,8 +1,8 @@
 """
 Draw the map of the code for the docs from the import graph: ``python tools/docs/code_map.py [--check]``.
 
-The layers are those of the import contract in pyproject.toml. An import that others imply (a imports b, b imports c, and a imports c
-as well) has no arrow of its own.
+The layers are those of the import contract in pyproject.toml. An import that others imply (a imports b, b
+imports c, and a imports c as well) has no arrow of its own.
 """
 
 from __future__ import annotations

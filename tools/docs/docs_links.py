@@ -1,8 +1,8 @@
 """
 Hooks of the documentation site.
 
-Links to files outside of docs/ lead nowhere there, so they become the file's path. Docstrings have Sphinx's roles, which the site's
-generator shows as they are.
+Links to files outside of docs/ lead nowhere there, so they become the file's path. Docstrings have Sphinx's
+roles, which the site's generator shows as they are.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """
 Tests the provider with every Airflow and Python it supports: ``make matrix ONLY="3.2 3.3 lowest"``.
 
-Each pair has an environment of its own in ``.matrix/``, which is kept. It has the pins of ``matrix/constraints-<version>.txt``
-(3.3: ``constraints.txt``), and the provider as a user gets it: as a built wheel. The tests of units, integration and command line
-run there, from a copy of the repository without the package, and ``matrix_smoke.py`` runs on a real Airflow. ``lowest`` is the oldest
-Airflow with the lowest requests, aiohttp, pendulum and common-compat that pyproject.toml allows; the others have the newest.
+Each pair has an environment of its own in ``.matrix/``, which is kept. It has the pins of
+``matrix/constraints-<version>.txt`` (3.3: ``constraints.txt``), and the provider as a user gets it: as a
+built wheel. The tests of units, integration and command line run there, from a copy of the repository without
+the package, and ``matrix_smoke.py`` runs on a real Airflow. ``lowest`` is the oldest Airflow with the lowest
+requests, aiohttp, pendulum and common-compat that pyproject.toml allows; the others have the newest.
 
-The pythons are python3.11 to python3.13 of the PATH, and those given with ``--python``. What was run is written into the README's table;
-cells of pairs that were not run this time stay as they are.
+The pythons are python3.11 to python3.13 of the PATH, and those given with ``--python``. What was run is
+written into the README's table; cells of pairs that were not run this time stay as they are.
 """
 
 from __future__ import annotations

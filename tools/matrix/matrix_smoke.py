@@ -22,7 +22,8 @@ DIST = "airflow-provider-scantrust"
 DAG_ID = "scantrust_matrix"
 ROWS = 3
 PORTAL = "https://portal.example.com/"
-# Imported only where they can be: the page's by an API server that has pages, the facets where OpenLineage is.
+# Imported only where they can be: the page's by an API server that has pages, the facets where OpenLineage
+# is.
 PAGE = {f"{PACKAGE}.plugins.app", f"{PACKAGE}.plugins.internals"}
 FACETS = {f"{PACKAGE}.lineage.facets"}
 

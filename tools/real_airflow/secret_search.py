@@ -1,8 +1,8 @@
 """
 Searches for secrets in all that an Airflow has left: files, and every value of its database.
 
-Rule: a search that finds nothing says something only where it finds what is there. So each search also looks for marks, which
-are no secrets and went the same ways; a place where a mark is not found was not searched.
+Rule: a search that finds nothing says something only where it finds what is there. So each search also looks
+for marks, which are no secrets and went the same ways; a place where a mark is not found was not searched.
 """
 
 from __future__ import annotations

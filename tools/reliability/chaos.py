@@ -35,19 +35,22 @@ from local_airflow import LocalAirflow
 
 ROOT = Path(__file__).resolve().parents[2]
 DAGS = Path(__file__).resolve().parent / "chaos_dags"
-# Seconds without a heartbeat after which a scheduler is killed and started again, as a liveness probe has it done.
+# Seconds without a heartbeat after which a scheduler is killed and started again, as a liveness probe has it
+# done.
 SILENT = 45.0
 # A run ends here, whatever has ended by then.
 LIMIT = 570.0
 # So that a job is still open when the upload that made it is deferred.
 SERVICE = {"time_scale": 1.0, "pending_seconds": 4.0}
 CONNECTION = {"request_timeout": 8}
-# Airflow takes minutes by default to see that a task or a part has died; the local Airflow takes half a minute.
+# Airflow takes minutes by default to see that a task or a part has died; the local Airflow takes half a
+# minute.
 CONFIG = {
     "scheduler.use_job_schedule": "False",
     # A worker bears the absence of the API server for as long as it takes to start again here.
     "workers.max_failed_heartbeats": "30",
-    # Also how long a queued task's token is good for: shorter than the queue, and tasks are refused when their turn comes.
+    # Also how long a queued task's token is good for: shorter than the queue, and tasks are refused when
+    # their turn comes.
     "scheduler.task_queued_timeout": "120",
     "scheduler.task_queued_timeout_check_interval": "5",
     "scheduler.num_stuck_in_queued_retries": "10",

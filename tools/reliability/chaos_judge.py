@@ -1,8 +1,8 @@
 """
 What a chaos run has come to, by the sandbox's own data and by what the tasks have told.
 
-Rule: a job counts as submitted again when the sandbox has two of the same constraints and data; no two uploads share any. It
-counts as reported when its upload's report or log says it.
+Rule: a job counts as submitted again when the sandbox has two of the same constraints and data; no two
+uploads share any. It counts as reported when its upload's report or log says it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from secret_search import SecretSearch
 
 SUBMITTED_AGAIN = "An asynchronous upload was submitted again because"
 _QUESTION = "the status of task "
-# Airflow's API server was away for longer than Airflow itself bears. That costs a try and says nothing about a wait.
+# Airflow's API server was away for longer than Airflow itself bears. That costs a try and says nothing about
+# a wait.
 _AIRFLOWS_OWN = "AirflowRuntimeError"
 
 

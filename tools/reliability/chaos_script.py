@@ -1,8 +1,9 @@
 """
 What is done to Airflow and to the sandbox, and when, by a seed.
 
-Two lines of events run side by side: kills of Airflow's parts and workers, and troubles of the service, of which one ends
-before the next begins. The same seed makes the same events; what a process was doing when it is killed is up to the machine.
+Two lines of events run side by side: kills of Airflow's parts and workers, and troubles of the service, of
+which one ends before the next begins. The same seed makes the same events; what a process was doing when it
+is killed is up to the machine.
 """
 
 from __future__ import annotations

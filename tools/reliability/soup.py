@@ -3,14 +3,16 @@ Fault soup: thousands of waits and uploads against a service of whose answers ha
 
     make soup SEED=7
 
-Of all answers, 5 % each are: 500, 502, 503, a reset before the work and one after it, half a body, garbage, 429 with and
-without Retry-After, and a true answer that takes 30 s. What runs is the real trigger with its watcher, and the real operator
-with its retries; Airflow's part is played by this script, with tries and a store that outlives them.
+Of all answers, 5 % each are: 500, 502, 503, a reset before the work and one after it, half a body, garbage,
+429 with and without Retry-After, and a true answer that takes 30 s. What runs is the real trigger with its
+watcher, and the real operator with its retries; Airflow's part is played by this script, with tries and a
+store that outlives them.
 
-Time is scaled: for the client a second passes in a fortieth of one, for all its clocks, pauses, budgets, rates and timeouts
-alike. So the 30 s of an answer are 0.75 s here, and its timeout of 75 s is 1.9 s.
+Time is scaled: for the client a second passes in a fortieth of one, for all its clocks, pauses, budgets,
+rates and timeouts alike. So the 30 s of an answer are 0.75 s here, and its timeout of 75 s is 1.9 s.
 
-The waits are spread over ten event loops, as over ten triggerers of a thousand waits each, which is what one takes by default.
+The waits are spread over ten event loops, as over ten triggerers of a thousand waits each, which is what one
+takes by default.
 """
 
 from __future__ import annotations
