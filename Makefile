@@ -6,7 +6,8 @@ UI_READY := .venv/ready-ui
 DEMO := .venv-demo/bin
 DEMO_READY := .venv-demo/ready
 VENV = $(PYTHON) tools/make_venv.py
-# Each group of tests that need a real Airflow runs in one process; then all three share the other tests. Many tests wait.
+# Two processes run the tests that need a real Airflow, one group each, and one runs the others: many of them
+# wait. A third Airflow beside them would take more than two cores have.
 TEST_PROCESSES ?= 3
 DISTRIBUTED := .distributed/ready
 BENCH_ROWS ?= 100000
@@ -57,10 +58,9 @@ browser: $(UI_READY)
 	    || $(BIN)/playwright install --with-deps chromium; \
 	  else $(BIN)/playwright install chromium; fi
 
-test: $(if $(UI),browser,$(READY)) ## run all tests that need no browser and no other service (UI=1: those of the Airflow UI, too)
+test: $(READY) ## run all tests that need no browser and no other service
 	@echo "make: running the tests; those in tests/system start a real Airflow"
-	@$(if $(UI),SCANTRUST_REQUIRE_BROWSER=1) $(BIN)/python -m pytest -q --numprocesses=$(TEST_PROCESSES) \
-	  $(if $(UI),,--ignore=tests/system/ui)
+	@$(BIN)/python -m pytest -q --numprocesses=$(TEST_PROCESSES) --ignore=tests/system/ui
 
 test-fast: $(READY) ## run the unit tests only, with fewer examples (under a minute)
 	@HYPOTHESIS_PROFILE=fast $(BIN)/python -m pytest -q --numprocesses=2 tests/unit

@@ -123,13 +123,14 @@ class Records:
             kept.clear()
             try:
                 for cells in reader:
+                    last = reader.line_num
                     if after_error and len(cells) == width and self._has_odd_quotes():
                         # One cell too many, or the row would pass as a good one when it is uploaded
                         # unchanged.
                         reason = "it holds the end of a quote that the row before it opens"
                         yield line + above, [*cells, ""], reason
                     elif (
-                        reader.line_num != line
+                        last != line
                         or len(cells) != width
                         or text.has_nul
                         or (not cells[0].strip() and _is_empty(cells))
@@ -139,7 +140,7 @@ class Records:
                         repeated += 1
                     else:
                         yield line + above, cells, None
-                    line = reader.line_num + 1
+                    line = last + 1
                     after_error = False
                     kept.clear()
                 is_read = True
