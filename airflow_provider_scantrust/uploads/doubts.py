@@ -32,7 +32,9 @@ PLACEHOLDERS = frozenset(
 )
 # Between the values of a row.
 BETWEEN = "\x1f"
-_BETWEEN_ROWS = "\x1f\x1e\x1f"
+_ROW_MARK = "\x1e"
+_BETWEEN_ROWS = f"{BETWEEN}{_ROW_MARK}{BETWEEN}"
+_PRINTABLE = bytes(range(0x20, 0x7F)) + f"{BETWEEN}{_ROW_MARK}".encode()
 _EMPTY_KEY = "\x1e\x1f\x1f"
 
 _KNOWN = 50_000
@@ -163,7 +165,7 @@ def are_plain(rows: Sequence[str], values: int) -> bool:
     return (
         text.isascii()
         and text.count(BETWEEN) == len(rows) * (values + 1)
-        and text.count(_BETWEEN_ROWS) == len(rows) - 1
+        and text.count(_ROW_MARK) == len(rows) - 1
         # No key is empty, and no value ends with a blank.
         and _EMPTY_KEY not in text
         and not text.startswith(_EMPTY_KEY[1:])
@@ -171,7 +173,8 @@ def are_plain(rows: Sequence[str], values: int) -> bool:
         and (len(text) <= _LONGEST_ROW or max(map(len, rows)) <= _LONGEST_ROW)
         and ("\\" not in text or not _ESCAPE_AMONG.search(text))
         and _NEEDS_LOOK.search(text) is None
-        and text.replace(_BETWEEN_ROWS, "").replace(BETWEEN, "").isprintable()
+        # Nothing else than printable characters; a third of the time of str.isprintable.
+        and not text.encode().translate(None, _PRINTABLE)
     )
 
 

@@ -199,9 +199,10 @@ class Spool:
                 kept.extend(self._read_each(some))
                 continue
             number = f"{self._number_of(check.plain_names)}{BETWEEN}"
-            for (line, _), text in zip(some, texts, strict=True):
-                key, _, data = text.partition(BETWEEN)
-                kept.append((line, key, number + data))
+            parts = [text.partition(BETWEEN) for text in texts]
+            kept += [
+                (line, key, number + data) for (line, _), (key, _, data) in zip(some, parts, strict=True)
+            ]
         return kept
 
     def _read_each(self, some: list[tuple[int, Any]]) -> Iterator[_Kept]:
