@@ -250,6 +250,17 @@ def test_crash_before_the_submit_sends_nothing(sandbox: Sandbox, payload: dict[s
     assert [] == sandbox.tasks()
 
 
+def test_calls_are_written_down_before_more_than_max_in_flight_could_be_repeated() -> None:
+    store = Store()
+    progress = make_progress(store)
+    for number in range(3):
+        progress.call_done(number, Report("sync", 1, 0.0, requests=1))
+    progress.before_call(Call(3, [{"extended_id": "A"}]), 0)
+    assert KEY not in store
+    progress.before_call(Call(4, [{"extended_id": "B"}]), 1)
+    assert "0-2" == store[KEY]["done"]
+
+
 def test_jobs_that_were_only_to_come_next_are_not_reported() -> None:
     store = Store()
     progress = make_progress(store)

@@ -384,6 +384,21 @@ def test_call_counts_when_all_its_pieces_have_ended() -> None:
     assert [750, 749] == [done[number].codes_affected for number in (0, 1)]
 
 
+def test_id_that_is_being_counted_when_a_time_limit_strikes_is_kept() -> None:
+    class TimeLimit(BaseException):
+        """Airflow's time limit interrupts the thread that counts."""
+
+    class Struck(Watcher):
+        def answered(self, call: Call, error: Exception | None) -> None:
+            raise TimeLimit
+
+    report, service = Report("async", 1, 0.0), Service(999)
+    runner = Runner(KEY, report, upload=service.upload, submit=service.submit, warn=print, watcher=Struck())
+    with pytest.raises(TimeLimit):
+        runner.run(steps([make_job(0, KEY, ["K0"], {"lot": "L"})]))
+    assert ["t-1"] == report.task_ids
+
+
 def test_no_more_requests_are_under_way_than_allowed() -> None:
     seen: list[int] = []
     run(
