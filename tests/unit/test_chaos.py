@@ -13,6 +13,8 @@ import yaml  # type: ignore[import-untyped]
 import reliability_page
 from airflow_client import TaskInstance
 from chaos_judge import (
+    ANY_NUMBER,
+    NOT_KEPT,
     SUBMITTED_AGAIN,
     Ended,
     Verdict,
@@ -129,6 +131,7 @@ def test_judge_reads_reports_and_logs(tmp_path: Path) -> None:
         '{"event": "cut by a kil',
         failed,
     )
+    write_log(tmp_path, "items_sync", f'{{"event": "{NOT_KEPT} (AirflowRuntimeError)."}}')
     verdict = Verdict()
     ended = [
         Ended(1, task("lot", "success"), {"possibly_submitted_twice": 2}),
@@ -136,7 +139,8 @@ def test_judge_reads_reports_and_logs(tmp_path: Path) -> None:
         Ended(1, task("bad_row", "failed", dag_id=MEANT_TO_FAIL), None),
         Ended(2, task("bad_row", "success", dag_id=MEANT_TO_FAIL), None),
     ]
-    assert 3 == judge_tasks(verdict, ended, tmp_path)["1-lot"]
+    told = judge_tasks(verdict, ended, tmp_path)
+    assert (3, ANY_NUMBER) == (told["1-lot"], told["1-items_sync"])
     assert (1, 1, 4) == (verdict.false_failures, verdict.stuck, verdict.tries)
     assert 3 == len(verdict.wrong)
 

@@ -19,6 +19,9 @@ from chaos_workload import DAG_ID, Workload
 from secret_search import SecretSearch
 
 SUBMITTED_AGAIN = "An asynchronous upload was submitted again because"
+# Airflow refuses the writes of a worker whose try it has given up. The line says that the next try may submit
+# the jobs of this one again, whatever their number; the uploads here have fewer than a thousand.
+NOT_KEPT, ANY_NUMBER = "The progress of this upload cannot be kept", 1000
 _QUESTION = "the status of task "
 # Airflow's API server was away for longer than Airflow itself bears. That costs a try and says nothing about
 # a wait.
@@ -130,7 +133,9 @@ def judge_tasks(verdict: Verdict, ended: Iterable[Ended], log_folder: Path) -> d
         if isinstance(each.report, dict):
             told[name] = int(each.report.get("possibly_submitted_twice", 0))
         for line in log_lines(log_folder, task):
-            told[name] = told.get(name, 0) + str(line.get("event", "")).startswith(SUBMITTED_AGAIN)
+            event = str(line.get("event", ""))
+            told[name] = told.get(name, 0) + event.startswith(SUBMITTED_AGAIN)
+            told[name] += ANY_NUMBER * event.startswith(NOT_KEPT)
             for kind, text in errors_of(line):
                 verdict.errors[kind] += 1
                 if kind == _AIRFLOWS_OWN or meant == "failed":
