@@ -65,7 +65,7 @@ class ScantrustHook(BaseHook):
         self._stopped = threading.Event()
         # Threads that start together share one lookup, one session and one gate: cached_property has no lock
         # since Python 3.12.
-        self._first_call = threading.RLock()
+        self._lock = threading.RLock()
         self._settings: Settings | None = None
 
     def upload(self, items: Iterable[Mapping[str, Any]], data_key: str = "extended_id") -> UploadResult:
@@ -144,7 +144,7 @@ class ScantrustHook(BaseHook):
         :raises ConfigurationError: There is no such connection, or a field of it cannot work.
         :raises TransientError: It was not found, and a secrets backend that is configured may be down.
         """
-        with self._first_call:
+        with self._lock:
             if self._settings is None:
                 self._settings = self._read_settings()
             return self._settings
@@ -286,7 +286,7 @@ class ScantrustHook(BaseHook):
         return self._transport.perform(self.converse(endpoint, budget))
 
     def _call_paced(self, endpoint: Endpoint[T]) -> T:
-        with self._first_call:
+        with self._lock:
             transport, gate = self._upload_transport, self._gate
         return transport.perform(gate.pace(self.converse(endpoint)))
 

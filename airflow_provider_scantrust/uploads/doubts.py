@@ -35,7 +35,7 @@ BETWEEN = "\x1f"
 _ROW_MARK = "\x1e"
 _BETWEEN_ROWS = f"{BETWEEN}{_ROW_MARK}{BETWEEN}"
 _PRINTABLE = bytes(range(0x20, 0x7F)) + f"{BETWEEN}{_ROW_MARK}".encode()
-_EMPTY_KEY = "\x1e\x1f\x1f"
+_EMPTY_KEY = f"{_ROW_MARK}{BETWEEN}{BETWEEN}"
 
 _KNOWN = 50_000
 # No value of such a row is too long.

@@ -94,7 +94,7 @@ class Outcome:
         ended = (
             f"All {self.jobs:,} asynchronous uploads are" if self.jobs != 1 else "The asynchronous upload is"
         )
-        if self.unsaid == self.jobs:
+        if 0 < self.unsaid == self.jobs:
             return f"{ended} complete. Scantrust gives no number of codes."
         text = f"{ended} complete: {plural(self.codes_affected, 'code')} affected."
         if self.nothing and self.jobs > 1:
