@@ -47,8 +47,8 @@ def read_answer(answer: Answer, endpoint: Endpoint[T]) -> T:
     """
     Return what the answer says.
 
-    :raises ScantrustError: The one of its subclasses that tells what to do; nothing else escapes, whatever
-        the bytes.
+    :raises ScantrustError: The subclass says what to do. No answer, not even random bytes, raises anything
+        else.
     """
     if 200 <= answer.status < 300:
         return _read_success(answer, endpoint)
@@ -132,7 +132,7 @@ def field_messages(data: Any) -> dict[str, list[str]]:
 
 
 def make_excerpt(body: bytes) -> str:
-    """Return the beginning of a body on one line, whatever its bytes."""
+    """Return the beginning of a body on one line; any bytes will do."""
     return one_line(read_page(body[: EXCERPT * 16].decode("utf-8", errors="replace")))
 
 
@@ -151,7 +151,7 @@ def _read_success(answer: Answer, endpoint: Endpoint[T]) -> T:
             problem = str(error)
     excerpt = make_excerpt(answer.body)
     if not endpoint.signed:
-        # A login's answer holds a token, under whatever name.
+        # A login's answer holds a token, under a name that is not known.
         names = one_line(", ".join(map(_short, islice(data, 50)))) if isinstance(data, dict) else ""
         excerpt = names or "(not shown)"
     raise exc.UnreadableAnswer(

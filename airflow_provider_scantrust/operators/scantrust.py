@@ -75,8 +75,8 @@ class ScantrustUploadOperator(UploadParameters):
         unmatched rows are counted but cannot be listed, and discarded fields are not known.
     :param codes_per_key: About how many codes have one SCM key; lets ``auto`` choose sync for few.
     :param wait_for_completion: Wait for asynchronous jobs; without it only their ids are known.
-    :param deferrable: Wait in the triggerer instead of on the worker. The default is True, whatever
-        ``[operators] default_deferrable`` says: its own default, False, cannot be told from a choice.
+    :param deferrable: Wait in the triggerer instead of on the worker. The default is True and
+        ignores ``[operators] default_deferrable``, whose own default, False, looks the same as a choice.
     :param poll_interval: Seconds between two status polls of one job.
     :param timeout: Seconds (or a timedelta) to wait for asynchronous jobs.
     :param error_budget: Seconds without a readable answer about a job after which the wait ends.

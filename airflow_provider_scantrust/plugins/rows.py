@@ -1,7 +1,7 @@
 """
 Turn Airflow's task instances and their XComs into rows of the page.
 
-Rule: any user can write an XCom. Whatever its content, a row has the types and sizes that the page expects.
+Rule: any user can write an XCom. A row always has the types and sizes that the page expects.
 """
 
 from __future__ import annotations

@@ -184,7 +184,7 @@ class Jobs:
                 submission = Submission(job.constraints, job.scm_data)
                 codes = apply_submission(submission, self._store, self._registry)
         except Exception as failure:
-            # Whatever the database cannot do: a job always ends.
+            # A job always ends, even if the database fails.
             error = f"{type(failure).__name__}: {failure}"
         # The state comes last: a reader who sees the end sees the rest of it too.
         job.error, job.codes_affected, job.completed_at = error, codes, _now()

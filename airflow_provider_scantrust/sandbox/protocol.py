@@ -11,7 +11,7 @@ from uvicorn.server import ServerState
 
 
 class CuttableProtocol(H11Protocol):
-    """Puts `cut` into the state of every request's scope: it closes the socket, whatever was promised."""
+    """Puts `cut` into the state of every request's scope: it closes the socket, even in the middle of an answer."""
 
     def __init__(
         self,

@@ -46,7 +46,7 @@ def make_user_agent(library: str) -> str:
 
 
 def common_headers(user_agent: str) -> dict[str, str]:
-    """Return the headers that each request carries, whatever the library's own habits."""
+    """Return the headers that each request carries, in place of the library's own."""
     return {"User-Agent": user_agent, "Accept-Encoding": "identity"}
 
 

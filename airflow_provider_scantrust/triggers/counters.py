@@ -78,7 +78,7 @@ class Counters:
         polled, _, throttled, failed, *_ = self._since(self._sent)
         self._sent = self._now()
         ends, self._ends = self._ends, []
-        # Whatever is wrong with the metrics, it is not worth a wait.
+        # A failure of the metrics must not end a wait.
         with suppress(Exception):
             stats = find_stats()
             for name, count in (("polls", polled), ("polls_throttled", throttled), ("polls_failed", failed)):

@@ -202,7 +202,7 @@ class ScantrustTaskTrigger(BaseTrigger):
                 ) is not None:
                     return read_task_ids(stored)
             except Exception as error:
-                # Whatever an Airflow, or the XCom backend of its user, raises for a passing fault.
+                # Airflow or the user's XCom backend may raise any exception for a temporary fault.
                 self.log.warning("The ids of the jobs cannot be read: %s: %s", type(error).__name__, error)
             if pause is not None:
                 await asyncio.sleep(pause)

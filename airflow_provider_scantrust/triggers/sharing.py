@@ -6,7 +6,7 @@ Rule 1: triggers that start together share one lookup. The lookup is repeated af
 Rule 2: a failed lookup ends no wait before its error budget has passed, because Airflow also says "not
         found" when a secrets backend is down. Until then the wait uses the last good settings, if there are
         any.
-Rule 3: there is one watcher per service and credentials, whatever the names of the connections.
+Rule 3: connections with the same service and credentials share one watcher.
 """
 
 from __future__ import annotations

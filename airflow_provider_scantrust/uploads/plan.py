@@ -4,7 +4,7 @@ From the rows of a spool to the fewest calls that carry them.
 The cost of an upload is its number of calls, since Scantrust takes so many a second of both kinds together. n
 rows cost
 
-    n / items_per_call    calls, rounded up once for all of them, when they go synchronously, whatever they carry;
+    n / items_per_call    calls, rounded up once for all of them, when they go synchronously, with any data;
     n / ids_per_job       calls, rounded up for each set of identical data, when they go as jobs.
 
 So a job pays when it carries more rows than a synchronous call, and no other job does: k jobs that carry at

@@ -168,7 +168,7 @@ class Progress:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Write everything down at the end, whatever ends the upload."""
+        """Write everything down at the end, also when an error or a time limit ends the upload."""
         try:
             yield
         finally:

@@ -117,7 +117,7 @@ def _write_delimited(
     source: DelimitedSource, rejects: Iterable[Reject], out: BinaryIO, *, tabs: bool = False
 ) -> int:
     records, header = source.rejected_records()
-    # All is quoted, so that reading finds the same delimiter again whatever the reasons hold.
+    # Every cell is quoted, so that a delimiter inside a reason cannot mislead the reader.
     quoting = csv.QUOTE_ALL if source.quotechar else csv.QUOTE_NONE
     delimiter = "\t" if tabs else records.delimiter
     dialect = {"delimiter": delimiter, "lineterminator": records.line_end, "quoting": quoting}

@@ -50,8 +50,8 @@ class Spool:
     """
     A context manager that holds an upload's rows in a temporary file of its own.
 
-    To be used by one thread. The file has no name once it is open: nothing is left behind, whatever ends the
-    process.
+    Only one thread may use it. The file has no name once it is open, so the system removes it when the
+    process ends, even after SIGKILL.
 
     :param data_key: The field that selects codes.
     :param on_duplicate: For rows of one key with different data: the last value of each field wins, or fail.

@@ -321,7 +321,7 @@ def test_upload_goes_on_where_airflow_forgets_what_it_deferred_with(sandbox: San
     assert 2 == report["codes_affected"]
 
 
-@pytest.mark.skipif(AIRFLOW_2, reason="Airflow 2 has one error for whatever went wrong in a deferral")
+@pytest.mark.skipif(AIRFLOW_2, reason="Airflow 2 has one error for all faults of a deferral")
 @pytest.mark.parametrize(
     ("options", "error"),
     [

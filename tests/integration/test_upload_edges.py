@@ -60,7 +60,7 @@ def connect(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, **changes: Any) -
 
 
 def after(seconds: float, do: Callable[[], None]) -> Any:
-    """Call something in the main thread, in the middle of whatever it does, as Airflow's time limit does."""
+    """Interrupt the main thread with a call, as Airflow's time limit does."""
 
     def handler(*_: Any) -> None:
         do()
@@ -309,7 +309,7 @@ def test_log_ends_with_one_sentence(sandbox: Sandbox, capsys: pytest.CaptureFixt
 def test_tasks_test_of_a_run_that_exists_uploads(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store()
     attempt(store, items=bottles(1))
-    # It has the id of the try that was, whatever its number is.
+    # It has the id of the earlier try, and another number.
     ti = TaskInstance()
     ti.id = "try 1"
     context: Any = {"ti": ti, "task_state_store": store}

@@ -1,4 +1,4 @@
-"""Whatever Python's csv, pandas, openpyxl and pyarrow write arrives exactly as written, or the upload says what does not."""
+"""What Python's csv, pandas, openpyxl and pyarrow write arrives exactly as written, or a message says what does not."""
 
 from __future__ import annotations
 

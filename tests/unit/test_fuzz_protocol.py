@@ -1,4 +1,4 @@
-"""Whatever a server answers and whatever a connection says: data, or one typed error that can be shown and stored."""
+"""Any answer and any connection give data, or one typed error that can be shown and stored."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Died(BaseException):
 
 
 class TimeLimit(BaseException):
-    """Airflow's time limit, which interrupts whatever the main thread does."""
+    """Airflow's time limit, which interrupts the main thread at any step."""
 
 
 class Service:

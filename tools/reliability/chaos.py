@@ -38,7 +38,7 @@ DAGS = Path(__file__).resolve().parent / "chaos_dags"
 # Seconds without a heartbeat after which a scheduler is killed and started again, as a liveness probe has it
 # done.
 SILENT = 45.0
-# A run ends here, whatever has ended by then.
+# A run ends here, also if uploads are still open.
 LIMIT = 570.0
 # So that a job is still open when the upload that made it is deferred.
 SERVICE = {"time_scale": 1.0, "pending_seconds": 4.0}

@@ -20,7 +20,7 @@ from secret_search import SecretSearch
 
 SUBMITTED_AGAIN = "An asynchronous upload was submitted again because"
 # Airflow refuses the writes of a worker whose try it has given up. The line says that the next try may submit
-# the jobs of this one again, whatever their number; the uploads here have fewer than a thousand.
+# the jobs of this one again, without a number; the uploads here have fewer than a thousand.
 NOT_KEPT, ANY_NUMBER = "The progress of this upload cannot be kept", 1000
 _QUESTION = "the status of task "
 # Airflow's API server was away for longer than Airflow itself bears. That costs a try and says nothing about

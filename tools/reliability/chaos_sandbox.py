@@ -1,4 +1,4 @@
-"""A sandbox in a process of its own, steered over its control calls; it outlives whatever is done to Airflow."""
+"""A sandbox in a process of its own, steered over its control calls; it outlives every kill of Airflow's parts."""
 
 from __future__ import annotations
 

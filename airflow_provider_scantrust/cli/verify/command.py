@@ -35,7 +35,7 @@ def verify(arguments: argparse.Namespace, out: Output) -> int:
     try:
         run_survey(survey, target, out)
     finally:
-        # Whatever ended it, what was learned until then is there.
+        # An error or Ctrl-C must not lose what was learned before it.
         if survey.seen:
             _write_report(survey, arguments.report, out)
     found = survey.findings

@@ -165,7 +165,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _task_id(seen: Seen) -> str | None:
-    """Return the id of a submitted job, under whatever name."""
+    """Return the id of a submitted job; the name of its field may differ."""
     if seen.status != 200:
         return None
     texts = [seen.fields.get(name) for name in ("task_id", "id", "task", "uuid")]

@@ -1,7 +1,7 @@
 """
 Check what a write shows: uploads and jobs for one code and one field that the user owns.
 
-Rule 1: at the end the field has the user's value, whatever happened before.
+Rule 1: at the end the field has the user's value, also after an error.
 Rule 2: a call that could do harm if an assumption is wrong uses a key that no code has.
 """
 
