@@ -29,26 +29,20 @@ ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / ".bench" / "spools"
 COLUMNS = ("extended_id", "lot_number", "bottling_date", "product", "line", "rfid")
 CALL = 999
-FLOOR, MOST_MEGABYTES = 100_000, 60.0
+FLOOR, MOST_MEGABYTES = 150_000, 60.0
 
 
-def with_spool(path: str, prepare: Callable[[Any], object] = lambda spool: None) -> Iterator[Any]:
-    """Plan with the package's own spool; ``prepare`` changes it first."""
+def with_spool(path: str) -> Iterator[Any]:
+    """Plan with the package's own spool."""
     from airflow_provider_scantrust.sources.opening import open_source
     from airflow_provider_scantrust.uploads.plan import make_plan
     from airflow_provider_scantrust.uploads.spool import Spool
 
     with Spool("extended_id") as spool:
-        prepare(spool)
         spool.fill(open_source(path, partial(io.FileIO, path)), warn=print)
         plan = make_plan(spool)
         yield None
         yield from plan.calls()
-
-
-def with_index_from_the_start(path: str) -> Iterator[Any]:
-    """Keep an index of the keys while rows come in, instead of sorting them afterwards."""
-    return with_spool(path, lambda spool: spool._db.execute("CREATE INDEX by_key ON rows (key)"))
 
 
 def with_dict(path: str) -> Iterator[Any]:
@@ -101,7 +95,6 @@ def with_polars(path: str) -> Iterator[Any]:
 
 WAYS: dict[str, Callable[[str], Iterator[Any]]] = {
     "spool (SQLite)": with_spool,
-    "SQLite, index from the start": with_index_from_the_start,
     "dict": with_dict,
     "DuckDB": with_duckdb,
     "polars": with_polars,

@@ -6,7 +6,7 @@ Rule: a value that passes can be written as JSON, and Scantrust reads the same v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -58,11 +58,12 @@ class _Shape(NamedTuple):
     """
     What rows with the same names have in common.
 
+    :param width: How many fields a row has, the key included.
     :param get: Returns the key and the values of a row, in the order of ``names``.
     :param is_plain: None of the fields is special, and all names are Python's own texts.
     """
 
-    given: list[Any]
+    width: int
     names: tuple[str, ...]
     get: Callable[[Any], tuple[Any, ...]]
     is_plain: bool
@@ -87,7 +88,7 @@ class RowCheck:
         self._last: _Shape | None = None
         self._looked_at = 0
 
-    def read_plain(self, items: Iterable[Any]) -> list[str] | None:
+    def read_plain(self, items: Sequence[Any]) -> list[str] | None:
         """
         Return the key and the values of rows of plain text, joined, or None if any of them is something else.
 
@@ -97,16 +98,13 @@ class RowCheck:
         shape = self._last
         if shape is None:
             return None
-        given, get, join = shape.given, shape.get, BETWEEN.join
-        texts: list[str] = []
+        width, get, join = shape.width, shape.get, BETWEEN.join
         try:
-            for item in items:
-                if type(item) is not dict or list(item) != given:
-                    return None
-                texts.append(join(get(item)))
-        except TypeError:
+            # So many fields, and each of the names among them: they are the same names.
+            texts = [join(get(item)) for item in items if type(item) is dict and len(item) == width]
+        except (KeyError, TypeError):
             return None
-        return texts if are_plain(texts, len(given)) else None
+        return texts if len(texts) == len(items) and are_plain(texts, width) else None
 
     @property
     def plain_names(self) -> tuple[str, ...]:
@@ -199,7 +197,7 @@ class RowCheck:
         names = tuple(sorted(fields))
         get = itemgetter(key, *(fields[name] for name in names))
         plain = all(type(name) is str for name in given) and SPECIAL_FIELDS.keys().isdisjoint(names)
-        shape = _Shape(list(given), names, get, plain)
+        shape = _Shape(len(given), names, get, plain)
         if len(self._shapes) < _MOST_SHAPES:
             self._shapes[given] = shape
         return shape
