@@ -1,0 +1,94 @@
+"""Dags built as public bug reports about deferrable operators describe them; each run has the conf of the test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.exceptions import AirflowSkipException
+from airflow.sdk import DAG, TriggerRule, task, task_group
+
+from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
+from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
+
+SHORT: dict[str, Any] = {"mode": "async", "poll_interval": 1}
+
+
+@task
+def give(what: str, **context: Any) -> Any:
+    return context["dag_run"].conf[what]
+
+
+@task
+def look_at(value: Any) -> Any:
+    """Show what a task downstream of an upload or of a sensor gets."""
+    return list(value) if not isinstance(value, dict) else value
+
+
+# An event that arrives before Airflow has recorded the deferral.
+with DAG("short_deferrals", schedule=None):
+    uploads = ScantrustUploadOperator.partial(task_id="upload", **SHORT).expand(items=give("many"))
+    look_at(uploads.output)
+
+# The ids of many uploads, each in a group of its own, go to one sensor.
+with DAG("mapped_group", schedule=None):
+
+    @task_group
+    def market(items: Any) -> None:
+        upload = ScantrustUploadOperator(task_id="upload", items=items, wait_for_completion=False, **SHORT)
+        ids = upload.output["task_ids"]
+        ScantrustTaskSensor(task_id="sensor", scantrust_task_id=ids, poke_interval=1)
+
+    market.expand(items=give("many"))
+
+
+def fail(context: Any) -> None:
+    raise RuntimeError("a callback that is broken")
+
+
+with DAG("callback_raises", schedule=None):
+    ScantrustUploadOperator(
+        task_id="upload",
+        items="{{ dag_run.conf['many'][0] | tojson }}",
+        on_execute_callback=fail,
+        on_success_callback=fail,
+        **SHORT,
+    )
+
+
+@task
+def skip() -> None:
+    raise AirflowSkipException("no rows today")
+
+
+with DAG("upstream_is_skipped", schedule=None, default_args={"retries": 2}):
+    ScantrustUploadOperator(task_id="upload", items=skip(), trigger_rule=TriggerRule.ALL_DONE)
+
+# The wait is a teardown: it must not decide over the run, and must see the ids of its setup.
+with DAG("setup_and_teardown", schedule=None):
+    setup = ScantrustUploadOperator(
+        task_id="upload",
+        items="{{ dag_run.conf['many'][0] | tojson }}",
+        wait_for_completion=False,
+        **SHORT,
+    ).as_setup()
+    teardown = ScantrustTaskSensor(
+        task_id="sensor",
+        scantrust_task_id="{{ ti.xcom_pull('upload', key='task_ids') }}",
+        poke_interval=1,
+    ).as_teardown(setups=setup)
+    setup >> look_at({"between": 1}) >> teardown
+
+with DAG("native_rendering", schedule=None, render_template_as_native_obj=True):
+    ScantrustUploadOperator(
+        task_id="upload",
+        items=[
+            {"extended_id": "7M6ETZWF057J6W0ZMDSG", "market": "1_000"},
+            {"extended_id": "PPR4N5JJX9K1QQXV5SZ7", "market": "+41"},
+            {"extended_id": "VZSGTY1E836VY9YE7XYG", "market": "1e5"},
+        ],
+    )
+
+with DAG("no_xcom", schedule=None):
+    ScantrustUploadOperator(
+        task_id="upload", items="{{ dag_run.conf['many'][0] | tojson }}", do_xcom_push=False, **SHORT
+    )

@@ -1,0 +1,109 @@
+"""Situations of public bug reports about deferrable operators, on a real Airflow; the Dags say what each is about."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+
+import pytest
+
+from airflow_client import TaskInstance
+from airflow_provider_scantrust.sandbox import Sandbox
+from doc_blocks import ROOT
+from local_airflow import LocalAirflow
+
+Run = Callable[[str], list[TaskInstance]]
+DAGS = {
+    "native_rendering": "success",
+    "short_deferrals": "success",
+    "mapped_group": "success",
+    "callback_raises": "success",
+    "upstream_is_skipped": "failed",
+    "setup_and_teardown": "success",
+    "no_xcom": "success",
+}
+MANY = 12
+with (ROOT / "dags_examples" / "sample_data" / "codes.csv").open(encoding="utf-8") as codes_file:
+    CODES = [row["extended_id"] for row in csv.DictReader(codes_file)]
+
+
+def codes_of(dag_id: str) -> list[str]:
+    """Return the codes that a Dag updates; no two update the same."""
+    start = MANY * list(DAGS).index(dag_id)
+    return CODES[start : start + MANY]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def runs(airflow: LocalAirflow, running_sandbox: Sandbox) -> None:
+    """Start all Dags at once, since most of their time is waiting."""
+    running_sandbox.reset()
+    running_sandbox.seed_csv(ROOT / "dags_examples" / "sample_data" / "codes.csv")
+    for dag_id in DAGS:
+        many = [[{"extended_id": code, "market": f"M{place}"}] for place, code in enumerate(codes_of(dag_id))]
+        airflow.trigger(dag_id, conf={"many": many}, run_id="situation")
+
+
+@pytest.fixture
+def run(airflow: LocalAirflow) -> Run:
+    """Wait for the end of a Dag's run, and return its tasks."""
+
+    def wait(dag_id: str) -> list[TaskInstance]:
+        assert DAGS[dag_id] == airflow.wait_for_run(dag_id, "situation")
+        return airflow.tasks(dag_id, "situation")
+
+    return wait
+
+
+def markets(sandbox: Sandbox, dag_id: str, number: int) -> list[str]:
+    """Return what stands on the first codes of a Dag."""
+    return [sandbox.code(code)["market"] for code in codes_of(dag_id)[:number]]
+
+
+def test_a_dozen_very_short_deferrals_all_end_well(
+    airflow: LocalAirflow, running_sandbox: Sandbox, run: Run
+) -> None:
+    uploads = [each for each in run("short_deferrals") if each.task_id == "upload"]
+    assert [("success", 1)] * MANY == [(each.state, each.try_number) for each in uploads]
+    reports = airflow.xcom("short_deferrals", "situation", "look_at")
+    assert [1] * MANY == [report["codes_affected"] for report in reports]
+    assert [f"M{number}" for number in range(MANY)] == markets(running_sandbox, "short_deferrals", MANY)
+
+
+def test_each_sensor_of_a_mapped_group_waits_for_the_upload_of_its_own_group(
+    airflow: LocalAirflow, run: Run
+) -> None:
+    run("mapped_group")
+    for number in range(MANY):
+        ids = airflow.xcom("mapped_group", "situation", "market.upload", map_index=number)["task_ids"]
+        waited = airflow.xcom("mapped_group", "situation", "market.sensor", map_index=number)
+        assert dict.fromkeys(ids, 1) == waited["tasks"]
+
+
+def test_callback_that_raises_changes_nothing(
+    airflow: LocalAirflow, running_sandbox: Sandbox, run: Run
+) -> None:
+    (upload,) = run("callback_raises")
+    assert ("success", 1) == (upload.state, upload.try_number)
+    assert ["M0"] == markets(running_sandbox, "callback_raises", 1)
+    assert "a callback that is broken" in airflow.logs("callback_raises", "situation", "upload")
+
+
+def test_rows_of_a_skipped_task_fail_without_a_retry_and_are_named(airflow: LocalAirflow, run: Run) -> None:
+    states = {each.task_id: (each.state, each.try_number) for each in run("upstream_is_skipped")}
+    assert {"skip": ("skipped", 1), "upload": ("failed", 1)} == states
+    assert "skip" in airflow.logs("upstream_is_skipped", "situation", "upload")
+
+
+def test_wait_can_be_the_teardown_of_its_upload(airflow: LocalAirflow, run: Run) -> None:
+    assert {"success"} == {each.state for each in run("setup_and_teardown")}
+    assert 1 == airflow.xcom("setup_and_teardown", "situation", "sensor")["codes_affected"]
+
+
+def test_native_rendering_leaves_plain_text_alone(running_sandbox: Sandbox, run: Run) -> None:
+    run("native_rendering")
+    assert ["1_000", "+41", "1e5"] == markets(running_sandbox, "native_rendering", 3)
+
+
+def test_upload_without_xcom_defers_and_ends(running_sandbox: Sandbox, run: Run) -> None:
+    (upload,) = run("no_xcom")
+    assert (1, ["M0"]) == (upload.try_number, markets(running_sandbox, "no_xcom", 1))
