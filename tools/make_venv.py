@@ -14,6 +14,7 @@ import ast
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,13 +36,18 @@ _SETTINGS = {
 _PRECEDENCE = ("global", "install", ":env:")
 
 
-def main() -> None:
-    """Make or update the environment, and print nothing unless something fails."""
+def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("requirement", nargs="+", help="the first is installed as an editable package")
     parser.add_argument("--constraint", action="append", default=[])
-    options = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Make or update the environment, and print nothing unless something fails."""
+    options = read_arguments()
     if sys.version_info < (3, 11):  # noqa: UP036 - it runs before anything is installed
         raise SystemExit("Python 3.11 or newer is needed: make PYTHON=python3.12 ...")
     python = options.folder / "bin" / "python"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from packaging.utils import canonicalize_name
 import airflow_provider_scantrust
 from airflow_provider_scantrust.get_provider_info import get_provider_info
 from doc_blocks import ROOT
+from make_venv import read_arguments
 from release_check import NotReady, changelog_problems, require_imported, require_same, versions_in
 
 VERSION = airflow_provider_scantrust.__version__
@@ -197,3 +199,16 @@ def test_every_test_that_the_security_page_names_is_there() -> None:
     named = re.findall(r"`(tests/\S+\.py)::(\w+)`", text("SECURITY.md"))
     assert named
     assert [] == [(path, name) for path, name in named if f"def {name}(" not in text(path)]
+
+
+@pytest.mark.parametrize(
+    "target", [".venv/ready", ".venv/ready-ui", ".venv-demo/ready", ".distributed/ready"]
+)
+def test_each_environment_of_the_makefile_is_made_from_this_package_and_pinned(target: str) -> None:
+    recipe = subprocess.check_output(["make", "-n", "-B", target], cwd=ROOT, text=True).replace("\\\n", " ")
+    line = recipe[recipe.rindex("tools/make_venv.py") :].splitlines()[0]
+    _, *arguments = shlex.split(line)
+    options = read_arguments(arguments)
+    assert str(options.folder) == target.partition("/")[0]
+    assert options.requirement[0].startswith(".[")
+    assert "constraints.txt" in options.constraint
