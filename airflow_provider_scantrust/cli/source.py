@@ -81,7 +81,7 @@ def _file_options(arguments: argparse.Namespace) -> dict[str, Any]:
     given |= {
         "format": arguments.source_format,
         "null_values": arguments.null_value,
-        "sheet": int(arguments.sheet) if arguments.sheet and arguments.sheet.isdecimal() else arguments.sheet,
+        "sheet": arguments.sheet,
         "columns": {column: field or None for column, field in _pairs(arguments.column, "--column")},
         "constants": dict(_pairs(arguments.constant, "--constant")),
     }

@@ -19,20 +19,39 @@ from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal, cast
 
+from airflow_provider_scantrust.exceptions import ConfigurationError
 from airflow_provider_scantrust.lineage.scantrust import split_url
 from airflow_provider_scantrust.sources.opening import FORMATS, PACKED
 from airflow_provider_scantrust.sources.tables import need
 from airflow_provider_scantrust.uploads.kept import Log
 from airflow_provider_scantrust.uploads.options import Append, Write
 
+# Who brings the storage of a URL's scheme.
+_PROVIDERS = {
+    "s3": "amazon",
+    "gs": "google",
+    **dict.fromkeys(("abfs", "abfss", "adl"), "microsoft-azure"),
+}
+
 
 def open_path(path: str, mode: Literal["rb", "wb"]) -> BinaryIO:
-    """Open a path or URL."""
-    return cast("BinaryIO", find_path(path).open(mode))
+    """
+    Open a path or URL.
+
+    :raises ConfigurationError: It is a folder, or there is no storage for its scheme.
+    """
+    try:
+        return cast("BinaryIO", find_path(path).open(mode))
+    except IsADirectoryError as error:
+        raise ConfigurationError(f"{path}: this is a folder; a source is one file ({error}).") from error
 
 
 def find_path(path: str) -> Any:
-    """Return a local path, or one of any URL that Airflow's object storage knows, with the connection that is in it."""
+    """
+    Return a local path, or one of any URL that Airflow's object storage knows, with the connection that is in it.
+
+    :raises ConfigurationError: There is no storage for the URL's scheme.
+    """
     if "://" not in path:
         return Path(path)
     scheme, _, rest = path.partition("://")
@@ -40,7 +59,23 @@ def find_path(path: str) -> Any:
         return Path(f"/{rest.lstrip('/')}")
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-    return ObjectStoragePath(path)
+    try:
+        location = ObjectStoragePath(path)
+        # It is looked up when it is used for the first time.
+        _ = location.fs
+    except ValueError as error:
+        if "filesystem" not in str(error):
+            raise
+        provider = _PROVIDERS.get(scheme)
+        advice = (
+            f"Install apache-airflow-providers-{provider}"
+            if provider
+            else "Download the file in a task before this one, and give its local path"
+        )
+        raise ConfigurationError(
+            f"{path}: there is no object storage for {scheme}:// in this Airflow ({error}). {advice}."
+        ) from error
+    return location
 
 
 def is_same_place(one: str, other: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,9 @@ from airflow_provider_scantrust.sources.opening import open_source
 from airflow_provider_scantrust.sources.rows import RowSource
 from airflow_provider_scantrust.uploads.options import Rows
 from airflow_provider_scantrust.uploads.rejects import check_rejects_name
+
+# A star, a question mark before an ending or a number, or a choice of letters, as in part-[0-9].csv.
+_PATTERN = re.compile(r"\*|\?+\.\w+$|\[[^\]/]-[^\]/]\]")
 
 
 def rows_of_file(path: str, data_key: str, options: Mapping[str, Any], rejects_path: str | None) -> Rows:
@@ -53,7 +57,7 @@ def _refuse_several_files(path: str) -> None:
     is_local = isinstance(location, Path)
     if path.endswith("/") or (is_local and location.is_dir()):
         what = "a folder"
-    elif any(letter in path for letter in "*?[") and not (is_local and location.exists()) and "*" in path:
+    elif _PATTERN.search(path) and not (is_local and location.exists()):
         what = "a pattern for several files"
     else:
         return

@@ -27,9 +27,10 @@ class ExcelSource(FileSource):
 
     Text stays text; whole numbers keep every digit, up to Excel's 15; dates become YYYY-MM-DD, with a time as
     in ISO 8601; a formula gives its last value; an empty cell is "", as in CSV. A cell with an error, or with
-    a formula that was never calculated, is rejected in .xlsx, and the reason to refuse the other formats.
+    a formula that was never calculated, is rejected in .xlsx, and the reason to refuse .xlsb and .ods. An
+    .xls file shows errors, but a formula that was never calculated looks like an empty text there.
 
-    :param sheet: Name or number, from 0; None for the first.
+    :param sheet: Name or number, from 0, as a number or as text; None for the first.
     :param skip_rows: Rows above the header.
     """
 
@@ -56,6 +57,7 @@ class ExcelSource(FileSource):
         self._zeros: dict[int, tuple[int, str, int]] = {}
         self._first_column = 0
         self._sheet_name = ""
+        self._sheets: list[str] = []
 
     def _read(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
         return self.fields.without_nulls(self._rows())
@@ -70,9 +72,14 @@ class ExcelSource(FileSource):
             texts, problem = self._read_cells(number, cells)
             if problem is not None:
                 yield number, UnreadableRow(problem, "invalid")
-            elif any(texts) and any(map(str.strip, texts)):
+            elif any(texts) and any(map(str.strip, texts)) and not self._is_header(number, texts):
                 row: Row = dict(zip(names, compress(texts, self._kept), strict=True))
                 yield number, {**row, **constants} if constants else row
+
+    def _is_header(self, number: int, cells: list[str]) -> bool:
+        key = self.fields.key_column(self.header) or 0
+        again = cells[key] in self.header
+        return again and self.fields.repeats_header(cells, self.header, f"{self.name}, row {number}")
 
     def _note_zeros(self, fields: Sequence[str | None]) -> None:
         for place, field in enumerate(fields):
@@ -103,12 +110,14 @@ class ExcelSource(FileSource):
                 f"{self.name}: the sheet {self._sheet_name!r} is empty; its first row must name the columns. "
                 "To read another one, give sheet=."
             )
+        others = ", ".join(repr(name) for name in self._sheets if name != self._sheet_name)
+        about = f" (sheet {self._sheet_name!r}{'; for another, give sheet=: ' * bool(others)}{others})"
         try:
-            fields = self.fields.of_header(self.header, self.name)
+            fields = self.fields.of_header(self.header, self.name, about=about)
         except InvalidInput:
             # What stands below is looked at only when the header is wrong: the rows cannot be read twice.
             below = [(number - 1, cells) for number, cells in islice(rows, _SAMPLE)]
-            fields = self.fields.of_header(self.header, self.name, below=below)
+            fields = self.fields.of_header(self.header, self.name, about=about, below=below)
         self._kept = [field is not None for field in fields]
         return fields
 
@@ -147,8 +156,10 @@ class ExcelSource(FileSource):
                 Unpacked(self.name, file.seek(0, io.SEEK_END)).take(0, size)
                 file.seek(0)
             book = calamine.CalamineWorkbook.from_filelike(file)
-            names = list(book.sheet_names)
+            self._sheets = names = list(book.sheet_names)
             wanted = 0 if self._sheet is None else self._sheet
+            if isinstance(wanted, str) and wanted not in names and wanted.isdecimal():
+                wanted = int(wanted)
             if isinstance(wanted, str):
                 if wanted not in names:
                     raise InvalidInput(

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import reduce
 from html import unescape
+from re import Pattern
 from typing import IO, Any, BinaryIO
 
 from airflow_provider_scantrust.exceptions import InvalidInput
@@ -23,10 +24,11 @@ _BLOCK = 1 << 20
 # A formula has up to 8,192 characters.
 _OVERLAP = 32 * 1024
 _ERROR = re.compile(rb"""<(?:\w+:)?c\b([^<>]*\bt=["']e["'][^<>]*)>""")
-_UNCALCULATED = re.compile(
-    rb"<(?:\w+:)?c\b([^<>]*)>\s*<(?:\w+:)?f\b(?:[^<>]*/>|[^<>]*>[^<]*</(?:\w+:)?f>)\s*"
-    rb"(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v>\s*</(?:\w+:)?v>)?\s*</(?:\w+:)?c>"
-)
+_FORMULA = rb"<(?:\w+:)?c\b([^<>]*)>\s*<(?:\w+:)?f\b(?:[^<>]*/>|[^<>]*>[^<]*</(?:\w+:)?f>)\s*"
+_UNCALCULATED = re.compile(_FORMULA + rb"(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v>\s*</(?:\w+:)?v>)?\s*</(?:\w+:)?c>")
+# XlsxWriter stores 0 for each formula, and asks Excel to calculate them when the file is opened.
+_ZERO = re.compile(_FORMULA + rb"<(?:\w+:)?v>0</(?:\w+:)?v>\s*</(?:\w+:)?c>")
+_CALCULATE_LATER = re.compile(rb"""\bfullCalcOnLoad=["'](?:1|true)["']""")
 # A formula may give an empty text.
 _IS_TEXT = re.compile(rb"""\bt=["']str["']""")
 _PLACE = re.compile(rb"""\br=["']([A-Z]{1,3})(\d{1,7})["']""")
@@ -37,22 +39,27 @@ _XLS_ERROR = re.compile(
     rb"|\x06\x00[^\x00].[^\xff].{5}\x02.[\x00\x07\x0f\x17\x1d\x24\x2a].{3}\xff\xff",
     re.DOTALL,
 )
-# Of xlsb: BrtCellError and BrtFmlaError.
-_XLSB_ERRORS = (3, 11)
-# Of ods: an error, and cells that are merged over rows.
-_ODS_UNTOLD = re.compile(rb"""value-type=["']error["']|number-rows-spanned=["'](?!1["'])""")
+# Of xlsb: BrtCellError, BrtFmlaError and BrtMergeCell.
+_XLSB_UNTOLD = (3, 11, 176)
+# Of ods: an error, merged cells, and a formula without a value.
+_ODS_UNTOLD = re.compile(
+    rb"""value-type=["']error["']|number-(?:rows|columns)-spanned=["'](?!1["'])"""
+    rb"""|<(?:\w+:)?table-cell\b(?=[^<>]*:formula=)(?![^<>]*value-type=)"""
+)
 # With what stands in a block that has one, since looking for that is ten times as fast.
+_HAS_FORMULA = re.compile(rb"<(?:\w+:)?f\b")
 _KINDS = (
     (_ERROR, re.compile(rb"""t=["']e["']"""), "holds an error"),
-    (_UNCALCULATED, re.compile(rb"<(?:\w+:)?f\b"), "holds a formula that was never calculated"),
+    (_UNCALCULATED, _HAS_FORMULA, "holds a formula that was never calculated"),
+    (_ZERO, _HAS_FORMULA, "holds a formula that was never calculated"),
 )
 
 _NUMBER_FORMAT = re.compile(r"<(?:\w+:)?numFmt\s[^>]*>")
 _CELL_FORMATS = re.compile(r"<(?:\w+:)?cellXfs\b.*?</(?:\w+:)?cellXfs>", re.DOTALL)
 _CELL_FORMAT = re.compile(r"<(?:\w+:)?xf\s[^>]*>")
 # Of a number format: a text in it, and what is left of one that only fills up with zeros.
-_LITERAL = re.compile(r'"[^"]*"|\\.|\[[^\]]*\]')
-_ZEROS = re.compile(r"[-\s/()]*0[-\s/()0]*0[-\s/()]*")
+_LITERAL = re.compile(r'"[^"]*"|[\\_*].|\[[^\]]*\]')
+_ZEROS = re.compile(r"[-\s/()#?]*0[-\s/()0]*0[-\s/()]*")
 _MOST_MERGED = 1_000_000
 _MERGED = "it is merged with a cell before it, which has the value; unmerge the cells and fill in each"
 
@@ -72,23 +79,24 @@ def find_problems(file: BinaryIO, sheet: str, name: str) -> Problems:
         with zipfile.ZipFile(file) as archive:
             parts = archive.namelist()
             if "xl/workbook.xml" in parts:
+                kinds = _KINDS if _CALCULATE_LATER.search(archive.read("xl/workbook.xml")) else _KINDS[:-1]
                 with archive.open(_part_of(archive, sheet)) as part:
-                    found, is_told = _find_in_xml(part)
+                    found, is_told = _find_in_xml(part, kinds)
                 if is_told:
                     return found
             elif "content.xml" in parts:
                 with archive.open("content.xml") as part:
                     is_told = not any(_ODS_UNTOLD.search(block) for block in _blocks(part))
             else:
-                binary = (part for part in parts if re.fullmatch(r"xl/worksheets/[^/]*\.bin", part))
-                is_told = not any(_has_xlsb_error(archive.read(part)) for part in binary)
+                binary = [part for part in parts if re.fullmatch(r"xl/worksheets/[^/]*\.bin", part)]
+                is_told = bool(binary) and not any(_is_untold(archive.read(part)) for part in binary)
     else:
         file.seek(0)
         is_told = not any(_XLS_ERROR.search(block) for block in _blocks(file))
     if not is_told:
         raise InvalidInput(
-            f"{name}: cells hold an error (such as #N/A) or a formula that was never calculated, or are merged over rows, and "
-            "this file does not tell which. Fix them, or save the file as .xlsx."
+            f"{name}: cells hold an error (such as #N/A) or a formula that was never calculated, or are merged, and this file "
+            "does not tell which. Fix them, or save the file as .xlsx."
         )
     return {}
 
@@ -181,12 +189,14 @@ def _attribute(name: str, tag: str) -> str:
     return unescape(found[1] or found[2] or "") if found else ""
 
 
-def _find_in_xml(part: IO[bytes]) -> tuple[Problems, bool]:
+def _find_in_xml(
+    part: IO[bytes], kinds: Sequence[tuple[Pattern[bytes], Pattern[bytes], str]]
+) -> tuple[Problems, bool]:
     """Return the problems of a sheet, and whether each cell has told where it is."""
     found: Problems = {}
     is_told = True
     for block in _blocks(part):
-        for kind, sign, what in _KINDS:
+        for kind, sign, what in kinds:
             for match in kind.finditer(block) if sign.search(block) else ():
                 if kind is _UNCALCULATED and _IS_TEXT.search(match[1]):
                     continue
@@ -200,7 +210,7 @@ def _find_in_xml(part: IO[bytes]) -> tuple[Problems, bool]:
     return found, is_told
 
 
-def _has_xlsb_error(data: bytes) -> bool:
+def _is_untold(data: bytes) -> bool:
     position = 0
 
     def number(most: int) -> int:
@@ -217,7 +227,7 @@ def _has_xlsb_error(data: bytes) -> bool:
     with suppress(IndexError):
         while position < len(data):
             kind, size = number(2), number(4)
-            if kind in _XLSB_ERRORS:
+            if kind in _XLSB_UNTOLD:
                 return True
             position += size
     return False

@@ -16,6 +16,8 @@ _MOST_KNOWN = 10_000
 # joined.
 _BLANKS = "\ufeff\u200b" + "".join(filter(str.isspace, map(chr, range(0x3001))))
 _FORMULA = re.compile(r'="((?:[^"]|"")*)"', re.DOTALL)
+# The same, with the quotes doubled for CSV and the quotes around it missing.
+_DOUBLED_FORMULA = re.compile(r'=""([^"]+)""')
 # As a code, or a number, looks: no name of a field.
 _VALUE = re.compile(
     r"(?=.*\d)[A-Z0-9_-]{8,40}|(?=(?:.*\d){4})[A-Za-z0-9-]{8,40}|\d{4}-\d\d-\d\d|\d+([.,]\d+)?"
@@ -174,6 +176,24 @@ class Fields:
         fields = [self.columns.get(name, name) for name in map(clean_name, header)]
         return fields.index(self.data_key) if self.data_key in fields else None
 
+    def repeats_header(self, cells: Sequence[str], header: Sequence[str], where: str) -> bool:
+        """
+        Return whether a row is the header again, in any spelling.
+
+        :param where: File and line, for the message.
+        :raises InvalidInput: It is a header with other columns, so the rows below it have others, too.
+        """
+        place = self.key_column(header)
+        spelled, again = [*map(spell, header)], [*map(spell, cells)]
+        if place is None or spelled[place] not in again:
+            return False
+        if spelled != again:
+            raise InvalidInput(
+                f"{where}: this is a header with other columns than the first one, {_listed([*map(clean_name, cells)])}. It looks "
+                "as if files were joined: upload them one by one."
+            )
+        return True
+
     def resembles_key(self, name: str) -> bool:
         """Whether a column is the key's, or would be if it were spelled correctly."""
         wanted = [self.data_key, *(name for name, field in self.columns.items() if field == self.data_key)]
@@ -198,6 +218,8 @@ class Fields:
                 return f" The names stand below a title: use skip_rows={above}."
         if header and header[0].startswith("{"):
             return " This looks like JSON: give source_format='jsonl'."
+        if header and header[0].startswith("["):
+            return " This looks like a JSON array: write one object per line, and give source_format='jsonl'."
         found = re.search(rf"\b{re.escape(str(missing[0]))}\"?(\W)", header[0]) if len(header) == 1 else None
         if found and about and repr(found[1]) not in about:
             return f" If {found[1]!r} stands between the cells, give delimiter={found[1]!r}."
@@ -249,7 +271,7 @@ def _clean(name: Any) -> Any:
 
 def unwrap(text: str) -> str:
     """Return the text in Excel's text formula, ``="00123"``; any other text as it is."""
-    found = _FORMULA.fullmatch(text)
+    found = _FORMULA.fullmatch(text) or _DOUBLED_FORMULA.fullmatch(text)
     return found[1].replace('""', '"') if found else text
 
 

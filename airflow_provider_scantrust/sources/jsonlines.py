@@ -16,7 +16,7 @@ from airflow_provider_scantrust.sources.text import TextLines, check_encoding
 from airflow_provider_scantrust.sources.values import INEXACT, is_exact
 
 _UNFIXED = {*REJECTED, REJECTED_TEXT}
-_PANDAS = "With pandas: df.to_json(path, orient='records', lines=True)."
+_PANDAS = "With pandas: df.to_json(path, orient='records', lines=True, date_format='iso')."
 
 
 class JsonLinesSource(FileSource):
@@ -84,6 +84,10 @@ class JsonLinesSource(FileSource):
         """
         text = text.strip()
         how = f"{self.name}: this must be one object per line (JSON lines), and is"
+        if "\0" in text:
+            raise InvalidInput(
+                f"{how} text with NUL characters. Give its encoding, for example encoding='utf-16-le'."
+            )
         if "{" not in text and "[" not in text:
             raise InvalidInput(
                 f"{how} other text: its first line is {show(text)}. If it is a table, give source_format='csv'."
@@ -114,7 +118,13 @@ class JsonLinesSource(FileSource):
                 raise InvalidInput(
                     f"{how} one object around the rows. Convert it: jq -c '{path}[]' in.json > out.jsonl"
                 )
-            if record and all(isinstance(value, dict) for value in record.values()):
+            if len(record) == 1 and isinstance(inner := next(iter(record.values())), dict):
+                name = next(iter(record))
+                if self._has_key(inner):
+                    raise InvalidInput(
+                        f"{how} objects around the rows. Convert it: jq -c '.[{json.dumps(name)}]' in.json > out.jsonl"
+                    )
+            elif record and all(isinstance(value, dict) for value in record.values()):
                 raise InvalidInput(
                     f"{how} one object around the rows, by their keys. Convert it: "
                     f"jq -c 'to_entries[] | {{{self.fields.data_key}: .key}} + .value' in.json > out.jsonl"

@@ -24,6 +24,19 @@ FORMATS = {
     "xls": (".xls",),
 }
 PACKED = (".gz", ".zst", ".zip")
+_OTHERS = {
+    **dict.fromkeys(
+        (".bz2", ".xz", ".7z", ".z", ".rar", ".lz4", ".lzma", ".tar", ".tgz"),
+        "an archive; unpack it, or pack it with gzip",
+    ),
+    **dict.fromkeys((".gpg", ".pgp", ".asc"), "an encrypted file; decrypt it first"),
+    **dict.fromkeys(
+        (".pdf", ".html", ".htm", ".xml", ".doc", ".docx"), "a document; export the table as CSV or as .xlsx"
+    ),
+    **dict.fromkeys(
+        (".orc", ".avro", ".feather", ".arrow"), "a table that this package cannot read; write it as Parquet"
+    ),
+}
 
 
 def find_format(name: str) -> str | None:
@@ -74,6 +87,12 @@ def open_source(
     """
     found = format or find_format(name)
     if found not in FORMATS:
+        if format is None and (
+            what := next((_OTHERS[end] for end in _OTHERS if name.lower().endswith(end)), "")
+        ):
+            raise ConfigurationError(
+                f"{name}: the name says {what}. If the content is another, give source_format=."
+            )
         raise ConfigurationError(
             f"{name}: {f'source_format={format!r} is not known' if format else 'the name does not tell the format'}. "
             f"Give source_format=, one of {', '.join(FORMATS)}. If this is a folder, list its files and upload them with "

@@ -45,10 +45,14 @@ _KINDS = (
     (b"Obj\x01", "an Avro file; write it as Parquet"),
     (b"\x1f\x9d", "a compress (.Z) archive; unpack it, or pack it with gzip"),
     (b"\x04\x22\x4d\x18", "an lz4 archive; unpack it, or pack it with gzip"),
+    ((b"\x78\x9c", b"\x78\xda"), "zlib data; unpack it, or pack it with gzip"),
+    (b"\x5d\x00\x00", "an lzma archive; unpack it, or pack it with gzip"),
+    (b"\xff\x06\x00\x00sNaPpY", "a snappy archive; unpack it, or pack it with gzip"),
     (b"{\\rtf", "an RTF document; export the table as CSV"),
     (b"SQLite format 3\x00", "a SQLite database"),
     (b"version https://git-lfs", "a pointer of Git LFS, not the file; get the file with `git lfs pull`"),
-    ((_GZIP, _ZSTD, *_ZIP), "a packed file inside packed files; unpack it"),
+    (_ZIP, "a zip archive or an Excel workbook; unpack it, or give source_format='xlsx'"),
+    ((_GZIP, _ZSTD), "a packed file inside packed files; unpack it"),
 )
 _TAR = (257, b"ustar")
 _PAGE = re.compile(

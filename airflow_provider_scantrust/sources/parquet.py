@@ -171,7 +171,12 @@ class ParquetSource(FileSource):
         with self._explaining():
             # By pages: with the default a row group's columns are read whole.
             file = parquet.ParquetFile(
-                raw, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True
+                raw,
+                buffer_size=_BUFFER,
+                pre_buffer=False,
+                page_checksum_verification=True,
+                # In nanoseconds, moments before 1677 and after 2262 would become others.
+                coerce_int96_timestamp_unit="us",
             )
             Unpacked(self.name, self._size).take(0, _unpacked_size(file))
         yield file
@@ -248,7 +253,7 @@ def _find_reader(kind: Any, where: str) -> Callable[[Any], _Texts]:
     if types.is_time(kind):
         return lambda column: (_apply(_without_zeros, column.cast(arrow.string())), {})
     if types.is_decimal(kind):
-        return lambda column: (_apply(lambda value: format(value, "f"), column), {})
+        return lambda column: (_apply(_show_decimal, column), {})
     is_bytes = types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
     if is_bytes or types.is_fixed_size_binary(kind):
         return lambda column: _read_binary(column.to_pylist())
@@ -328,3 +333,8 @@ def _read_uuids(column: Any) -> _Texts:
         for value in column.to_pylist()
     ]
     return texts, {}
+
+
+def _show_decimal(value: Decimal) -> str:
+    """Return a decimal as its column shows it; a whole number without zeros after the point."""
+    return str(int(value)) if value == value.to_integral_value() else format(value, "f")

@@ -60,8 +60,15 @@ class Records:
         lines = iter(self._text)
         self._above = sum(1 for _ in islice(lines, source.skip_rows))
         sample = list(islice(lines, _SAMPLE))
+        if not sample and self._above:
+            raise InvalidInput(
+                f"{source.name}: the file has {plural(self._above, 'line')}, and skip_rows={source.skip_rows} skips all of them."
+            )
         delimiter = source.delimiter
+        # The line that tells the delimiter, as Excel writes it.
+        self.sep = ""
         if sample and (found := _SEP.fullmatch(sample[0])):
+            self.sep = found[1]
             delimiter = delimiter or found[1]
             self._above += 1
             del sample[0]
@@ -86,7 +93,14 @@ class Records:
         try:
             header = next((cells for cells in self._reader if not _is_empty(cells)), None)
         except csv.Error as error:
-            raise InvalidInput(f"{self._name}: the header is not valid CSV: {error}.") from error
+            # As in "extended_id"~"lot".
+            between = re.match(r'"[^"\n]*"([^\s"])"', self._sample[0])
+            advice = (
+                f" If {between[1]!r} stands between the cells, give delimiter={between[1]!r}."
+                if between
+                else ""
+            )
+            raise InvalidInput(f"{self._name}: the header is not valid CSV: {error}.{advice}") from error
         if header is None:
             raise InvalidInput(f"{self._name}: the file is empty; its first line must name the columns.")
         if any("\0" in name for name in header):
@@ -116,6 +130,8 @@ class Records:
         """
         reader, header, text, kept = self._reader, self.header, self._text, self._kept
         width, above = len(header), self._above
+        key = self._source.fields.key_column(header) or 0
+        names = _spellings(header)
         repeated = 0
         is_read = after_error = False
         while not is_read:
@@ -136,7 +152,7 @@ class Records:
                         or (not cells[0].strip() and _is_empty(cells))
                     ):
                         yield from self._look_at(line, cells)
-                    elif cells == header or (_MARK in cells[0] and _cleaned(cells) == _cleaned(header)):
+                    elif cells[key] in names and self._is_header(line + above, cells):
                         repeated += 1
                     else:
                         yield line + above, cells, None
@@ -158,6 +174,9 @@ class Records:
             self.notes.append(
                 f"{self._name}: the last line has no line end. If the file was cut there, its last value is incomplete."
             )
+
+    def _is_header(self, line: int, cells: list[str]) -> bool:
+        return self._source.fields.repeats_header(cells, self.header, f"{self._name}, line {line}")
 
     def _look_at(self, line: int, cells: list[str]) -> Iterator[tuple[int, list[str], str | None]]:
         """Return a record that is not simply one line with all its cells."""
@@ -260,6 +279,9 @@ class Records:
     def _keep(self, lines: Iterable[str]) -> Iterator[str]:
         keep = self._kept.append
         for line in lines:
+            # Of files that were joined; before a quote it would make the quote a part of the cell.
+            if line[0] == _MARK and not self._kept:
+                line = line.lstrip(_MARK)
             keep(line)
             yield line
 
@@ -281,7 +303,8 @@ def find_delimiter(sample: Sequence[str], quote: str, fields: Fields) -> str:
         return fields.data_key in names, is_near, fitting, len(header), delimiter != ","
 
     text = "".join(sample)
-    found = [delimiter for delimiter in DELIMITERS if delimiter in text and delimiter != quote]
+    # The comma also stands for a single column, whose values may hold any of the others.
+    found = [mark for mark in DELIMITERS if (mark in text or mark == ",") and mark != quote]
     return max(found, key=fit, default=",")
 
 
@@ -325,8 +348,14 @@ def _kind(letter: str) -> str:
     return ("a" if letter.islower() else "A") if letter.isalpha() else letter
 
 
-def _cleaned(names: Sequence[str]) -> list[str]:
-    return [clean_name(name) for name in names]
+def _spellings(header: Sequence[str]) -> set[str]:
+    """Return what a name of the header may look like where the header stands again."""
+    names = {spelled for name in header for spelled in (name, clean_name(name))}
+    names |= {spelled for name in names for spelled in (name.lower(), name.upper(), name.title())}
+    # A form feed or a Ctrl-Z may be left between files that were joined.
+    return names | {
+        spelled for name in names for spelled in (f"\f{name}", f"\x1a{name}", f" {name}", f"{name} ")
+    }
 
 
 def _is_empty(cells: Sequence[str]) -> bool:

@@ -18,6 +18,8 @@ from airflow_provider_scantrust.sources.packing import Broken, unpack_text
 # Sixteen of the longest values.
 LONGEST_LINE = 1024 * 1024
 
+# What Python says when the bytes end inside a character.
+_CUT = ("unexpected end of data", "truncated data", "incomplete multibyte sequence")
 _HOST_NAMES_ONLY = ("idna", "punycode")
 # The order matters: the mark of utf-16 begins that of utf-32.
 _MARKS = (
@@ -128,6 +130,10 @@ class TextLines:
 
     def _not_in_encoding(self, error: UnicodeError) -> InvalidInput:
         where, what = f"after line {self.lines}", str(error)
+        if isinstance(error, UnicodeDecodeError) and error.reason in _CUT:
+            return InvalidInput(
+                f"{self.name}, after line {self.lines}: the file is truncated: it ends inside a character."
+            )
         if isinstance(error, UnicodeDecodeError):
             good = error.object[: error.start].replace(b"\0", b"").decode("latin-1")
             where = f"line {self.lines + count_lines(good) + 1}"

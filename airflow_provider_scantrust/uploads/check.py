@@ -257,7 +257,10 @@ def read_key(value: Any, data_key: str = "") -> str:
     value = plain_number(value)
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError(f"a key must be text, not {type(value).__name__}")
-    text = unwrap(str(_check_digits(_plain(value))))
+    text = str(_check_digits(_plain(value)))
+    if data_key == _STRIPPED_KEY:
+        text = strip_blanks(text)
+    text = unwrap(text)
     if data_key == _STRIPPED_KEY:
         text = strip_blanks(text)
     if not strip_blanks(text):

@@ -26,6 +26,10 @@ PLACEHOLDERS = frozenset(
             "-1.#ind",
             "1.#qnan",
             "-1.#qnan",
+            "inf",
+            "-inf",
+            "infinity",
+            "-infinity",
         ),
         *("\\n", "<na>", "<null>", "<none>", "<nil>", "(null)", "(none)", "(blank)", "[null]"),
     }
@@ -46,12 +50,13 @@ _NEEDS_LOOK = re.compile(
     [ '"=\#<\\(\[]
     | [nN][^\x1f]{0,5}\x1f
     | [uU][nN][dD]
+    | [iI][nN][fF](?:inity)?\x1f
+    | Err:5
     | \d(?!\d{3}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)\x1f)(?:
-        \d{0,3}+(?:[-/.]\d{1,2}(?:[-/.]\d|\x1f) | [-./ ]{1,2}[^\W\d_]{3} | (?:[.,]\d+)?[eE]\+?\d{1,3}\x1f | \.\#)
-        | (?<=\x1f[2-7])\d{4}(?:[.,]\d+)?\x1f
-        | (?:(?<=\x1f1)9|(?<=\x1f2)0)\d{6}\x1f
+        \d{0,3}+(?=[-/., eE:])(?:[-/.]\d{1,2}(?:[-/.]\d|\x1f) | /\d{4}\x1f | :00(?::00)?\x1f | [-./ ]{1,2}[^\W\d_]{3} | (?:[.,]\d+)?[eE]\+?\d{1,3}\x1f | \.\#)
+        | (?=\d{4})(?:\d{4,}+\.0+\x1f | (?<=\x1f[2-7])\d{4}(?:[.,]\d+)?\x1f | (?:(?<=\x1f1)9|(?<=\x1f2)0)\d{6}\x1f)
         )
-    | [-+](?:\d{1,3}(?:[.,]\d+)?[eE]\+?\d{1,3}\x1f | [nN1])
+    | [-+](?:\d{1,3}(?:[.,]\d+)?[eE]\+?\d{1,3}\x1f | [nN1iI])
     | [JFMASOND][a-z]{2,8}\.?[ -]\d
     )""",
     re.VERBOSE,
@@ -66,12 +71,14 @@ _MAYBE_DATE = re.compile(
     | \d{4}[-./\ ][^\W\d_]{3,10}\.?[-./\ ]\d{1,2}
     | [JFMASOND][a-z]{2,8}\.?[\ -]\d{1,2}(?:st|nd|rd|th)?,?[\ -](?:\d{4}|\d{2})
     | [JFMASOND][a-z]{2,8}[\ -](?:\d{4}|\d{2})
-    | (?:19|20)\d{2}[-/](?:0[1-9]|1[0-2]) | (?:0?[1-9]|1[0-2])/(?:19|20)\d{2}
+    | (?:19|20)\d{2}[-/](?:0[1-9]|1[0-2]) | (?:0?[1-9]|1[0-2])/(?:19|20)\d{2} | 00?:00(?::00)?
     | (?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])""",
     re.VERBOSE,
 )
 _LOST_DIGITS = re.compile(r"[-+]?\d{1,3}(?:[.,]\d+)?[eE]\+?\d{1,3}")
-_EXCEL_ERROR = re.compile(r"#(?:N/?[A-Z]|[A-Z]/[A-Z]|[^\W\d_][^!?\n]{0,15}[!?]|\#+)")
+# A column of whole numbers that pandas or a database has turned into floats or decimals.
+_POINT_ZERO = re.compile(r"\d{5,}\.0+")
+_EXCEL_ERROR = re.compile(r"Err:5\d\d|#[¡¿]?(?:N/?[A-Z]|[A-Z]/[A-Z]|[^\W\d_][^!?\n]{0,15}[!?]|\#+)")
 # What Excel counts from 1900 on: 1954 to 2119.
 _SERIAL = range(20_000, 80_000)
 _SERIAL_MOMENT = re.compile(r"(\d{5})(?:[.,]\d+)?")
@@ -81,7 +88,7 @@ _ESCAPE_AMONG = re.compile(r"""\\[\\"\x1f]""")
 # UTF-8 that was read as a Western encoding of one byte, as in "KÃ¶ln", and what stands for letters that were
 # lost.
 _LATER_BYTES = "\x80-\xbf" + bytes(range(0x80, 0xA0)).decode("cp1252", "ignore")
-_DAMAGED = re.compile(f"Ã[{_LATER_BYTES}]|Â[\x80-\xbf]|â[€\x80]|\ufffd")
+_DAMAGED = re.compile(f"Ã[{_LATER_BYTES}]|Â[\x80-\xbf]|â[€\x80]|[\x80-\x9f\ufffd]")
 # Stray marks are blanks, too.
 _MARKS = ("\ufeff", "\u200b")
 
@@ -97,6 +104,10 @@ _TEXTS = {
     "digits": (
         "holds numbers that lost digits",
         "Export the column as text, or with all its digits.",
+    ),
+    "point zero": (
+        "holds whole numbers with .0 at the end",
+        "They are sent so; if they are ids, export the column as text or as whole numbers.",
     ),
     "apostrophe": (
         "holds values that begin with an apostrophe",
@@ -202,7 +213,9 @@ def classify(value: str) -> str:
             return "maybe date"
         if value[0] in "-+0123456789" and not value.isalnum() and _LOST_DIGITS.fullmatch(value):
             return "digits"
-    is_error = value[0] == "#" and _EXCEL_ERROR.fullmatch(value)
+        if _POINT_ZERO.fullmatch(value):
+            return "point zero"
+    is_error = value[0] in "#E" and _EXCEL_ERROR.fullmatch(value)
     if is_error or value.lower() in PLACEHOLDERS:
         return "placeholder"
     return "escapes" if "\\" in value and _ESCAPE.search(value) else ""

@@ -21,6 +21,7 @@ from airflow_provider_scantrust.sources.jsonlines import JsonLinesSource
 from airflow_provider_scantrust.sources.members import Member, members_of_text, write_line
 from airflow_provider_scantrust.sources.opening import find_format
 from airflow_provider_scantrust.sources.parquet import ParquetSource
+from airflow_provider_scantrust.sources.records import DELIMITERS
 from airflow_provider_scantrust.sources.rows import RowSource
 from airflow_provider_scantrust.sources.tables import REJECTED, Source, need
 
@@ -121,7 +122,10 @@ def _write_delimited(
     quoting = csv.QUOTE_ALL if source.quotechar else csv.QUOTE_NONE
     delimiter = "\t" if tabs else records.delimiter
     dialect = {"delimiter": delimiter, "lineterminator": records.line_end, "quoting": quoting}
-    writer = csv.writer(_Encoded(out, records.encoding), **{**records.dialect, **dialect})
+    stream = _Encoded(out, records.encoding)
+    if records.sep == delimiter and delimiter not in DELIMITERS:
+        stream.write(f"sep={delimiter}{records.line_end}")
+    writer = csv.writer(stream, **{**records.dialect, **dialect})
     rows = ((line, cells) for line, cells, _ in records)
 
     def protect(cells: list[str]) -> list[str]:
