@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime, time, timedelta
@@ -19,6 +20,8 @@ EXCEL_FORMATS = ("xlsx", "xlsb", "ods", "xls")
 # Excel keeps 15 digits of a number; what was typed beyond them is lost.
 _MOST_EXACT = 10**15
 _SAMPLE = 25
+# What python-calamine returns for each time of an .ods sheet.
+_ODS_TIME = re.compile(r"PT\d+H\d+M\d+(?:\.\d+)?S")
 
 
 class ExcelSource(FileSource):
@@ -130,7 +133,7 @@ class ExcelSource(FileSource):
             # A row that is empty altogether is none.
             empty = self._merged[row] | empty
         for place, cell in enumerate(cells):
-            if isinstance(cell, str) and not empty:
+            if isinstance(cell, str) and not empty and cell[:2] != "PT":
                 texts.append(cell)
                 continue
             texts.append(_show(cell))
@@ -198,7 +201,9 @@ class ExcelSource(FileSource):
 def _find_problem(cell: Any) -> str | None:
     if isinstance(cell, float | int) and abs(cell) >= _MOST_EXACT:
         return f"{cell:.0f} has more than 15 digits, and Excel keeps only 15; format the column as text and enter it again"
-    return f"{cell} is a duration; format the column as text" if isinstance(cell, timedelta) else None
+    if isinstance(cell, timedelta) or (isinstance(cell, str) and _ODS_TIME.fullmatch(cell)):
+        return f"{cell} is a duration or a time; format the column as text"
+    return None
 
 
 def _show(cell: Any) -> str:

@@ -152,7 +152,7 @@ class Records:
                         or (not cells[0].strip() and _is_empty(cells))
                     ):
                         yield from self._look_at(line, cells)
-                    elif cells[key] in names and self._is_header(line + above, cells):
+                    elif cells[key].lower() in names and self._is_header(line + above, cells):
                         repeated += 1
                     else:
                         yield line + above, cells, None
@@ -349,12 +349,14 @@ def _kind(letter: str) -> str:
 
 
 def _spellings(header: Sequence[str]) -> set[str]:
-    """Return what a name of the header may look like where the header stands again."""
-    names = {spelled for name in header for spelled in (name, clean_name(name))}
-    names |= {spelled for name in names for spelled in (name.lower(), name.upper(), name.title())}
+    """Return what a name of the header may look like, in lower case, where the header stands again."""
+    names = {spelled.lower() for name in header for spelled in (name, clean_name(name))}
     # A form feed or a Ctrl-Z may be left between files that were joined.
-    return names | {
-        spelled for name in names for spelled in (f"\f{name}", f"\x1a{name}", f" {name}", f"{name} ")
+    return {
+        f"{before}{name}{after}"
+        for name in names
+        for before in ("", " ", "\f", "\x1a")
+        for after in ("", " ")
     }
 
 
