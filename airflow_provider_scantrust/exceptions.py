@@ -50,6 +50,8 @@ class ScantrustError(Exception):
     """
 
     permanent: ClassVar[bool] = True
+    # An earlier try of the same call had no answer, or a 5xx.
+    after_trouble = False
 
     def __init__(
         self,

@@ -101,6 +101,7 @@ def converse(
     try:
         return (yield from _converse(endpoint, settings, auth, random, ledger))
     except ScantrustError as error:
+        error.after_trouble = ledger.attempts > 0
         _hide_secrets(error, auth)
         raise
 

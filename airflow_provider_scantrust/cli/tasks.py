@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from airflow_provider_scantrust.api.models import Task
+from airflow_provider_scantrust.api.texts import plural
 from airflow_provider_scantrust.cli.output import FAILED, TEMPORARY, Output, rows
 from airflow_provider_scantrust.exceptions import InvalidInput, NotFound, ScantrustError
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
@@ -23,7 +24,7 @@ def task(arguments: argparse.Namespace, out: Output) -> int:
     ended: ScantrustError | None = None
     if arguments.wait:
         try:
-            with out.waiting(f"Waiting for {len(task_ids)} job(s)"):
+            with out.waiting(f"Waiting for {plural(len(task_ids), 'job')}"):
                 hook.wait_for_jobs(
                     task_ids,
                     deadline=time.time() + arguments.timeout,

@@ -96,9 +96,9 @@ def _upload(arguments: argparse.Namespace, out: Output, store: FileStore | None)
                 raise KeyboardInterrupt(_stopped(report, arguments, service)) from None
             except TaskFailed as error:
                 forget_jobs(store, error.failed_jobs, out)
-                _show(report, out, ended=True)
+                _show(report, out, ended=False, failed=int(error.failed_jobs.get("failed", 0)))
                 raise
-            except ScantrustError:
+            except (ScantrustError, OSError):
                 if report.requests:
                     _show(report, out, ended=False)
                 raise
@@ -135,22 +135,23 @@ def _finish(
         store.remove()
     _show(report, out, ended=is_done)
     if not is_done:
-        out.say(jobs_go_on(report.task_ids))
+        ids = " ".join(report.task_ids[:_SHOWN]) + " …" * (len(report.task_ids) > _SHOWN)
+        out.say(f"To look at {'it' if len(report.task_ids) == 1 else 'them'}: airflow scantrust task {ids}")
     react(
         report,
-        f"key ({options.data_key})",
+        options.data_key,
         on_unmatched=arguments.on_unmatched,
         on_discarded=arguments.on_discarded,
         log=out,
     )
-    return NOT_ALL if report.unmatched or report.rejected else 0
+    return NOT_ALL if report.unmatched or report.rejected or (is_done and report.updated_nothing) else 0
 
 
-def _show(report: Report, out: Output, *, ended: bool) -> None:
+def _show(report: Report, out: Output, *, ended: bool, failed: int = 0) -> None:
     now = time.time()
     summary = report.summary(now=now, ended=ended)
     out.result(summary, facts(summary))
-    out.say(report.describe(now - report.started_at, ended=ended))
+    out.say(report.describe(now - report.started_at, ended=ended, failed=failed))
 
 
 def _show_plan(made: Plan, written: Mapping[str, str] | None, out: Output) -> None:

@@ -154,16 +154,20 @@ class RejectsFile:
 
         return self.write(copy, mine)
 
-    def remove(self, mine: Mapping[str, str]) -> None:
-        """Remove an earlier file of this upload: its rows have been updated since."""
+    def remove(self, mine: Mapping[str, str], why: str = "No row was rejected") -> None:
+        """Remove an earlier file of this upload: its rows have been updated since, or are elsewhere."""
         try:
             if self._is_mine(mine):
                 find_path(mine["path"]).unlink()
-                self._log.info("No row was rejected; %s of an earlier try is removed.", mine["path"])
+                self._log.info("%s; %s of an earlier try is removed.", why, mine["path"])
         except Exception as error:  # any storage, any exception
-            self._log.warning(
-                "No row was rejected, but %s of an earlier try is still there: %s", mine["path"], error
-            )
+            self._log.warning("%s, but %s of an earlier try is still there: %s", why, mine["path"], error)
+
+    def _has_name(self, path: str) -> bool:
+        """Whether a path is this file's, or one with a number."""
+        before, _, after = name_with(self.path, 0).rpartition("_0")
+        number = path.removeprefix(f"{before}_").removesuffix(after)
+        return path == self.path or (number.isdecimal() and path == f"{before}_{number}{after}")
 
     def _is_mine(self, mine: Mapping[str, str]) -> bool:
         with suppress(FileNotFoundError), open_path(mine["path"], "rb") as file:
@@ -173,7 +177,7 @@ class RejectsFile:
     def _put(self, part: Path, mine: Mapping[str, str] | None) -> dict[str, str]:
         with part.open("rb") as file:
             digest = _digest(file)
-        if mine is not None and self._is_mine(mine):
+        if mine is not None and self._has_name(mine["path"]) and self._is_mine(mine):
             target = find_path(mine["path"])
             if isinstance(target, Path):
                 os.replace(part, target)
@@ -185,6 +189,8 @@ class RejectsFile:
             if _put_new(part, find_path(path)):
                 if number > 1:
                     self._log.warning("%s is of another upload, so the rejects go to %s.", self.path, path)
+                if mine is not None and not self._has_name(mine["path"]):
+                    self.remove(mine, f"The rejects are in {path} now")
                 return {"path": path, "digest": digest}
         raise AssertionError("no end of numbers")
 

@@ -138,7 +138,7 @@ class ScantrustUploadOperator(UploadParameters):
             with reacting_to_jobs(context, self.hook, self.log):
                 outcome = read_end_of_wait(event, deadline_is)
             self.log.info("%s", outcome.describe())
-            upload.end_jobs_after_deferral(outcome, self._rows(again=True))
+            upload.end_jobs_after_deferral(outcome, lambda: self._rows(again=True))
             return self._finish(context, loaded)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
@@ -242,11 +242,15 @@ class ScantrustUploadOperator(UploadParameters):
                     "function, returned nothing?"
                 )
             plan = upload.send_rows(rows)
+            if plan is not None and self.dry_run_only:
+                self.log.info("A dry run sends nothing. %s", plan.describe())
             return None if plan is None else plan.summary()
         except BaseException:
             if report.requests:
-                summary = json.dumps(report.summary(now=time.time(), ended=False))
-                self.log.warning("The upload ended early. So far: %s", summary)
+                now = time.time()
+                summary = json.dumps(report.summary(now=now, ended=False))
+                said = report.describe(now - report.started_at, ended=False)
+                self.log.warning("The upload ended early. So far: %s Report: %s", said, summary)
             raise
         finally:
             if not self.dry_run_only:
@@ -274,10 +278,12 @@ class ScantrustUploadOperator(UploadParameters):
         report = upload.report
         self._task_ids[:] = report.task_ids
         deadline = time.time() + self.timeout
+        # The account that has the jobs: the connection may change while they are polled.
+        account = self.hook.account_digest()
         with reacting_to_jobs(context, self.hook, self.log):
             outcome = self._poll(report, deadline)
             if outcome is None:
-                self._defer(context, report, deadline, started)
+                self._defer(context, report, deadline, started, account)
                 return
         self.log.info("%s", outcome.describe())
         upload.end_jobs(outcome)
@@ -293,7 +299,9 @@ class ScantrustUploadOperator(UploadParameters):
             error_budget=self.error_budget,
         )
 
-    def _defer(self, context: Context, report: Report, deadline: float, started: float) -> None:
+    def _defer(
+        self, context: Context, report: Report, deadline: float, started: float, account: str | None
+    ) -> None:
         from airflow_provider_scantrust.api.texts import plural
         from airflow_provider_scantrust.triggers.deferral import fits_a_row, make_deferral
 
@@ -307,7 +315,7 @@ class ScantrustUploadOperator(UploadParameters):
             poll_interval=self.poll_interval,
             error_budget=self.error_budget,
             scantrust_conn_id=self.scantrust_conn_id,
-            account=self.hook.account_digest(),
+            account=account,
         )
         saved: dict[str, Any] | None = report.save()
         # Also for `dag.test()`, which forgets what a task defers with.
@@ -330,15 +338,17 @@ class ScantrustUploadOperator(UploadParameters):
         now = time.time()
         self._summary = summary = report.summary(now=now, ended=ended)
         count_upload(self.hook.stats, report)
-        key = f"key ({self.data_key})" if self.constraints is None else "value in `constraints`"
+        data_key = self.data_key if self.constraints is None else None
         try:
-            react(report, key, on_unmatched=self.on_unmatched, on_discarded=self.on_discarded, log=self.log)
+            react(
+                report, data_key, on_unmatched=self.on_unmatched, on_discarded=self.on_discarded, log=self.log
+            )
         except ScantrustError:
             _push(context, "report", summary)
             raise
         finally:
             self.log.info("%s", report.describe(now - report.started_at, ended=ended))
-            self.log.info("Uploaded: %s", json.dumps(summary))
+            self.log.info("Report: %s", json.dumps(summary))
             end_progress(store_of(context), try_of(context), report, self.log)
         describe_events(context, self.outlets, summary)
         return summary

@@ -113,12 +113,14 @@ class ScantrustTaskSensor(BaseSensorOperator):
             return super().execute(context)
         try:
             self._task_ids = read_task_ids(self.scantrust_task_id)
+            # The account that has the jobs: the connection may change while they are polled.
+            account = self._hook.account_digest()
             outcome = self._hook.poll_jobs(self._task_ids, deadline=self._deadline, error_budget=self._budget)
             if outcome is not None:
                 return self._result(outcome)
         except ScantrustError as error:
             self._end(context, error)
-        return self._defer(context, now)
+        return self._defer(context, now, account)
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Poll every job that has not ended; :meth:`execute` calls it when not deferrable."""
@@ -173,7 +175,7 @@ class ScantrustTaskSensor(BaseSensorOperator):
         if self._task_ids:
             self.log.warning("The wait was ended by hand. %s", jobs_go_on(self._task_ids))
 
-    def _defer(self, context: Context, now: float) -> Any:
+    def _defer(self, context: Context, now: float, account: str | None) -> Any:
         from airflow_provider_scantrust.triggers.deferral import make_deferral
         from airflow_provider_scantrust.triggers.start import why_end_on_worker
 
@@ -186,7 +188,7 @@ class ScantrustTaskSensor(BaseSensorOperator):
             deadline=self._deadline,
             started=now,
             execution_timeout=self.execution_timeout,
-            account=self._hook.account_digest(),
+            account=account,
             **self._trigger_options(),
         )
         self.defer(

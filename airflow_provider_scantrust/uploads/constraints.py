@@ -83,13 +83,13 @@ def read_constraints(constraints: Any) -> dict[str, Any]:
             )
         try:
             if several:
-                keys = [read_key(entry) for entry in value]
+                keys = [read_key(entry, name) for entry in value]
                 # A set has another order in each process; a retry must make the same calls.
                 checked[name] = list(
                     dict.fromkeys(sorted(keys) if isinstance(value, set | frozenset) else keys)
                 )
             else:
-                checked[name] = read_key(value)
+                checked[name] = read_key(value, name)
         except ValueError as error:
             raise InvalidInput(f"constraints, field {show(name)}: {error}.") from error
     return checked

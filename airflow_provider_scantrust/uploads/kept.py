@@ -161,7 +161,7 @@ def write_kept(store: Store, saved: Mapping[str, Any], jobs: Mapping[str, list[A
         together = dict(islice(jobs.items(), start, start + JOBS_TOGETHER))
         store.set(_job_entry(number), {"fingerprint": saved["fingerprint"], "jobs": together})
     others = dict(islice(jobs.items(), full * JOBS_TOGETHER, None))
-    store.set(STORE_KEY, {**saved, "jobs": others, "job_entries": full})
+    store.set(STORE_KEY, {**saved, "jobs": others, "job_entries": full, "job_count": len(jobs)})
     return full
 
 
@@ -173,7 +173,11 @@ def load_jobs(store: Store | None, saved: Mapping[str, Any]) -> dict[str, list[A
         if not isinstance(entry, dict) or entry.get("fingerprint") != saved["fingerprint"]:
             return None
         jobs.update(entry["jobs"])
-    return {**jobs, **saved.get("jobs", {})} if "fingerprint" in saved and "counts" in saved else None
+    jobs.update(saved.get("jobs", {}))
+    # An entry may have been rewritten by a process that died before it wrote the rest.
+    if len(jobs) != saved.get("job_count", len(jobs)):
+        return None
+    return jobs if "fingerprint" in saved and "counts" in saved else None
 
 
 def _job_entry(number: int) -> str:

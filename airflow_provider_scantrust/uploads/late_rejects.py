@@ -61,8 +61,15 @@ class LateRejects:
             return self._write_keys(keys) or mine
 
     def _append(self, source: Source, spool: Spool, plan: Plan, mine: Mine) -> Mine:
+        missing = sum(map(len, self._wanted.values()))
         for key in find_keys(plan, self._data_key, self._wanted):
             spool.reject(key, "unmatched", UNMATCHED)
+            missing -= 1
+        if missing:
+            self._log.warning(
+                "%s of jobs matched no code and cannot be told from others; counted, and not in the rejects file.",
+                plural(missing, "row"),
+            )
 
         def found() -> Iterator[tuple[int, str, str]]:
             return (each for each in spool.rejects() if each[1] == "unmatched")

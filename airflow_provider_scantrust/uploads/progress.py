@@ -52,6 +52,8 @@ class Progress:
         self._begun: set[int] = set()
         # Calls of which a part has become a job, or may have.
         self._may_be_there: set[int] = set()
+        # How many jobs each of them has become, or may have.
+        self._parts: dict[int, int] = {}
         # Calls that are repeated, and have left a job.
         self._left: set[int] = set()
         self.done: set[int] = set()
@@ -108,8 +110,13 @@ class Progress:
         if saved is None or not self._is_of_this_upload(saved, "options"):
             return None
         has_ended = saved.get("ended") is not None
-        if not (has_ended or saved.get("whole")) or (self._is_cleared(saved) and saved["doubtful"]):
+        if not (has_ended or saved.get("whole")) or (
+            self._is_cleared(saved) and saved["doubtful_counts"]["discarded"]
+        ):
             # Some of its calls have to be made, which takes the source.
+            return None
+        if load_jobs(self._store, saved) is None:
+            self._log.warning("The stored progress of the last try is not complete.")
             return None
         self._saved["fingerprint"] = saved["fingerprint"]
         self.rejects = saved.get("rejects")
@@ -141,8 +148,9 @@ class Progress:
         """Take note that it is known whether a job was made."""
         if not call.is_job:
             return
-        if error is None or isinstance(error, _UNCERTAIN):
+        if error is None or isinstance(error, _UNCERTAIN) or getattr(error, "after_trouble", True):
             self._may_be_there.add(call.number)
+            self._parts[call.number] = self._parts.get(call.number, 0) + 1
         elif call.number not in self._may_be_there:
             # Another part of the call may have become a job.
             self._announced.discard(call.number)
@@ -150,6 +158,7 @@ class Progress:
     def call_done(self, number: int, counted: Report) -> None:
         """Take note of a call that has ended."""
         self._announced.discard(number)
+        self._parts.pop(number, None)
         if counted.unmatched or counted.rejected:
             if counted.jobs:
                 # A retry repeats the whole call, so that this job, too, comes a second time.
@@ -159,7 +168,12 @@ class Progress:
         if counted.requests > 1:
             self._cut.add(number)
         known = self._doubtful_counts.discarded
-        is_doubtful = bool(counted.discarded) or not known.keys().isdisjoint(counted.fields)
+        # Of a job that was submitted before the first field was discarded, it is known only later.
+        is_doubtful = (
+            bool(counted.discarded)
+            or not known.keys().isdisjoint(counted.fields)
+            or (bool(counted.jobs) and not known)
+        )
         if is_doubtful:
             self._doubtful.add(number)
         self._task_jobs.update(counted.jobs)
@@ -226,7 +240,7 @@ class Progress:
                 "The last try had ended well, but Airflow did not learn of it; nothing is sent again."
             )
             return True
-        if self._doubtful and self._is_cleared(saved):
+        if self._doubtful_counts.discarded and self._is_cleared(saved):
             self._forget_doubtful()
         if self.done:
             self._log.info(
@@ -234,9 +248,8 @@ class Progress:
                 plural(len(self.done), "call"),
                 plural(len(self._task_jobs), "job"),
             )
-        self._say_twice(
-            len(read_ranges(saved["left"]) - self.done), len(read_ranges(saved["submitting"]) - self.done)
-        )
+        unknown = len(read_ranges(saved["submitting"]) - self.done) + saved.get("submitting_more", 0)
+        self._say_twice(len(read_ranges(saved["left"]) - self.done), unknown)
         return False
 
     def _is_cleared(self, saved: Mapping[str, Any]) -> bool:
@@ -292,6 +305,7 @@ class Progress:
             "cut": write_ranges(self._cut),
             "doubtful": write_ranges(self._doubtful),
             "submitting": write_ranges(self._announced),
+            "submitting_more": sum(parts - 1 for parts in self._parts.values()),
             "left": write_ranges(self._left),
             "counts": self._counts.save_counts(),
             "doubtful_counts": self._doubtful_counts.save_counts(),

@@ -11,18 +11,20 @@ from airflow_provider_scantrust.uploads.report import Report
 Reaction = Literal["warn", "fail", "ignore"]
 
 
-def react(report: Report, key: str, *, on_unmatched: Reaction, on_discarded: Reaction, log: Log) -> None:
+def react(
+    report: Report, data_key: str | None, *, on_unmatched: Reaction, on_discarded: Reaction, log: Log
+) -> None:
     """
     Warn or fail.
 
-    :param key: What a key is called.
+    :param data_key: The field of the keys; None for an upload with constraints.
     :raises UnmatchedKeys: No code has some of the keys; the message names discarded fields, too.
     :raises DiscardedFields: Some fields were discarded.
     """
     found = [
         (what, reaction, text)
         for what, reaction, text in (
-            (UnmatchedKeys, on_unmatched, report.describe_unmatched(key) if report.unmatched else ""),
+            (UnmatchedKeys, on_unmatched, report.describe_unmatched(data_key) if report.unmatched else ""),
             (DiscardedFields, on_discarded, report.describe_discarded() if report.discarded else ""),
         )
         if text

@@ -37,6 +37,7 @@ class Report:
     :param discarded: Field -> rows in whose answer the campaign discarded it.
     :param fields_told: An answer has told which fields were updated.
     :param jobs: task_id -> (keys it selects by, the beginning of one of them, the call's number in the plan).
+    :param job_keys: Keys of all jobs together, where those of each are not known; then they count as 0.
     :param jobs_ended: The jobs have ended, and are counted.
     :param rejected: Kind -> rows that were not sent, or that Scantrust refused.
     :param fingerprint: Of the rows and their plan.
@@ -57,6 +58,7 @@ class Report:
     discarded: dict[str, int] = field(default_factory=dict)
     fields_told: bool = False
     jobs: dict[str, list[Any]] = field(default_factory=dict)
+    job_keys: int | None = None
     rejected: dict[str, int] = field(default_factory=dict)
     fingerprint: str | None = None
     possibly_twice: int = 0
@@ -142,7 +144,8 @@ class Report:
         Return the report that users see.
 
         :param now: Seconds since the epoch.
-        :param ended: Whether the jobs have ended; if not, ``codes_affected`` of an upload with jobs is None.
+        :param ended: Whether the jobs have ended; if not, ``codes_affected`` and the count of ``unmatched`` are
+            None in an upload with jobs.
         """
         return {
             "mode": self.mode,
@@ -150,7 +153,10 @@ class Report:
             "rows": self.rows,
             "requests": self.requests,
             "codes_affected": self.codes_affected if ended or not self.jobs else None,
-            "unmatched": {"count": self.unmatched, "examples": self.examples},
+            "unmatched": {
+                "count": self.unmatched if ended or not self.jobs else None,
+                "examples": self.examples,
+            },
             "discarded_fields": sorted(self.discarded)[:_FIELDS] if self.fields_told else None,
             **({"rejected": self.rejected} if self.rejected else {}),
             **({"rejects_path": self.rejects["path"]} if self.rejects else {}),
@@ -161,16 +167,37 @@ class Report:
             "seconds": round(now - self.started_at, 3),
         }
 
-    def describe(self, seconds: float, *, ended: bool = True) -> str:
-        """Return the upload as one sentence for the log."""
-        sent = self.rows - sum(self.rejected.values())
+    @property
+    def updated_nothing(self) -> bool:
+        """Rows were sent, the jobs have ended, and no code has a new value."""
+        return not self.codes_affected and not self.unsaid and self._sent > 0
+
+    @property
+    def _sent(self) -> int:
+        return self.rows - sum(self.rejected.values())
+
+    def describe(self, seconds: float, *, ended: bool = True, failed: int = 0) -> str:
+        """
+        Return the upload as one sentence for the log.
+
+        :param failed: How many of the jobs failed at Scantrust.
+        """
         took = f"in {seconds:.0f} s" if seconds >= 10 else f"in {seconds:.1f} s"
-        if self.jobs and not ended:
-            what = f"Sent {sent:,} of {plural(self.rows, 'row')} {took}, {plural(len(self.jobs), 'job')} to wait for"
+        jobs = plural(len(self.jobs), "job")
+        if not self.rows:
+            return "There are no rows, so nothing was sent."
+        if failed:
+            what = f"Sent {self._sent:,} of {plural(self.rows, 'row')} {took}; {failed:,} of {jobs} failed"
+        elif len(self.jobs) == self.rows == 1 and not ended:
+            what = f"Submitted {jobs} {took}, to wait for"
+        elif self.jobs and not ended:
+            what = f"Sent {self._sent:,} of {plural(self.rows, 'row')} {took}, {jobs} to wait for"
+        elif self.updated_nothing:
+            what = f"Updated no code with {plural(self._sent, 'row')} {took}"
         elif len(self.jobs) == self.rows == 1:
             what = f"Updated {plural(self.codes_affected, 'code')} {took}"
         else:
-            what = f"Updated {max(0, sent - self.unmatched):,} of {plural(self.rows, 'row')} {took}"
+            what = f"Updated {max(0, self._sent - self.unmatched):,} of {plural(self.rows, 'row')} {took}"
         names = ", ".join(one_line(name, _LONGEST_EXAMPLE) for name in sorted(self.discarded)[:EXAMPLES])
         notes = [
             self.unmatched and plural(self.unmatched, "unknown key"),
@@ -181,14 +208,17 @@ class Report:
         found = ", ".join(str(note) for note in notes if note)
         return f"{what}: {found}." if found else f"{what}."
 
-    def describe_unmatched(self, what: str) -> str:
+    def describe_unmatched(self, data_key: str | None) -> str:
         """
         Return which keys matched no code.
 
-        :param what: The name of a key.
+        :param data_key: Their field; None for constraints.
         """
         examples = f", such as {', '.join(self.examples)}" if self.examples else ""
-        return f"No code that this token sees has {plural(self.unmatched, what)}{examples}."
+        if data_key is None:
+            return f"No code that this token sees meets {plural(self.unmatched, 'constraint')}{examples}."
+        keys = f"{plural(self.unmatched, 'key')} ({data_key}) {'is' if self.unmatched == 1 else 'are'}"
+        return f"{keys} on no code that this token sees{examples}."
 
     def describe_discarded(self) -> str:
         """Return which fields were discarded."""
@@ -212,12 +242,12 @@ class Report:
                     runs[-1] = [count + 1, keys, first, step]
                     continue
             runs.append([1, keys, number, 1])
+        job_keys = None
         if len(runs) > _RUNS:
-            # What they sum up to is enough to count keys.
-            size, more = divmod(sum(keys for keys, *_ in entries), len(entries))
-            runs = [[more, size + 1, 0, 0], [len(entries) - more, size, 0, 0]]
+            # Their sum is enough to count what matched nothing.
+            job_keys, runs = sum(keys for keys, *_ in entries), [[len(entries), 0, 0, 0]]
         examples = [example for _, example, _ in entries[:NAMED]]
-        return {**self.save_counts(), "jobs": runs, "job_examples": examples}
+        return {**self.save_counts(), "jobs": runs, "job_keys": job_keys, "job_examples": examples}
 
     def save_counts(self) -> dict[str, Any]:
         """Return everything but the jobs as plain JSON."""
@@ -253,6 +283,10 @@ class Report:
 
     def _unmatched_beyond(self, outcome: Outcome) -> int:
         """Return how many keys matched nothing of the jobs whose counts were not kept: by what the totals leave."""
+        if self.job_keys is not None:
+            if self.job_keys == len(self.jobs):
+                return outcome.nothing
+            return 0 if outcome.unsaid else max(0, self.job_keys - outcome.codes_affected)
         keys: list[int] = [keys for task_id, (keys, *_) in self.jobs.items() if task_id not in outcome.counts]
         kept = [number for task_id, number in outcome.counts.items() if task_id in self.jobs]
         if max(keys, default=1) == 1:

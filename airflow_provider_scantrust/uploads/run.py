@@ -173,6 +173,8 @@ class Runner:
         if failed is not None:
             self._count_rest()
             raise failed
+        if self._seems_hopeless:
+            raise self.none_taken()
 
     def none_taken(self) -> TooManyRejected:
         """Return the error for an upload of which Scantrust has refused everything that it was sent."""
@@ -183,6 +185,8 @@ class Runner:
 
     def _next_call(self, steps: Steps) -> Call | None:
         if self._cut:
+            if self._cut[0].is_job:
+                self._before_jobs()
             return self._cut.popleft()
         if self._seems_hopeless:
             return None
@@ -226,7 +230,9 @@ class Runner:
         call, error, counted = ended.call, ended.error, self._counted[ended.call.number]
         if self._watcher:
             self._watcher.answered(call, error)
-        if not isinstance(error, UploadTimedOut | RequestTooLarge):
+        if not isinstance(error, UploadTimedOut | RequestTooLarge) or (
+            isinstance(error, RequestTooLarge) and call.keys == 1
+        ):
             self._undecided.discard(call.number)
         counted.requests += ended.requests
         is_refusal = isinstance(error, RequestRejected | RequestTooLarge) and error.status in (400, 413)

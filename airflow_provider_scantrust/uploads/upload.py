@@ -124,24 +124,24 @@ class Upload:
         """Count what jobs did that were waited for here."""
         nothing = self._count_jobs(outcome)
         if self._plan is None or self._spool is None:
-            self._add_late_rejects(nothing, None)
+            self._add_late_rejects(nothing, lambda: None)
         elif nothing and self._rejects:
             for key in find_keys(self._plan, self._options.data_key, nothing):
                 self._spool.reject(key, "unmatched", UNMATCHED)
             self._write_rejects(self._spool)
 
-    def end_jobs_after_deferral(self, outcome: Outcome, rows: Rows | None) -> None:
+    def end_jobs_after_deferral(self, outcome: Outcome, rows: Callable[[], Rows | None]) -> None:
         """
         Count what jobs did that were waited for elsewhere.
 
-        :param rows: To be read again; None when they cannot be.
+        :param rows: Returns the rows to read again, or None when they cannot be.
         """
         self._add_late_rejects(self._count_jobs(outcome), rows)
 
-    def _add_late_rejects(self, nothing: Mapping[int, list[str]], rows: Rows | None) -> None:
+    def _add_late_rejects(self, nothing: Mapping[int, list[str]], rows: Callable[[], Rows | None]) -> None:
         if nothing and self._rejects is not None:
             rejects = LateRejects(self._rejects, self._options.data_key, nothing, self._log)
-            self.report.rejects = rejects.write(lambda: self._read_again(rows), self.report.rejects)
+            self.report.rejects = rejects.write(lambda: self._read_again(rows()), self.report.rejects)
 
     @property
     def _items_per_call(self) -> int:
@@ -212,7 +212,10 @@ class Upload:
             # There is no time; the next try has the same rejects.
             raise
         except BaseException:
-            self._write_rejects(spool)
+            try:
+                self._write_rejects(spool)
+            except Exception as error:  # any storage, any exception
+                self._log.warning("The rejects file cannot be written (%.200s).", error)
             raise
         self._write_rejects(spool)
 
@@ -272,6 +275,10 @@ class Upload:
     def _count_jobs(self, outcome: Outcome) -> dict[int, list[str]]:
         """Count what jobs did; return those of a single key that matched nothing: their calls, each with its examples."""
         self.report.end_jobs(outcome)
+        if self._rejects and self.report.job_keys is not None and outcome.nothing:
+            self._log.warning(
+                "Rows of jobs that matched no code are counted and not listed: too many jobs of different sizes."
+            )
         return self.report.jobs_without_code(outcome)
 
     def _allowed(self, spool: Spool) -> float:

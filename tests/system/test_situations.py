@@ -56,7 +56,8 @@ def run(airflow: LocalAirflow) -> Run:
 
 def markets(sandbox: Sandbox, dag_id: str, number: int) -> list[str]:
     """Return what stands on the first codes of a Dag."""
-    return [sandbox.code(code)["market"] for code in codes_of(dag_id)[:number]]
+    found = [sandbox.code(code) for code in codes_of(dag_id)[:number]]
+    return [str(code and code["market"]) for code in found]
 
 
 def test_a_dozen_very_short_deferrals_all_end_well(

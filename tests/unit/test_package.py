@@ -269,7 +269,7 @@ def test_every_option_of_the_sensor_reaches_the_trigger() -> None:
     )
     sensor._deadline, sensor._task_ids = 1000.0, ["a", "b"]
     with pytest.raises(TaskDeferred) as deferred:
-        sensor._defer({"ti": None}, now=900.0)  # type: ignore[typeddict-item]
+        sensor._defer({"ti": None}, now=900.0, account=None)  # type: ignore[typeddict-item]
     _, arguments = deferred.value.trigger.serialize()
     assert {
         "task_ids": ["a", "b"],

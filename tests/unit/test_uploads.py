@@ -503,11 +503,33 @@ def test_report_of_many_jobs_is_small_and_still_knows_what_each_did(sizes: Seque
     assert len(json.dumps(outcome.as_dict())) < 64_000
     loaded = Report.load(stored, report.task_ids)
     outcome = Outcome.from_dict(json.loads(json.dumps(outcome.as_dict())))
-    assert sum(job[0] for job in report.jobs.values()) == sum(job[0] for job in loaded.jobs.values())
+    keys = sum(job[0] for job in loaded.jobs.values()) if loaded.job_keys is None else loaded.job_keys
+    assert sum(job[0] for job in report.jobs.values()) == keys
     if list(sizes) == [1]:
         assert set(range(1, 5000, 2)) == set(loaded.jobs_without_code(outcome))
         loaded.end_jobs(outcome)
         assert 2500 == loaded.unmatched
+
+
+def through_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_jobs_of_many_sizes_are_counted_exactly_after_a_deferral(step: int) -> None:
+    report = Report("async", 5000, 0.0)
+    sizes = {f"{number:036d}": 1 + number % 2 for number in range(0, 1600 * step, step)}
+    for number, (task_id, size) in enumerate(sizes.items()):
+        report.add_job(job_of(size, f"key {number}", number * step), task_id)
+    # One id in ten jobs matched nothing.
+    outcome = Outcome.of(
+        {task_id: size - (place % 160 == 5) for place, (task_id, size) in enumerate(sizes.items())}
+    )
+    loaded = Report.load(through_json(report.save()), report.task_ids)
+    assert {} == loaded.jobs_without_code(outcome)
+    loaded.end_jobs(Outcome.from_dict(through_json(outcome.as_dict())))
+    assert 10 == loaded.unmatched
+    assert sum(sizes.values()) - 10 == loaded.codes_affected
 
 
 def test_report_without_its_task_ids_still_counts() -> None:

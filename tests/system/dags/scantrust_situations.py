@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.exceptions import AirflowSkipException
-from airflow.sdk import DAG, TriggerRule, task, task_group
+from airflow.sdk import DAG, TriggerRule, XComArg, task, task_group
 
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
@@ -35,7 +35,7 @@ with DAG("mapped_group", schedule=None):
     @task_group
     def market(items: Any) -> None:
         upload = ScantrustUploadOperator(task_id="upload", items=items, wait_for_completion=False, **SHORT)
-        ids = upload.output["task_ids"]
+        ids = XComArg(upload, key="task_ids")
         ScantrustTaskSensor(task_id="sensor", scantrust_task_id=ids, poke_interval=1)
 
     market.expand(items=give("many"))
@@ -70,7 +70,7 @@ with DAG("setup_and_teardown", schedule=None):
         items="{{ dag_run.conf['many'][0] | tojson }}",
         wait_for_completion=False,
         **SHORT,
-    ).as_setup()
+    ).as_setup()  # type: ignore[no-untyped-call]
     teardown = ScantrustTaskSensor(
         task_id="sensor",
         scantrust_task_id="{{ ti.xcom_pull('upload', key='task_ids') }}",
