@@ -64,7 +64,7 @@ def test_many_jobs_of_many_sizes_are_counted_alike_deferred_or_not(
     sandbox: Sandbox, tmp_path: Path, deferrable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sandbox.seed(80)
-    rows = []
+    rows: list[dict[str, str]] = []
     for group in range(41):
         for _ in range(1 + group % 2):
             rows.append({"extended_id": f"SBX{len(rows) + 1:08d}", "market": f"M{group:04d}"})
