@@ -8,8 +8,8 @@ from datetime import date
 
 from airflow_provider_scantrust.api.texts import plural, show
 
-# Texts that tools write where a value is missing: pandas, numpy, databases, R, JavaScript. Excel's errors
-# begin with "#".
+# Texts that pandas, numpy, databases, R and JavaScript write for a missing value. For Excel's errors, see
+# _EXCEL_ERROR.
 PLACEHOLDERS = frozenset(
     {
         *(
@@ -30,7 +30,7 @@ PLACEHOLDERS = frozenset(
         *("\\n", "<na>", "<null>", "<none>", "<nil>", "(null)", "(none)", "(blank)", "[null]"),
     }
 )
-# Between the values of a row.
+# Separates the values of a row.
 BETWEEN = "\x1f"
 _ROW_MARK = "\x1e"
 _BETWEEN_ROWS = f"{BETWEEN}{_ROW_MARK}{BETWEEN}"
@@ -38,9 +38,9 @@ _PRINTABLE = bytes(range(0x20, 0x7F)) + f"{BETWEEN}{_ROW_MARK}".encode()
 _EMPTY_KEY = f"{_ROW_MARK}{BETWEEN}{BETWEEN}"
 
 _KNOWN = 50_000
-# No value of such a row is too long.
+# In a row of at most this length, no value is too long.
 _LONGEST_ROW = 65_536
-# Values that need a look of their own, by their first character; good dates do not.
+# Finds values that must be checked one by one. A good date is not among them.
 _NEEDS_LOOK = re.compile(
     r"""\x1f(?:
     [ '"=\#<\\(\[]
@@ -60,7 +60,8 @@ _ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _DATE_LIKE = re.compile(
     r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2}))(?:[T ]\d{1,2}:\d{2}[^\n]{0,20})?"
 )
-# With the name of a month, without a day, or without anything between: dates only where others are.
+# Dates with the name of a month, without a day, or without separators. They count as dates only in a field
+# that has other dates.
 _MAYBE_DATE = re.compile(
     r"""\d{1,2}[-./\ ]{1,2}[^\W\d_]{3,10}\.?[-./\ ]{1,2}(?:\d{4}|\d{2})
     | \d{4}[-./\ ][^\W\d_]{3,10}\.?[-./\ ]\d{1,2}
@@ -72,17 +73,16 @@ _MAYBE_DATE = re.compile(
 )
 _LOST_DIGITS = re.compile(r"[-+]?\d{1,3}(?:[.,]\d+)?[eE]\+?\d{1,3}")
 _EXCEL_ERROR = re.compile(r"#(?:N/?[A-Z]|[A-Z]/[A-Z]|[^\W\d_][^!?\n]{0,15}[!?]|\#+)")
-# What Excel counts from 1900 on: 1954 to 2119.
+# Dates as Excel stores them, in days since 1900: the years 1954 to 2119.
 _SERIAL = range(20_000, 80_000)
 _SERIAL_MOMENT = re.compile(r"(\d{5})(?:[.,]\d+)?")
-# What databases and other languages write in CSV for a quote, a backslash, or a line end.
+# Backslashes that databases and other languages write into CSV before a quote, a backslash, or a line end.
 _ESCAPE = re.compile(r"""\\(?:[\\"]|\Z)""")
 _ESCAPE_AMONG = re.compile(r"""\\[\\"\x1f]""")
-# UTF-8 that was read as a Western encoding of one byte, as in "KÃ¶ln", and what stands for letters that were
-# lost.
+# UTF-8 that was read as Latin-1 or cp1252, as in "KÃ¶ln", and U+FFFD, which replaces letters that were lost.
 _LATER_BYTES = "\x80-\xbf" + bytes(range(0x80, 0xA0)).decode("cp1252", "ignore")
 _DAMAGED = re.compile(f"Ã[{_LATER_BYTES}]|Â[\x80-\xbf]|â[€\x80]|\ufffd")
-# Stray marks are blanks, too.
+# A byte order mark and a zero-width space count as blanks.
 _MARKS = ("\ufeff", "\u200b")
 
 _TEXTS = {
@@ -92,7 +92,7 @@ _TEXTS = {
     ),
     "placeholder": (
         "holds text that tools write where a value is missing",
-        "It is sent as text; list it in null_values= to leave these fields alone.",
+        "It is sent as text. To leave these fields unchanged, list it in null_values=.",
     ),
     "digits": (
         "holds numbers that lost digits",
@@ -108,7 +108,7 @@ _TEXTS = {
     ),
     "escapes": (
         "holds backslashes that look like escapes",
-        "They are sent as part of the value; in CSV only doubled quotes protect a quote.",
+        "They are sent as part of the value. CSV escapes a quote by doubling it, not with a backslash.",
     ),
     "blanks": ("holds values with blanks at the beginning or end", "They are sent as part of the value."),
 }
@@ -143,7 +143,7 @@ class Doubts:
         for (field, kind), (count, first, row) in self._found.items():
             if kind != "maybe date":
                 continue
-            # Only in a field that otherwise holds dates.
+            # Counts only in a field that also holds dates.
             odd = found.get((field, "dates"))
             if odd or self._dates.get(field):
                 found[field, "dates"] = (odd[0] + count, *odd[1:]) if odd else (count, first, row)
@@ -156,10 +156,10 @@ class Doubts:
 
 def are_plain(rows: Sequence[str], values: int) -> bool:
     """
-    Whether rows need no look at each of their values.
+    Whether no value of the rows must be checked alone.
 
-    :param rows: Of each the key and the values, with BETWEEN between them.
-    :param values: How many each has.
+    :param rows: For each row, the key and the values, joined by BETWEEN.
+    :param values: How many values each row has, including the key.
     """
     text = BETWEEN + _BETWEEN_ROWS.join(rows) + BETWEEN
     return (
@@ -173,16 +173,16 @@ def are_plain(rows: Sequence[str], values: int) -> bool:
         and (len(text) <= _LONGEST_ROW or max(map(len, rows)) <= _LONGEST_ROW)
         and ("\\" not in text or not _ESCAPE_AMONG.search(text))
         and _NEEDS_LOOK.search(text) is None
-        # Nothing else than printable characters; a third of the time of str.isprintable.
+        # Only printable characters. This takes a third of the time of str.isprintable.
         and not text.encode().translate(None, _PRINTABLE)
     )
 
 
 def classify(value: str) -> str:
     """
-    Return what is doubtful about a text: a kind of warning, "" for nothing.
+    Return the kind of warning for a text, or "" for a text without a doubt.
 
-    "date" is a good date, and "maybe date" is one where the field's other values are dates.
+    "date" is a good date. "maybe date" counts as a date only in a field that has other dates.
     """
     if not value.isascii() and _DAMAGED.search(value):
         return "damaged"

@@ -1,4 +1,4 @@
-"""What an operator does when no code has some of the keys, or the campaign does not have a field."""
+"""What an operator does when keys match no code, or the campaign does not have a field."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Reaction = Literal["warn", "fail", "ignore"]
 
 def react(report: Report, key: str, *, on_unmatched: Reaction, on_discarded: Reaction, log: Log) -> None:
     """
-    Warn or fail.
+    Warn or fail, as the reactions say.
 
-    :param key: What a key is called.
-    :raises UnmatchedKeys: No code has some of the keys; the message names discarded fields, too.
+    :param key: How messages call a key.
+    :raises UnmatchedKeys: Some keys match no code; the message names discarded fields, too.
     :raises DiscardedFields: Some fields were discarded.
     """
     found = [

@@ -69,7 +69,7 @@ def test_unknown_number_of_codes_goes_async_and_says_why(sandbox: Sandbox, caplo
     report, ti = upload(items=[{"lot_number": "L-000001", "market": "FR"}], data_key="lot_number")
     assert ("async", 1, 10) == (report["mode"], report["requests"], report["codes_affected"])
     assert report["task_ids"] == ti.xcoms["task_ids"] == [task["id"] for task in sandbox.tasks()]
-    assert "how many codes one lot_number is on is not known" in capsys.readouterr().out + caplog.text
+    assert "the number of codes per lot_number is not known" in capsys.readouterr().out + caplog.text
 
 
 def test_known_number_of_codes_goes_sync(sandbox: Sandbox) -> None:
