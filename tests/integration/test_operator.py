@@ -205,7 +205,7 @@ def test_nothing_from_upstream_is_told_as_such(sandbox: Sandbox, name: str) -> N
     # What an upstream task that returned nothing is rendered to.
     setattr(task, name, None)
     context: Any = {"ti": TaskInstance()}
-    with pytest.raises(AirflowFailException, match=r"nothing to upload.*returned nothing"):
+    with pytest.raises(AirflowFailException, match=r"nothing to upload.*return nothing"):
         task.execute(context)
     assert [] == sandbox.transcript()
 
