@@ -36,6 +36,7 @@ def check(arguments: argparse.Namespace, out: Output) -> int:
         )
     if hook.settings.ignored:
         out.warning(
-            "Names in the connection's extra that mean nothing: %s.", ", ".join(hook.settings.ignored)
+            "Unknown names in the connection's extra, which are ignored: %s.",
+            ", ".join(hook.settings.ignored),
         )
     return 0
