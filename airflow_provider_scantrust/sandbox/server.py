@@ -125,7 +125,7 @@ class Sandbox(Controls):
         """
         The port it listens on.
 
-        :raises RuntimeError: It takes a free one when it starts.
+        :raises RuntimeError: The sandbox chooses a free port when it starts, and has not started.
         """
         if not self._port:
             raise RuntimeError("the sandbox has no port before its start")
@@ -138,7 +138,7 @@ class Sandbox(Controls):
 
     @property
     def connection_uri(self) -> str:
-        """The Airflow connection as a URI; the host is quoted so that Airflow keeps its scheme."""
+        """The Airflow connection as a URI; the host is URL-encoded, so that Airflow keeps its scheme."""
         return f"scantrust://:{quote(self.token, safe='')}@{quote(self.url, safe='')}"
 
     @property
@@ -156,7 +156,7 @@ class _Server(uvicorn.Server):
         try:
             super().run(sockets)
         finally:
-            # Also when the start failed: `Sandbox.start` must not wait forever.
+            # Also if the start failed, because `Sandbox.start` must not wait forever.
             self.ready.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
