@@ -262,12 +262,12 @@ def _fault_error(fault: Fault, endpoint: Endpoint[Any], settings: Settings) -> S
         )
     if fault.kind is FaultKind.NEEDS_TLS:
         return ConfigurationError(
-            f"No answer to {where}: {fault.kind.value}. Write https://{settings.host} there."
+            f"No answer to {where}: {fault.kind.value}. Write https://{settings.host} as the host."
         )
     if fault.kind is FaultKind.SPEAKS_NO_TLS:
         return ConfigurationError(
-            f"No answer to {where}: {fault.kind.value} ({fault.detail}). If it is to be reached unencrypted, write "
-            f"http://{settings.host} there; another machine than this one also needs allow_plain_http in the extra."
+            f"No answer to {where}: {fault.kind.value} ({fault.detail}). To connect without TLS, write "
+            f"http://{settings.host} as the host; for another machine, also set allow_plain_http in the extra."
         )
     if fault.kind is FaultKind.UNUSABLE:
         return ConfigurationError(f"The request for {where} could not be made: {fault.detail}.")

@@ -41,7 +41,7 @@ def read_base_url(host: str | None, schema: str | None, port: int | None, *, all
     if any(not 32 < ord(letter) < 127 for letter in host):
         raise _wrong(
             "contains a space, a control character or a letter outside ASCII; it must be without spaces, "
-            "and a name in other letters stands there in its xn-- form"
+            "and a name with other letters must be in its xn-- form"
         )
     scheme, rest = _split_scheme(host, schema)
     authority, slash, path = rest.partition("/")
@@ -95,9 +95,7 @@ def _split_scheme(host: str, schema: str) -> tuple[str, str]:
     scheme = (found[1] if found else schema or "https").lower()
     rest = host[found.end() :] if found else host
     if scheme not in _USUAL_PORTS:
-        raise ConfigurationError(
-            "The connection's host (or schema) says how to connect; that must be https or http."
-        )
+        raise ConfigurationError("The scheme in the connection's host (or schema) must be https or http.")
     # Also "https" alone: Airflow reads this as the host of a connection URI with an unquoted https:// in it.
     if _NEARLY_A_SCHEME.match(rest) or rest.rstrip("/").lower() in ("", *_USUAL_PORTS):
         raise _wrong(

@@ -116,7 +116,7 @@ class WorkerWait:
         notices = []
         for result, notice in self._drive(_BEFORE_DEFERRAL, once=True):
             if isinstance(result, TransientError):
-                self._hook.log.info("The wait goes on in the triggerer: %s", result)
+                self._hook.log.info("The wait continues in the triggerer: %s", result)
                 return None
             if isinstance(result, Task) and not result.is_done:
                 return None

@@ -86,7 +86,7 @@ def refuse_iterator(name: str, rows: Any) -> None:
     """
     if isinstance(rows, Iterator):
         raise ValueError(
-            f"`{name}` is a {type(rows).__name__}, which is made at each parse of the Dag file. Yield the rows in a function "
+            f"`{name}` is a {type(rows).__name__}: each parse of the Dag file makes a new one. Yield the rows in a function "
             "under @task.scantrust_upload, or give a list."
         )
 

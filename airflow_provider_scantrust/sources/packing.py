@@ -137,9 +137,9 @@ def _unpack(name: str, raw: BinaryIO, *more: Any) -> Iterator[bytes]:
 
 def refuse_other_kinds(name: str, first: bytes) -> None:
     """
-    Say what a file is that cannot be read as text.
+    Refuse a file that is not text, with its kind and what to do.
 
-    :raises InvalidInput: It is such a file.
+    :raises InvalidInput: The file is of a kind that cannot be read.
     """
     for start, what in _KINDS:
         if first.startswith(start):

@@ -284,7 +284,7 @@ def read_text(text: str) -> str:
     :raises ValueError: The text holds half a character (a lone surrogate) or a NUL, or is too long.
     """
     if len(text) > LONGEST_TEXT:
-        raise ValueError(f"the text has {len(text)} characters; {LONGEST_TEXT} are the most that can be sent")
+        raise ValueError(f"the text has {len(text)} characters; at most {LONGEST_TEXT} can be sent")
     # Assumed: Scantrust is a Django service, which refuses NUL.
     if "\x00" in text:
         raise ValueError("the text holds a NUL character, which cannot be stored")

@@ -241,7 +241,7 @@ class Progress:
 
     def _forget_doubtful(self) -> None:
         self._log.info(
-            "The task was cleared, so %s of which Scantrust discarded fields (%s) are repeated.",
+            "The task was cleared, so this try repeats %s with fields that Scantrust discarded (%s).",
             plural(len(self._doubtful), "call"),
             ", ".join(sorted(self._doubtful_counts.discarded)[:10]),
         )
@@ -300,7 +300,7 @@ class Progress:
             if not self._has_failed:
                 self._has_failed = True
                 self._log.warning(
-                    "The progress of this upload cannot be kept (%s). It continues; if this try fails, the next one "
+                    "The progress of this upload cannot be kept (%s). The upload continues; if this try fails, the next one "
                     "may submit the same jobs again.",
                     type(error).__name__,
                 )

@@ -264,7 +264,7 @@ class Spool:
         self._db.executemany("UPDATE rows SET data = ? WHERE line = ?", self._fold(rows, conflicts))
         if conflicts:
             raise InvalidInput(
-                f"Nothing was sent, because rows have one key and different data: {'; '.join(conflicts)}. Fix them, "
+                f"Nothing was sent, because rows with the same key have different data: {'; '.join(conflicts)}. Fix them, "
                 'or set on_duplicate="last".'
             )
 

@@ -100,7 +100,7 @@ class Jobs:
             raise TaskFailed(
                 f"{len(self.failed):,} of {plural(len(self.ended), 'asynchronous upload')} failed at Scantrust: "
                 + _some([f"({text})" for text in self.failed.values()])
-                + ". Scantrust gives no reason here; its portal or support can.",
+                + ". Scantrust's API gives no reason; its portal or support can.",
                 failed_jobs={
                     "jobs": len(self.ended),
                     "failed": len(self.failed),
