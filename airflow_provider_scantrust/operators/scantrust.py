@@ -46,8 +46,8 @@ class ScantrustUploadOperator(UploadParameters):
 
     :param items: Rows, each a dict with the data key and the fields to set. Lists of lists, as mapped tasks
         return them, are flattened. (templated)
-    :param source: A file of rows, which may be compressed: a local path or a URL of Airflow's object storage.
-        Or rows, as an iterable that is read once. The source is never held in memory as a whole. (templated)
+    :param source: A file of rows, also compressed (a local path or a URL of Airflow's object storage), or an
+        iterable of rows, which is read once. The source is never in memory as a whole. (templated)
     :param columns: Column of the source -> SCM field, or None to leave it out. (templated)
     :param constants: SCM field -> value, added to each row of the source. (templated)
     :param source_format: ``csv``, ``tsv``, ``jsonl``, ``parquet``, ``xlsx``, ``xlsb``, ``ods``, ``xls``.
@@ -70,12 +70,10 @@ class ScantrustUploadOperator(UploadParameters):
     :param dry_run: Read and plan the source, and return the plan instead of carrying it out.
     :param constraints: Field -> value that a code must have; ``extended_id`` takes a list. (templated)
     :param scm_data: Field -> value to set on the codes that meet the constraints. (templated)
-    :param data_key: The field that selects codes: ``extended_id``, ``serial_number``, any SCM field.
-        (templated)
+    :param data_key: Selects codes: ``extended_id``, ``serial_number`` or any SCM field. (templated)
     :param mode: ``auto`` follows Scantrust's advice; ``sync`` and ``async`` force one. With ``async``,
         unmatched rows are counted but cannot be listed, and discarded fields are not known.
-    :param codes_per_key: About how many codes have the same value of an SCM key. If they are few, ``auto``
-        uploads synchronously.
+    :param codes_per_key: About how many codes have one SCM key. If few, ``auto`` uploads synchronously.
     :param wait_for_completion: Wait for asynchronous jobs; if False, the report has only their ids.
     :param deferrable: Wait in the triggerer instead of on the worker. The default is True and does not follow
         ``[operators] default_deferrable``: its default, False, cannot be told from a user's choice.
@@ -86,7 +84,7 @@ class ScantrustUploadOperator(UploadParameters):
     :param items_per_call: The most rows that one synchronous call may carry, up to 999.
     :param on_unmatched: What to do if keys match no code: ``warn``, ``fail`` or ``ignore``.
     :param on_discarded: What to do if the campaign does not have a field. With ``fail``, no job is submitted
-        if the first answers show such a field.
+        if the first answers show this.
     :param scantrust_conn_id: The Airflow connection. (templated)
     """
 
