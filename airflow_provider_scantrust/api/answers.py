@@ -47,7 +47,8 @@ def read_answer(answer: Answer, endpoint: Endpoint[T]) -> T:
     """
     Return the data in an answer.
 
-    :raises ScantrustError: The subclass says what to do. Any bytes at all raise only this.
+    :raises ScantrustError: The subclass says what to do. No answer, not even random bytes, raises another
+        error.
     """
     if 200 <= answer.status < 300:
         return _read_success(answer, endpoint)

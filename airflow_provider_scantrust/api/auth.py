@@ -31,7 +31,7 @@ _SHORTEST_SECRET = 5
 
 
 class Auth(Protocol):
-    """What the conversation needs to know to sign a call."""
+    """The part of a signer that the conversation uses."""
 
     def header(self) -> str | None:
         """Return the value of ``Authorization``, or None if a login must come first."""

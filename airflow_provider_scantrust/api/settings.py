@@ -46,7 +46,7 @@ class Budget:
     retry_unreadable: bool = False
 
     def at_most(self, seconds: float) -> Budget:
-        """Return the same budget, limited to so many seconds."""
+        """Return the same budget, limited to the given seconds."""
         return replace(self, seconds=min(self.seconds, max(0.0, seconds)))
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NEEDED = ("codes_view", "scm_bulk_edit", "scm_code_edit", "product_view")
 # The Date header has whole seconds, and the answer takes some time to arrive.
 _CLOCK_TOLERANCE = 5
-# A person is waiting.
+# Seconds for the check, because a user waits for the result.
 _SECONDS = 10.0
 
 

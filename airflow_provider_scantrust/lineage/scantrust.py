@@ -63,7 +63,7 @@ def split_url(url: str) -> tuple[str, str, str, str]:
     scheme, _, rest = url.partition("://")
     place, _, path = rest.partition("/")
     connection = ""
-    # In abfss://container@account.dfs.core.windows.net, the part before @ is no connection; in
+    # In abfss://container@account.dfs.core.windows.net, the part before @ is not a connection; in
     # s3://connection@bucket it is.
     if not place.endswith(".core.windows.net"):
         connection, _, place = place.rpartition("@")

@@ -26,7 +26,7 @@ from airflow_provider_scantrust.sandbox.validation import Submission
 
 @dataclass
 class Steering(Order):
-    """How the next jobs go; what the fields mean: `Controls.jobs`."""
+    """How the next jobs behave; `Controls.jobs` explains the fields."""
 
     fail: bool = False
     hang: bool | str = False

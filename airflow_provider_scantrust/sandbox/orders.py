@@ -13,7 +13,7 @@ from airflow_provider_scantrust.sandbox.checks import whole
 @dataclass
 class Order:
     """
-    Something to do `times` times; None for always.
+    An order that acts `times` times; None for always.
 
     :ivar acted: How often it has acted.
     """

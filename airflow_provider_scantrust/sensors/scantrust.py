@@ -55,7 +55,7 @@ class ScantrustTaskSensor(BaseSensorOperator):
     :param poke_interval: Seconds between two polls of one job. A deferred wait takes at least five seconds.
     :param error_budget: Seconds without a readable answer about a job after which the wait ends.
     :param start_from_trigger: Start the wait in the triggerer, without a worker (Airflow 3.3). A sensor that
-        cannot start there, such as a mapped one, starts on a worker and says why.
+        cannot start there, such as a mapped one, starts on a worker and logs why.
     :param end_from_trigger: End the task in the triggerer, too, if all jobs succeeded (Airflow 3.3).
         Otherwise a worker ends it.
     """

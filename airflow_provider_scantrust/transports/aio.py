@@ -56,7 +56,7 @@ class AioTransport:
 
     :param verify: True, False, or the path of a CA bundle, with the same meaning as in ``requests``.
     :param connections: Most connections at once.
-    :param sleep: Waits for so many seconds without blocking.
+    :param sleep: Waits for the given seconds without blocking.
     :param clock: Monotonic seconds.
     :param now: Wall clock, seconds since the epoch.
     """

@@ -70,7 +70,7 @@ class BlockingTransport:
         not.
     :param pauses: Gets the reasons for pauses; by default ``log``.
     :param meter: Counts requests and retries.
-    :param sleep: Waits for so many seconds.
+    :param sleep: Waits for the given seconds.
     :param clock: Monotonic seconds.
     :param now: Wall clock, seconds since the epoch.
     """

@@ -16,7 +16,7 @@ A job does not report which fields the campaign discards. So where the planner c
 up to three rows of each set of field names in synchronous calls, the tasting calls. Jobs start after these
 have ended.
 
-Rule 1: no key is in two calls, so calls may run in any order, and any of them again.
+Rule 1: no key is in two calls, so calls may run in any order, and any call may be repeated.
 Rule 2: the same spool makes the same plan, call by call; a retry knows its calls by number.
 Rule 3: synchronous calls have the first numbers, the tasting calls the very first; jobs come after them.
 """

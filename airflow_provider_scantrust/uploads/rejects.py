@@ -160,7 +160,7 @@ def _write_table(
 
 
 def _select(cells: list[str], kept: list[bool]) -> list[str]:
-    """Return the cells of the columns to keep, and those for which there is no column."""
+    """Return the cells of the columns to keep, and cells without a column."""
     if len(cells) < len(kept) and not all(kept):
         # It is not known which cells are missing, so all cells stay. The row must not look complete.
         return [*cells, ""] if len(cells) == sum(kept) else cells

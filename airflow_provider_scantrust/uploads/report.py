@@ -113,7 +113,7 @@ class Report:
 
     def end_jobs(self, outcome: Outcome) -> None:
         """
-        Add what the jobs did.
+        Add the results of the jobs.
 
         For a job with a list of ids, it is known how many ids matched no code, but not which.
         """

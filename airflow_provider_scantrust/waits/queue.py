@@ -51,7 +51,7 @@ _DOWN = 5
 _LONGEST_QUIET = 15.0
 # Seconds from the last poll to the deadline.
 _LAST_POLL = 1.0
-# After up to so many failures in a row, a poll is repeated before all other jobs.
+# A poll that failed up to three times in a row is repeated before all other jobs.
 _REPEATED_SOON = 3
 # Failures in a row that end a wait. In a long queue they are minutes apart, and a few in a row may be chance:
 # if every third answer is broken, one of two hundred waits has five in a row.
