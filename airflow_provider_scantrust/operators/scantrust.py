@@ -30,7 +30,7 @@ _REPORT_KEY = "report_so_far"  # the XCom for a report that is too large to be s
 
 class ScantrustUploadOperator(UploadParameters):
     """
-    Set SCM data on Scantrust codes and report the result for the rows.
+    Set SCM data on Scantrust codes and report what happened to the rows.
 
     Give exactly one of ``items``, ``source``, or ``constraints`` with ``scm_data``. Rows are checked before
     the first call; a call that times out is halved or becomes an asynchronous job (``mode="auto"``). Returns
@@ -142,7 +142,7 @@ class ScantrustUploadOperator(UploadParameters):
             return self._finish(context, loaded)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Raise the exception of the shorter time limit: Airflow's own does not tell which has passed."""
+        """Raise the exception of the shorter time limit; Airflow's timeout does not tell which has passed."""
         from airflow_provider_scantrust.triggers.deferral import is_deferral_timeout, raise_deferral_timeout
 
         try:

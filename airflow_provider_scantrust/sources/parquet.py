@@ -266,7 +266,7 @@ def _without_zeros(clock: str) -> str:
 
 
 def _read_nanoseconds(column: Any, zone: str | None) -> list[str | None]:
-    """Return timestamps with all nine digits of the second; Python's own type keeps six."""
+    """Return timestamps with all nine decimals of the second; Python's own type keeps six."""
     arrow = _arrow("")
     whole = column.cast(arrow.timestamp("us", zone), safe=False).to_pylist()
     numbers = column.cast(arrow.int64()).to_pylist()

@@ -40,7 +40,7 @@ class ScantrustTaskTrigger(BaseTrigger):
     """
     Fire once, when all jobs have ended, the deadline has passed, or polling cannot succeed any more.
 
-    Its arguments have only ids and numbers, no secrets, because Airflow stores and prints them.
+    Its arguments have no secrets, because Airflow stores and prints them.
 
     The ids come in one of three ways: in ``task_ids``; in the XCom ``stored_at``, if they are too many for a
     row of the database; or in ``scantrust_task_id``, with templates, if Airflow starts the wait in the

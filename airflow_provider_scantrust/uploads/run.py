@@ -135,8 +135,8 @@ class Runner:
         Make all calls.
 
         :raises UploadTimedOut: A call ended in 504 and ``split`` is off.
-        :raises TooManyRejected: Scantrust refused more rows than allowed, or accepted none of the first ones
-            (see ``hopeless_after``).
+        :raises TooManyRejected: Scantrust refused more rows than allowed, or all rows, or accepted none of
+            the first ones (see ``hopeless_after``).
         :raises UploadInterrupted: :meth:`stop` was called.
         :raises ScantrustError: The first error that ends the upload, after the requests under way have ended.
         """
