@@ -10,12 +10,12 @@ All errors of this package, grouped by what the reader should do next.
     ├── RequestRejected          400: fix the rows; Scantrust processed nothing of this call
     ├── AuthenticationFailed     401: the token is wrong or has expired; create a new one in the portal
     ├── PermissionDenied         403: ask a company admin to give the token more permissions
-    ├── NotFound                 404: it does not exist, or belongs to another company
+    ├── NotFound                 404: the job or path does not exist, or belongs to another company
     ├── RequestTooLarge          413: one call carries more than Scantrust or a gateway accepts: send fewer rows in a call
     ├── Conflict                 406, 409: read Scantrust's message
     ├── UnexpectedRedirect       the host in the connection is not the API's own address
     ├── UploadTimedOut           504 of a synchronous upload: nothing was updated; send less, or asynchronously
-    ├── UnmatchedKeys            no code has some of the keys (only with on_unmatched="fail")
+    ├── UnmatchedKeys            some keys match no code (only with on_unmatched="fail")
     ├── TooManyRejected          more rows were rejected than max_rejected allows; fix the file
     ├── DiscardedFields          the campaign does not have a field (only with on_discarded="fail")
     ├── TaskFailed               an asynchronous job ended as failed at Scantrust
@@ -101,15 +101,15 @@ class AuthenticationFailed(ScantrustError):
 
 
 class PermissionDenied(ScantrustError):
-    """The token lacks a permission (403)."""
+    """The token does not have a permission that the call needs (403)."""
 
 
 class NotFound(ScantrustError):
-    """Scantrust does not know it (404)."""
+    """Scantrust does not know the job or the path (404)."""
 
 
 class RequestTooLarge(ScantrustError):
-    """One call is larger than Scantrust or a gateway accepts (413); nothing of it was processed."""
+    """The call is larger than Scantrust or a gateway accepts (413); nothing was processed."""
 
 
 class Conflict(ScantrustError):
@@ -117,7 +117,7 @@ class Conflict(ScantrustError):
 
 
 class UnexpectedRedirect(ScantrustError):
-    """A redirect that must not be followed: of a POST, or to another host."""
+    """A redirect that must not be followed, because it is for a POST or leads to another host."""
 
 
 class UploadTimedOut(ScantrustError):
@@ -125,7 +125,7 @@ class UploadTimedOut(ScantrustError):
 
 
 class UnmatchedKeys(ScantrustError):
-    """No code has some of the keys, and `on_unmatched` is "fail"."""
+    """Some keys match no code, and `on_unmatched` is "fail"."""
 
 
 class TooManyRejected(ScantrustError):
@@ -140,8 +140,8 @@ class TaskFailed(ScantrustError):
     """
     An asynchronous job ended as failed at Scantrust.
 
-    :param failed_jobs: The number of ``jobs``, how many ``failed``, and up to 100 ``task_ids`` of failed
-        jobs.
+    :param failed_jobs: ``jobs`` (their number), ``failed`` (how many failed), and ``task_ids`` (up to 100 of
+        the failed ones).
     """
 
     def __init__(self, message: str, *, failed_jobs: Mapping[str, Any] | None = None, **about: Any) -> None:
@@ -154,7 +154,7 @@ class TaskFailed(ScantrustError):
 
 
 class WaitTimedOut(ScantrustError):
-    """An asynchronous job did not end before the timeout; it goes on at Scantrust."""
+    """An asynchronous job did not end before the timeout; the job continues at Scantrust."""
 
 
 class TransientError(ScantrustError):
@@ -168,7 +168,7 @@ class SourceNotFound(TransientError):
 
 
 class UploadInterrupted(TransientError):
-    """The task was stopped while it uploaded; what Scantrust answered until then is kept for the next try."""
+    """The task was stopped while it uploaded; the next try continues with the answers so far."""
 
 
 class Throttled(TransientError):

@@ -16,8 +16,8 @@ _ASSET_URIS = {
     "to_openlineage_converter": "airflow_provider_scantrust.assets.scantrust.convert_asset_to_openlineage",
 }
 
-# Label and description of the extras that the form shows; the others are for a service that differs from what
-# is known.
+# Label and description of the extras that the form shows. The other extras are for a service that differs
+# from what this package assumes.
 _FIELDS = {
     "auth_scheme": (
         "Auth scheme",
@@ -44,7 +44,7 @@ _FIELDS = {
     ),
     "max_polls_per_second": (
         "Status polls per second",
-        "How many status polls one triggerer sends, at most. Scantrust allows 50 for a token: "
+        "The most status polls that one triggerer sends. Scantrust allows 50 for a token: "
         "with two triggerers, 20 to 25 each.",
     ),
     "connect_timeout": ("Connect timeout (s)", "Seconds to reach the host."),
@@ -118,7 +118,7 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-class-name": "airflow_provider_scantrust.hooks.scantrust.ScantrustHook",
                 "hook-name": "Scantrust",
                 "ui-field-behaviour": {
-                    # Not the port: without one, the Test button of Airflow 3.3.2 is refused by its own API.
+                    # Not the port: without a port, the API of Airflow 3.3.2 refuses the Test button.
                     "hidden-fields": ["schema"],
                     "relabeling": {
                         "host": "API base URL",
@@ -148,8 +148,8 @@ def _field(name: str) -> dict[str, Any]:
     """
     Return one field of the connection form.
 
-    The default stands in its description and not in its schema: Airflow 3 would store it in each connection,
-    and a later default would not reach those.
+    The default is in its description and not in its schema: Airflow 3 would store it in each connection, and
+    a new default would not apply to these.
     """
     extra, (label, description) = EXTRAS[name], _FIELDS[name]
     default = f" {_spell(extra.default)} when empty." if extra.default is not None else ""

@@ -1,8 +1,8 @@
 """
 Every morning, upload yesterday's file from object storage, and write the rejected rows beside it.
 
-The file is read row by row, however large it is. Set BOTTLING_STORAGE to where your files are, such as
-s3://aws_default@bottling, with the Airflow connection in the URL.
+The file is read row by row, so it can be of any size. Set BOTTLING_STORAGE to the place of your files, such
+as s3://aws_default@bottling, with the Airflow connection in the URL.
 """
 
 from __future__ import annotations

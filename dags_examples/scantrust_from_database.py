@@ -5,7 +5,7 @@ Needs apache-airflow-providers-postgres and a connection `warehouse`, to a Postg
 
     CREATE TABLE bottles (extended_id text PRIMARY KEY, lot_number text, bottling_date date, market text)
 
-A server-side cursor hands over 1,000 rows at a time, so millions of rows need no more memory than a few.
+A server-side cursor fetches 1,000 rows at a time, so millions of rows need no more memory than a few.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pendulum
 from airflow.providers.common.compat.sdk import dag, task
 from airflow.timetables.interval import CronDataIntervalTimetable
 
-# The order makes a retry see the rows as the first try did, so that it continues where that one stopped.
+# With a fixed order, a retry reads the same rows as the first try and can continue where it stopped.
 SQL = """
     SELECT extended_id, lot_number, bottling_date, market FROM bottles
     WHERE bottling_date = CAST(:day AS date) ORDER BY extended_id
@@ -27,14 +27,14 @@ SQL = """
 
 @task.scantrust_upload(on_unmatched="fail")
 def upload_bottles(day: str) -> Iterator[dict[str, Any]]:
-    """Yield the rows of one day; cursor and connection are closed after the last one, or when something fails."""
-    # Imported here, a Dag file is parsed without them.
+    """Yield the rows of one day; cursor and connection are closed after the last row, or after an error."""
+    # Imported here, so that parsing the Dag file does not import them.
     from airflow.providers.postgres.hooks.postgres import PostgresHook
     from sqlalchemy import text
     from sqlalchemy.pool import NullPool
 
     hook = PostgresHook("warehouse")
-    # By default, the engine leaves out what the connection's extra says, such as sslmode.
+    # Without "creator", the engine ignores the connection's extra, such as sslmode.
     engine = hook.get_sqlalchemy_engine({"creator": hook.get_conn, "poolclass": NullPool})
     with (
         engine.connect().execution_options(yield_per=1_000) as connection,

@@ -1,8 +1,8 @@
 """
 Every morning, upload the workbook that the bottling hall filled in yesterday: one row for each bottle.
 
-Needs the extra `excel`: pip install 'airflow-provider-scantrust[excel]'. The columns of the sheet have names
-for people; `columns` gives the SCM field of each, and None leaves one out.
+Needs the extra `excel`: pip install 'airflow-provider-scantrust[excel]'. The columns of the sheet do not have
+the names of SCM fields; `columns` gives the field for each column, and None leaves a column out.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """
-Every morning, upload the files of all packaging lines, each in a task of its own, spread over the workers.
+Every morning, upload the files of all packaging lines, each in its own task, spread over the workers.
 
-The pool scantrust_uploads bounds how many run at once: they share the rate limit of one token, so more than a
-few only wait for each other. Make it once, with 3 slots: airflow pools set scantrust_uploads 3 "uploads to
-Scantrust"
+The pool scantrust_uploads limits how many tasks run at once. They share the rate limit of one token, so with
+more than a few, the tasks only wait for each other. Create the pool once, with 3 slots: airflow pools set
+scantrust_uploads 3 "uploads to Scantrust"
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 Every morning, submit one asynchronous upload for each of yesterday's lots, and wait for all of them with one sensor.
 
-Each lot is a task of its own in the grid, so a refused lot can be fixed and cleared alone.
+Each lot is its own task in the grid, so a refused lot can be fixed and cleared alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DATA = Path(__file__).parent / "sample_data"
 def scantrust_mapped_uploads() -> None:
     @task
     def read_lots(day: str) -> list[dict[str, Any]]:
-        """Return what each mapped task is to submit."""
+        """Return the arguments of each mapped task."""
         path = DATA / f"lots-{day}.csv"
         with path.open(encoding="utf-8", newline="") as file:
             return [

@@ -30,7 +30,7 @@ DATA = Path(__file__).parent / "sample_data"
 def scantrust_sync_upload() -> None:
     @task
     def read_bottling(day: str) -> list[dict[str, str]]:
-        """Read the file of the day that the run is for; every value stays text."""
+        """Read the file for the day of the run; every value stays text."""
         path = DATA / f"bottling-{day}.csv"
         with path.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))

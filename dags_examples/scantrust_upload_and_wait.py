@@ -1,8 +1,8 @@
 """
-Every morning, write what is known of yesterday's lots onto all bottles of each lot.
+Every morning, write the data of yesterday's lots onto all bottles of each lot.
 
-The rows are keyed by lot_number. How many bottles a lot has is not known here, so the operator submits
-asynchronous jobs, and waits for them in the triggerer until they have ended.
+The rows are keyed by lot_number. The number of bottles in a lot is not known here, so the operator submits
+asynchronous jobs and waits for them in the triggerer.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DATA = Path(__file__).parent / "sample_data"
 def scantrust_upload_and_wait() -> None:
     @task
     def read_lots(day: str) -> list[dict[str, str]]:
-        """Read the file of the day that the run is for; every value stays text."""
+        """Read the file for the day of the run; every value stays text."""
         path = DATA / f"lots-{day}.csv"
         with path.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))

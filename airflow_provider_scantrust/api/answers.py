@@ -15,7 +15,7 @@ from airflow_provider_scantrust.api.texts import EXCERPT, one_line, read_page
 
 T = TypeVar("T")
 
-# A wait longer than this is a mistake of some proxy, not a rate limit of Scantrust.
+# A longer wait comes from a misconfigured proxy, not from a rate limit of Scantrust.
 _LONGEST_PAUSE = 86_400.0
 _NO_JSON = object()
 _THROTTLED = re.compile(r"available in (\d+(?:\.\d+)?) second")
@@ -25,7 +25,7 @@ _REFUSED: dict[int, tuple[type[exc.ScantrustError], str]] = {
     400: (exc.RequestRejected, "nothing of this call was processed; correct the data"),
     401: (exc.AuthenticationFailed, "the token is wrong or has expired; make a new one in the portal"),
     403: (exc.PermissionDenied, "the token lacks a permission that a company admin can give it"),
-    404: (exc.NotFound, "there is no such thing in this company, or the host is not the API's"),
+    404: (exc.NotFound, "it does not exist in this company, or the host is not the API's"),
     406: (exc.Conflict, "a known API error; see its message"),
     409: (exc.Conflict, "a known API error; see its message"),
     413: (
@@ -35,20 +35,20 @@ _REFUSED: dict[int, tuple[type[exc.ScantrustError], str]] = {
 }
 
 
-# The login's answers are about the connection, and never about what it is made for.
+# Answers to a login are always about the connection, not about the call that needs the login.
 _LOGIN_REFUSED: dict[int, tuple[type[exc.ScantrustError], str]] = {
     400: (exc.AuthenticationFailed, "the connection's user name or password is wrong"),
     401: (exc.AuthenticationFailed, "the connection's user name or password is wrong"),
-    404: (exc.ConfigurationError, "login_endpoint in the connection's extra is not its path"),
+    404: (exc.ConfigurationError, "login_endpoint in the connection's extra is not the path of the login"),
 }
 
 
 def read_answer(answer: Answer, endpoint: Endpoint[T]) -> T:
     """
-    Return what the answer says.
+    Return the data in an answer.
 
-    :raises ScantrustError: The subclass says what to do. No answer, not even random bytes, raises anything
-        else.
+    :raises ScantrustError: The subclass says what to do. No answer, not even random bytes, raises another
+        error.
     """
     if 200 <= answer.status < 300:
         return _read_success(answer, endpoint)
@@ -122,7 +122,7 @@ def read_retry_after(answer: Answer) -> float | None:
 
 
 def field_messages(data: Any) -> dict[str, list[str]]:
-    """Return Scantrust's messages by field from an error body, ``{"field": ["message", …]}`` or ``{"detail": "…"}``."""
+    """Return field -> messages from an error body, ``{"field": ["message", …]}`` or ``{"detail": "…"}``."""
     if not isinstance(data, Mapping):
         return {}
     return {
@@ -132,18 +132,18 @@ def field_messages(data: Any) -> dict[str, list[str]]:
 
 
 def make_excerpt(body: bytes) -> str:
-    """Return the beginning of a body on one line; any bytes will do."""
+    """Return the beginning of a body on one line; accepts any bytes."""
     return one_line(read_page(body[: EXCERPT * 16].decode("utf-8", errors="replace")))
 
 
 def _read_success(answer: Answer, endpoint: Endpoint[T]) -> T:
     fate = (
-        " The job may have been submitted all the same, under an id that is not known."
+        " The job may have been submitted all the same; its task_id is not known."
         if endpoint.replay is Replay.MAY_LEAVE_TWO_JOBS
         else ""
     )
     data = _decode(answer.body)
-    problem = "it is no JSON"
+    problem = "it is not JSON"
     if data is not _NO_JSON:
         try:
             return endpoint.read(data)
@@ -151,7 +151,7 @@ def _read_success(answer: Answer, endpoint: Endpoint[T]) -> T:
             problem = str(error)
     excerpt = make_excerpt(answer.body)
     if not endpoint.signed:
-        # A login's answer holds a token, under a name that is not known.
+        # The answer to a login has a token under an unknown name, so only names are shown.
         names = one_line(", ".join(map(_short, islice(data, 50)))) if isinstance(data, dict) else ""
         excerpt = names or "(not shown)"
     raise exc.UnreadableAnswer(
@@ -162,7 +162,7 @@ def _read_success(answer: Answer, endpoint: Endpoint[T]) -> T:
 
 
 def _decode(body: bytes) -> Any:
-    """Return the JSON in a body; its exceptions stay here, because they hold the whole body."""
+    """Return the JSON in a body. The parser's exceptions stay here, because they hold the whole body."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

@@ -16,28 +16,28 @@ from airflow_provider_scantrust.api.messages import Endpoint
 from airflow_provider_scantrust.api.texts import CUT
 from airflow_provider_scantrust.exceptions import ScantrustError, from_dict
 
-# Assumed: Scantrust's login call is not in the public documentation. A user with an account who sees other
-# names in it corrects them here.
+# Assumed: Scantrust's login call is not in the public documentation. If the real call has other names,
+# correct them here.
 LOGIN_FIELDS = ("username", "password")
 TOKEN_FIELDS = ("token", "jwt", "access_token", "access")
 
-# Seconds until a login is repeated: after a refusal, which may lock the user out; and after trouble that may
-# pass. Scantrust: rate limits, login actions: 10 a minute.
+# Seconds until a login is repeated: after a refusal, because repeated refusals may lock the user out; and
+# after a temporary error. Scantrust: rate limits, login actions: 10 a minute.
 PAUSE_AFTER_REFUSAL = 60.0
 PAUSE_AFTER_TROUBLE = 6.0
 
-# As in Airflow's own masker: hiding a letter or two would only garble every message.
+# As in Airflow's own masker: to hide a secret of a letter or two would garble every message.
 _SHORTEST_SECRET = 5
 
 
 class Auth(Protocol):
-    """What the conversation needs to know to sign a call."""
+    """The part of a signer that the conversation uses."""
 
     def header(self) -> str | None:
-        """Return the value of ``Authorization``, or None when a login has to come first."""
+        """Return the value of ``Authorization``, or None if a login must come first."""
 
     def login(self) -> Login | None:
-        """Return the login that gives a new token, or None when no call can."""
+        """Return the login that gives a new token, or None if the token cannot be renewed."""
 
     def hide(self, text: str) -> str:
         """Return the text without any secret that this signer knows."""
@@ -118,7 +118,7 @@ class Login:
     ) -> None:
         self.call = call
         self.token: str | None = None
-        # The last tokens: answers to calls that are under way may still show the one before.
+        # The last tokens, because answers to calls in flight may still show an earlier token.
         self.given: deque[str] = deque(maxlen=3)
         self._clock = clock
         self._register = register
@@ -129,11 +129,11 @@ class Login:
 
     def begin(self) -> bool:
         """
-        Return whether the caller is to log in; if not, another conversation is doing so.
+        Return whether the caller must log in; if not, another conversation is logging in.
 
-        Each ``begin`` that returned True needs an :meth:`end`.
+        After each ``begin`` that returned True, call :meth:`end`.
 
-        :raises ScantrustError: The last login failed a moment ago. Each caller gets an error of its own.
+        :raises ScantrustError: The last login failed a moment ago. Each caller gets its own error object.
         """
         if not self._turn.acquire(blocking=False):
             return False
@@ -161,17 +161,17 @@ class Login:
 
     def accepted(self, seen: int) -> None:
         """
-        Take note that the service has accepted a token.
+        Note that the service has accepted a token.
 
-        :param seen: Hash of the token; the token itself would be among the locals of a traceback.
+        :param seen: Hash of the token. The token itself could appear in a traceback with local variables.
         """
         self._has_worked = self._has_worked or seen == hash(self.token)
 
     def refused(self, seen: int) -> bool:
         """
-        Take note that the service has refused a token; return whether to try with another one.
+        Note that the service has refused a token; return whether to try with another one.
 
-        A token that has never worked is not replaced at once: the next one would not work either.
+        A token that has never worked is not replaced: the next one would not work either.
 
         :param seen: Hash of the token.
         """
@@ -193,7 +193,7 @@ def read_token(data: Any) -> str:
     """
     Read the answer to a login.
 
-    :raises ValueError: It holds no usable token.
+    :raises ValueError: The answer has no usable token.
     """
     if isinstance(data, dict):
         for name in TOKEN_FIELDS:
@@ -207,7 +207,7 @@ def _mask(text: str, secrets: list[str]) -> str:
     for secret in secrets:
         if len(secret) < _SHORTEST_SECRET:
             continue
-        # As it is, and as it stands in JSON or in what Python shows.
+        # As it is, as it appears in JSON, and as in Python's repr.
         for form in {
             secret,
             json.dumps(secret)[1:-1],

@@ -1,7 +1,7 @@
 """
-What may differ between a service and the known facts: the paths of the calls, and the states of jobs.
+What may differ at a service: the paths of the calls, and the states of jobs.
 
-Rule: every path stands here and nowhere else. A connection's extra can change each of them, so a user whose
+Rule: every path is here and nowhere else. A connection's extra can change each path, so that a user whose
 service differs does not have to wait for a release.
 """
 
@@ -15,12 +15,11 @@ class Dialect:
     """
     The paths of the calls, and words for states.
 
-    Paths end in ``/``: Scantrust redirects the others, and a redirect turns a POST into a GET in most
-    clients.
+    Paths end in ``/``: Scantrust redirects other paths, and most clients turn a redirected POST into a GET.
 
-    :param task_path: With ``{task_id}`` where the id stands.
-    :param done_states: Further words for a job that has ended well, as :func:`spell_state` writes them.
-    :param failed_states: Further words for a job that has failed.
+    :param task_path: Has ``{task_id}`` in place of the id.
+    :param done_states: More words for a job that succeeded, as :func:`spell_state` writes them.
+    :param failed_states: More words for a job that failed.
     """
 
     upload_path: str = "/api/v2/scm/upload/"
@@ -35,5 +34,5 @@ SCANTRUST = Dialect()
 
 
 def spell_state(word: str) -> str:
-    """Return a state's word in one spelling: lower case, with ``_`` for spaces and hyphens."""
+    """Return the word for a state in lower case, with ``_`` for spaces and hyphens."""
     return word.strip().lower().replace(" ", "_").replace("-", "_")

@@ -23,7 +23,7 @@ from airflow_provider_scantrust.api.models import (
 from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import InvalidInput
 
-# Assumed: an id is letters, digits and a few marks. What matters is that it cannot change the path.
+# Assumed: an id has letters, digits and a few marks. It must not be able to change the path.
 _TASK_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._:~=-]{0,199}")
 
 
@@ -33,8 +33,8 @@ def upload_scm_data(
     """
     Return the synchronous upload of items, each with its own values. Scantrust: Upload SCM data (sync).
 
-    A 504 says that the gateway gave up after 60 s and that **no** code was updated; the same call would end
-    so again. Setting the same values twice does no harm, so a replay is safe.
+    A 504 means that the gateway gave up after 60 s and that **no** code was updated. The same call would fail
+    again. To set the same values twice does no harm, so a replay is safe.
     """
     return Endpoint(
         what=f"the synchronous upload of {len(items)} {'item' if len(items) == 1 else 'items'}",
@@ -50,11 +50,11 @@ def upload_scm_data_async(
     constraints: Mapping[str, Any], scm_data: Mapping[str, Any], dialect: Dialect = SCANTRUST
 ) -> Endpoint[str]:
     """
-    Return the submit of one job that sets ``scm_data`` on every code which meets all constraints.
+    Return the submit of one job that sets ``scm_data`` on every code that meets all constraints.
 
     Scantrust: Upload SCM data (async). The result is the task_id.
 
-    :raises InvalidInput: There is no constraint, so that all codes would match.
+    :raises InvalidInput: There is no constraint, so all codes would match.
     """
     if not constraints:
         raise InvalidInput("constraints must have at least one field: without one, all codes would match.")
@@ -72,7 +72,7 @@ def get_scm_task(task_id: str, dialect: Dialect = SCANTRUST) -> Endpoint[Task]:
     """
     Return the status poll of an asynchronous job.
 
-    :raises InvalidInput: The id is none; it could lead to another path.
+    :raises InvalidInput: This is not a task_id, and could lead to another path.
     """
     task_id = check_task_id(task_id)
     return Endpoint(
@@ -92,16 +92,16 @@ def check_task_id(task_id: Any) -> str:
     """
     Return a task_id without the spaces around it.
 
-    :raises InvalidInput: It is empty, no text, or contains what no id has.
+    :raises InvalidInput: The value is not text, is empty, or has a character that no id has.
     """
     text = task_id.strip() if isinstance(task_id, str) else ""
     if not _TASK_ID.fullmatch(text):
-        raise InvalidInput(f"{show(task_id)} is no task_id of Scantrust.")
+        raise InvalidInput(f"{show(task_id)} is not a task_id of Scantrust.")
     return text
 
 
 def _read_submitted(data: Any) -> str:
     task_id = read_task_id(data)
     if not _TASK_ID.fullmatch(task_id):
-        raise ValueError("its 'task_id' is none")
+        raise ValueError("its 'task_id' is not a task_id")
     return task_id

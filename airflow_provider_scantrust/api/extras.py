@@ -27,10 +27,10 @@ class Extra:
     """
     One setting of the connection's extra.
 
-    :param default: What is meant where it is absent, null or empty.
-    :param type: Its type in JSON; it may also be text, as in a connection URI.
-    :param read: Returns the checked value; raises ``ValueError`` with what it must be.
-    :param choices: All the values there are, where they are few.
+    :param default: The value if the setting is absent, null or empty.
+    :param type: The type in JSON; the value may also be text, as in a connection URI.
+    :param read: Returns the checked value; raises ``ValueError`` with the allowed values.
+    :param choices: All values, if there are only a few.
     """
 
     default: Any
@@ -109,23 +109,23 @@ def _read_states(value: Any) -> tuple[str, ...]:
 
 
 def _read_url(value: Any) -> str:
-    """Return where links may lead: a browser would follow ``javascript:`` too."""
+    """Return an https URL for links: a browser would also follow ``javascript:``."""
     if isinstance(value, str) and re.fullmatch(r"https?://[!-~]+", value.strip(), re.IGNORECASE):
         return value.strip()
     raise ValueError("a URL that begins with https://")
 
 
-# All that the extra may hold, the settings that users need most first: the form shows them in this order.
+# All settings of the extra. The form shows them in this order, so those that most users need come first.
 EXTRAS: dict[str, Extra] = {
     "auth_scheme": Extra("UAT", "string", _read_scheme, ("UAT", "JWT", "login")),
     "login_endpoint": Extra(None, "string", _read_path),
     "verify": Extra(True, "string", _read_verify),
     "portal_url": Extra(None, "string", _read_url),
     "allow_plain_http": Extra(False, "boolean", _read_flag),
-    # Just above the 60 s after which Scantrust's gateway answers 504 by itself.
+    # Just above the 60 s after which Scantrust's gateway answers 504.
     "request_timeout": _number(75.0),
     "retry_seconds": _number(300.0),
-    # Scantrust: rate limits, authenticated: 3000 a minute, which is 50 a second; a little is left to workers.
+    # Scantrust: rate limits, authenticated: 3000 a minute, which is 50 a second; some are left for workers.
     "max_polls_per_second": _number(47, 1, whole=True),
     "connect_timeout": _number(10.0),
     "retry_attempts": _number(None, 1, whole=True),

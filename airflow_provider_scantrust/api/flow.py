@@ -49,20 +49,20 @@ Random = Callable[[], float]
 
 FIRST_BACKOFF = 1.0
 LONGEST_BACKOFF = 30.0
-# A throttled client that the server tells to come back in 0 seconds must not spin.
+# A client that is told to wait 0 seconds must not send requests without a pause.
 SHORTEST_THROTTLE_PAUSE = 0.5
 MOST_REDIRECTS = 5
-# Tokens that one call may lose: each login of another process may end the token of this one.
+# How often one call may renew its token: a login of another process may end the token of this process.
 MOST_RENEWALS = 3
-# Seconds between two looks at a login that another conversation is making.
+# Seconds between two checks whether another conversation's login has ended.
 LOGIN_LOOK = 0.1
-# What usual servers answer to plain HTTP on a port for TLS.
+# What common servers answer to plain HTTP on a TLS port.
 _WANTS_TLS = re.compile(rb"plain HTTP|HTTP request (was sent )?to an (HTTPS|SSL)", re.IGNORECASE)
 
 
 @dataclass
 class _Ledger:
-    """What one conversation has used up of its budget."""
+    """How much of its budget one conversation has used."""
 
     budget: Budget
     attempts: int = 0
@@ -75,7 +75,7 @@ class _Ledger:
             self.throttled += 1
             pause = backoff(self.throttled, random)
             if error.retry_after:
-                # A little more than asked, so that clients throttled together do not come back together.
+                # A little longer than asked, so that clients throttled together do not come back together.
                 pause = error.retry_after + random() * min(1.0, error.retry_after / 10)
             pause = max(SHORTEST_THROTTLE_PAUSE, pause)
         else:
@@ -90,10 +90,10 @@ def converse(
     endpoint: Endpoint[T], settings: Settings, auth: Auth, *, random: Random, budget: Budget | None = None
 ) -> Conversation[T]:
     """
-    Yield what to send and how long to pause, receive answers and faults, return the call's result.
+    Yield requests and pauses, receive answers and faults, and return the call's result.
 
     :param random: Returns a number in [0, 1); used for jitter only.
-    :param budget: How long to go on; the connection's own by default.
+    :param budget: How long to retry; by default the connection's budget.
     :raises ScantrustError: The subclass says what to do. A ``TransientError`` means that the budget is used
         up.
     """
@@ -140,7 +140,7 @@ def _converse(
     while True:
         if login is not None and login.token is None:
             yield from _log_in(login, settings, auth, random, ledger, again=renewals > 0)
-        # Only its hash: there are those who log tracebacks with all locals.
+        # Only the hash, because some tools log tracebacks with all local variables.
         signed_with = hash(login.token) if login is not None else 0
         try:
             answer = yield from _send(make_request(endpoint, settings, auth), endpoint, settings, ledger)
@@ -165,9 +165,9 @@ def _converse(
         if first_trouble and endpoint.replay is Replay.MAY_LEAVE_TWO_JOBS:
             before = "the first try" if troubles == 1 else f"the first of {troubles} tries"
             yield Notice(
-                f"An asynchronous upload was submitted again because {before} ended so: {first_trouble} Each try that "
-                f"reached Scantrust after all has left a job of unknown id besides {auth.hide(str(result))}, at most "
-                f"{troubles}; they set the same values on the same codes, which does no harm."
+                f"An asynchronous upload was submitted again because {before} failed: {first_trouble} Each failed "
+                f"try may have left a job of unknown id besides {auth.hide(str(result))}, at most {troubles}; "
+                "they set the same values on the same codes, which does no harm."
             )
         if login is not None:
             login.accepted(signed_with)
@@ -177,7 +177,7 @@ def _converse(
 def _log_in(
     login: Login, settings: Settings, auth: Auth, random: Random, ledger: _Ledger, *, again: bool
 ) -> Conversation[None]:
-    """Get a token, or wait for the one that another conversation is getting."""
+    """Log in, or wait for the login of another conversation."""
     while login.token is None:
         if not login.begin():
             ledger.seconds += LOGIN_LOOK
@@ -201,7 +201,7 @@ def _log_in(
 def _send(
     request: Request, endpoint: Endpoint[Any], settings: Settings, ledger: _Ledger
 ) -> Conversation[Answer]:
-    """Send once, following a GET's redirects within its origin."""
+    """Send once; follow redirects of a GET within its origin."""
     hops = 0
     while True:
         reply = yield request
@@ -212,7 +212,7 @@ def _send(
             raise TypeError("a driver must reply to a Request with an Answer or a Fault")
         ledger.seconds += reply.elapsed
         if reply.status == 400 and request.url.startswith("http://") and _wants_tls(reply.body):
-            raise _fault_error(Fault(FaultKind.NEEDS_TLS, "it says so"), endpoint, settings)
+            raise _fault_error(Fault(FaultKind.NEEDS_TLS, "its answer says this"), endpoint, settings)
         target = _redirect_target(request, reply)
         if target is None or hops == MOST_REDIRECTS:
             return reply
@@ -221,7 +221,7 @@ def _send(
 
 
 def _wants_tls(body: bytes) -> bool:
-    # Scantrust's own refusals are JSON, and may quote any words.
+    # Scantrust's own refusals are JSON, and may quote these words.
     return not body.lstrip().startswith((b"{", b"[")) and bool(_WANTS_TLS.search(body[:4_096]))
 
 
@@ -231,7 +231,7 @@ def _wait(pause: float, error: TransientError, auth: Auth, ledger: _Ledger) -> C
 
 
 def _redirect_target(request: Request, answer: Answer) -> str | None:
-    """Return where a GET's redirect leads, or None for what must not be followed."""
+    """Return the target of a GET's redirect, or None if it must not be followed."""
     location = answer.headers.get("location")
     if request.method != "GET" or answer.status not in (301, 302, 303, 307, 308) or not location:
         return None
@@ -263,24 +263,24 @@ def _fault_error(fault: Fault, endpoint: Endpoint[Any], settings: Settings) -> S
         )
     if fault.kind is FaultKind.NEEDS_TLS:
         return ConfigurationError(
-            f"No answer to {where}: {fault.kind.value}. Write https://{settings.host} there."
+            f"No answer to {where}: {fault.kind.value}. Write https://{settings.host} as the host."
         )
     if fault.kind is FaultKind.SPEAKS_NO_TLS:
         return ConfigurationError(
-            f"No answer to {where}: {fault.kind.value} ({fault.detail}). If it is to be reached unencrypted, write "
-            f"http://{settings.host} there; another machine than this one also needs allow_plain_http in the extra."
+            f"No answer to {where}: {fault.kind.value} ({fault.detail}). To connect without TLS, write "
+            f"http://{settings.host} as the host; for another machine, also set allow_plain_http in the extra."
         )
     if fault.kind is FaultKind.UNUSABLE:
         return ConfigurationError(f"The request for {where} could not be made: {fault.detail}.")
     if fault.kind is FaultKind.TOO_LONG:
         return UnreadableAnswer(
-            f"The answer to {where} is longer than any of the API's can be ({fault.detail})."
+            f"The answer to {where} is longer than any answer of the API ({fault.detail})."
         )
     return ConnectionFailed(f"No answer to {where}: {fault.kind.value} ({fault.detail}).")
 
 
 def given_up(error: T_Transient, attempts: int, seconds: float, budget: Budget) -> T_Transient:
-    """Return the error that ends a conversation: the last one, with what was done about it."""
+    """Return the error that ends a conversation: the last error, with the number of tries."""
     tries = "" if budget.attempts is None else f"{budget.attempts} tries and "
     text = (
         f"{error} Gave up after {attempts} {'try' if attempts == 1 else 'tries'} in {seconds:.0f} s: another would "
@@ -307,7 +307,7 @@ def _hide_secrets(error: ScantrustError, auth: Auth) -> None:
 
 
 def _encode(payload: Mapping[str, Any]) -> bytes:
-    """Return JSON as bytes; rows are validated before, so what fails here came past the operator."""
+    """Return JSON as bytes. The operator checks its rows, so only direct calls of the hook can fail here."""
     try:
         return json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError) as error:

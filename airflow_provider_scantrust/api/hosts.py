@@ -19,7 +19,7 @@ _USUAL_PORTS = {"https": 443, "http": 80}
 _HIGHEST_PORT = 65_535
 _LONGEST_NAME, _LONGEST_LABEL, _LONGEST_PATH = 253, 63, 4_096
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-# A scheme with a slip in it: https:/x, https:x, https///x, http//x, https;//x, ://x, //x.
+# A scheme with a typo: https:/x, https:x, https///x, http//x, https;//x, ://x, //x.
 _NEARLY_A_SCHEME = re.compile(r"(https?)?[:;]?[/\\]+|https?[:;]", re.IGNORECASE)
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?")
 _PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*/?")
@@ -29,9 +29,9 @@ def read_base_url(host: str | None, schema: str | None, port: int | None, *, all
     """
     Return scheme, host, port and path prefix, without a slash at the end.
 
-    :param host: Base URL, with or without a scheme (https is meant); empty means production.
-    :param schema: ``http`` or ``https``, where the host names no scheme (as in a connection URI).
-    :raises ConfigurationError: They cannot be a base URL; the message says what is wrong.
+    :param host: Base URL; without a scheme, https is used; empty means production.
+    :param schema: ``http`` or ``https``, if the host has no scheme (as in a connection URI).
+    :raises ConfigurationError: This cannot be a base URL; the message says what is wrong.
     """
     host, schema = (host or "").strip(), (schema or "").strip()
     if not host:
@@ -41,7 +41,7 @@ def read_base_url(host: str | None, schema: str | None, port: int | None, *, all
     if any(not 32 < ord(letter) < 127 for letter in host):
         raise _wrong(
             "contains a space, a control character or a letter outside ASCII; it must be without spaces, "
-            "and a name in other letters stands there in its xn-- form"
+            "and a name with other letters must be in its xn-- form"
         )
     scheme, rest = _split_scheme(host, schema)
     authority, slash, path = rest.partition("/")
@@ -54,7 +54,7 @@ def read_base_url(host: str | None, schema: str | None, port: int | None, *, all
         raise _wrong("contains a backslash; URLs have slashes")
     name, own_port = _split_port(authority)
     if not is_path(path):
-        raise _wrong("has a path that not every library reads alike; write it without //, . and .. in it")
+        raise _wrong("has a path that libraries read differently; write it without //, . and ..")
     if own_port is not None and port and own_port != port:
         raise ConfigurationError(
             f"The connection names two ports: {own_port} in its host and {port} in its port."
@@ -65,16 +65,16 @@ def read_base_url(host: str | None, schema: str | None, port: int | None, *, all
     if scheme == "http" and not allow_plain_http and not is_this_machine(name.strip("[]")):
         raise ConfigurationError(
             f"Plain http to {name} would send the token unencrypted. Use https, or set allow_plain_http "
-            "in the connection's extra if the network in between is yours."
+            "in the connection's extra if you trust the network in between."
         )
     if chosen == _USUAL_PORTS[scheme]:
-        # One service has one name: for its portal, in lineage, and for those who share its limits.
+        # Without the default port, a service has one name: for its portal, in lineage, for shared limits.
         chosen = None
     return f"{scheme}://{name}{f':{chosen}' if chosen else ''}{path}"
 
 
 def is_this_machine(hostname: str) -> bool:
-    """Whether a host name is the loopback of this machine, as far as can be told without asking DNS."""
+    """Whether a host name is the loopback of this machine, without a DNS lookup."""
     if hostname == "localhost":
         return True
     try:
@@ -84,7 +84,7 @@ def is_this_machine(hostname: str) -> bool:
 
 
 def is_path(path: str) -> bool:
-    """Whether every library reads a path alike."""
+    """Whether every library reads a path in the same way."""
     return (
         len(path) <= _LONGEST_PATH and bool(_PATH.fullmatch(path)) and not {".", ".."} & set(path.split("/"))
     )
@@ -95,10 +95,8 @@ def _split_scheme(host: str, schema: str) -> tuple[str, str]:
     scheme = (found[1] if found else schema or "https").lower()
     rest = host[found.end() :] if found else host
     if scheme not in _USUAL_PORTS:
-        raise ConfigurationError(
-            "The connection's host (or schema) says how to connect; that must be https or http."
-        )
-    # Also "https" alone: a connection URI with an unquoted https:// in it leaves this as the host.
+        raise ConfigurationError("The scheme in the connection's host (or schema) must be https or http.")
+    # Also "https" alone: Airflow reads this as the host of a connection URI with an unquoted https:// in it.
     if _NEARLY_A_SCHEME.match(rest) or rest.rstrip("/").lower() in ("", *_USUAL_PORTS):
         raise _wrong(
             "has a scheme that is not written as https:// or http://, or no host name after it. Write it as in "
@@ -113,9 +111,9 @@ def _split_port(authority: str) -> tuple[str, int | None]:
     if authority.startswith("["):
         address, bracket, after = authority[1:].partition("]")
         name, colon, port = f"[{address}]", after[:1], after[1:]
-        # No zone of an interface: some libraries quote its mark, and others do not.
+        # No zone id ("%eth0"): some libraries quote the percent sign, and others do not.
         if not bracket or "%" in address or not _is_ipv6(address) or colon not in ("", ":"):
-            raise _wrong("is no URL: brackets must hold an IPv6 address, and only a port may follow them")
+            raise _wrong("is not a URL: brackets must hold an IPv6 address, and only a port may follow them")
     elif _is_ipv6(authority):
         raise _wrong("is an IPv6 address without brackets; write [address]")
     else:
@@ -129,7 +127,7 @@ def _split_port(authority: str) -> tuple[str, int | None]:
                 f"{PRODUCTION}: a name consists of letters, digits, hyphens and dots, without spaces"
             )
     if colon and not (port.isdigit() and len(port) <= len(str(_HIGHEST_PORT))):
-        raise _wrong("is no URL: after the colon, its port must be a number from 1 to 65535")
+        raise _wrong("is not a URL: after the colon, its port must be a number from 1 to 65535")
     return name.lower(), int(port) if port else None
 
 

@@ -16,7 +16,7 @@ class Request:
     One HTTP request, to be sent once and without following redirects.
 
     :param timeout: Seconds to connect, and seconds for the whole exchange.
-    :param signed: Whether it carries the token. A login does not; it has a rate limit of its own.
+    :param signed: Whether it carries the token. A login does not, and has its own rate limit.
     """
 
     method: str
@@ -37,7 +37,7 @@ class Pause:
 
 @dataclass(frozen=True)
 class Notice:
-    """A line for the task's log; ``warning`` is for what a person may have to look at."""
+    """A line for the task's log; with ``warning`` if a user may have to act."""
 
     text: str
     warning: bool = True
@@ -49,8 +49,7 @@ class Answer:
     The server's answer.
 
     :param headers: Names in lower case.
-    :param elapsed: Seconds from the first byte sent to the last byte received, and those in which it waited
-        for its turn.
+    :param elapsed: Seconds from the first byte sent to the last byte received, plus the wait for its turn.
     :param received_at: Wall clock, seconds since the epoch.
     """
 
@@ -62,7 +61,7 @@ class Answer:
 
     @property
     def is_failure(self) -> bool:
-        """The service failed (5xx), or a gateway did not pass the request on (408)."""
+        """Whether the service failed (5xx), or a gateway did not pass the request on (408)."""
         return self.status >= 500 or self.status == 408
 
 
@@ -76,7 +75,7 @@ class FaultKind(StrEnum):
     SPEAKS_NO_TLS = "the server does not speak TLS, and the host in the connection means https://"
     CERTIFICATE = "the TLS certificate was not accepted"
     UNUSABLE = "the request could not be made"
-    TOO_LONG = "the answer is longer than any of the API's can be"
+    TOO_LONG = "the answer is longer than any answer of the API"
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ class Fault:
 
 
 class Replay(Enum):
-    """What happens when a request whose fate is unknown is sent again."""
+    """What may happen if a request is sent again and its first result is unknown."""
 
     HARMLESS = "harmless"
     MAY_LEAVE_TWO_JOBS = "may leave two jobs"
@@ -100,11 +99,11 @@ class Endpoint(Generic[T]):
     """
     One call of the API as a value.
 
-    :param what: How the call is named in logs and errors ("the synchronous upload of 40 items").
+    :param what: The name of the call in logs and errors ("the synchronous upload of 40 items").
     :param path: Path below the base URL, with its trailing slash.
     :param payload: JSON body, or None for a GET.
-    :param read: Returns the result for the decoded JSON; raises ``ValueError`` with the reason.
-    :param gateway_timeout_is_final: A 504 means "too much at once", so the same call must not be sent again.
+    :param read: Turns the decoded JSON into the result; raises ``ValueError`` with the reason.
+    :param gateway_timeout_is_final: A 504 means "too many codes", so the same call must not be sent again.
     :param signed: Whether the call carries ``Authorization``.
     """
 

@@ -1,4 +1,4 @@
-"""Scantrust's answers as Python values. Spelling may vary; meaning may not."""
+"""Scantrust's answers as Python values. Different spellings are accepted, different meanings are not."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class TaskState(StrEnum):
     UNKNOWN = "Unknown"
 
 
-# Longer than any name, reference or word that is one.
+# Longer than any real name, reference or state.
 _LONGEST_TEXT = 200
 _LONGEST_MOMENT = 64
 _MOST = 10**18
 
-# Scantrust's guide says pending, running, error; its public client and the portal say the others.
+# Scantrust's guide has pending, running and error; its public client and the portal have the other words.
 _WORDS = {
     "pending": TaskState.PENDING,
     "running": TaskState.RUNNING,
@@ -58,8 +58,8 @@ class Task:
     One asynchronous job at Scantrust.
 
     :param state_word: The state as Scantrust spelled it.
-    :param codes_affected: Codes updated, or None where the answer does not say.
-    :param moments: The timestamps as Scantrust wrote them; they are parsed on first use, because most are
+    :param codes_affected: Codes updated, or None if the answer does not say.
+    :param moments: The timestamps as Scantrust wrote them. They are parsed on first use, because most are
         never used.
     """
 
@@ -73,17 +73,17 @@ class Task:
 
     @cached_property
     def created_at(self) -> pendulum.DateTime | None:
-        """When it was submitted; None where the answer does not say."""
+        """When the job was submitted; None if the answer does not say."""
         return _moment(_get(self.moments, "created_at"))
 
     @cached_property
     def started_at(self) -> pendulum.DateTime | None:
-        """When Scantrust began to work on it."""
+        """When Scantrust started the job."""
         return _moment(_get(self.moments, "started_at"))
 
     @cached_property
     def completed_at(self) -> pendulum.DateTime | None:
-        """When it ended."""
+        """When the job ended."""
         return _moment(_get(self.moments, "completed_at"))
 
     @property
@@ -113,7 +113,7 @@ class UploadResult:
     """
     The answer to one synchronous upload.
 
-    :param items: Key value -> names of the fields that were updated; a key that matched nothing is not in it.
+    :param items: Key value -> names of the updated fields; keys that matched no code are not in it.
     """
 
     codes_affected: int
@@ -125,7 +125,7 @@ def read_task(task_id: str, data: Any, dialect: Dialect = SCANTRUST) -> Task:
     """
     Read the answer to a status poll.
 
-    :raises ValueError: It is no object, or has no state.
+    :raises ValueError: The answer is not an object, or has no state.
     """
     fields = _object(data)
     given = _get(fields, "state")
@@ -147,7 +147,8 @@ def read_upload(data: Any) -> UploadResult:
     """
     Read the answer to a synchronous upload.
 
-    :raises ValueError: It is no object, or does not say which items were updated and how many codes.
+    :raises ValueError: The answer is not an object, or does not have the updated items and the number of
+        codes.
     """
     fields = _object(data)
     items = _get(fields, "items")
@@ -156,7 +157,7 @@ def read_upload(data: Any) -> UploadResult:
     updated: dict[str, list[str]] = {}
     for key, names in items.items():
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ValueError(f"the updated fields of item {show(key)} are no list of names")
+            raise ValueError(f"the updated fields of item {show(key)} are not a list of names")
         updated[key] = names
     codes_affected = _count(fields, "codes_affected")
     if codes_affected is None:
@@ -171,7 +172,7 @@ def read_task_id(data: Any) -> str:
     """
     Read the answer to a submit.
 
-    :raises ValueError: It has no usable task_id.
+    :raises ValueError: The answer has no usable task_id.
     """
     task_id = _get(_object(data), "task_id")
     if isinstance(task_id, bool) or not isinstance(task_id, str | int) or not str(task_id).strip():
@@ -181,9 +182,11 @@ def read_task_id(data: Any) -> str:
 
 def read_account(data: Any) -> str:
     """
-    Read who the token belongs to; the fields of ``me`` are not documented, so the likely ones are tried in order.
+    Read who the token belongs to.
 
-    :raises ValueError: It is no object.
+    The fields of ``me`` are not documented, so the likely ones are tried in order.
+
+    :raises ValueError: The answer is not an object.
     """
     fields = _object(data)
     for name in ("email", "username", "name", "full_name", "id"):
@@ -199,7 +202,7 @@ def _object(data: Any) -> Mapping[str, Any]:
 
 
 def _get(fields: Mapping[str, Any], name: str) -> Any:
-    """Return a field in snake case, as assumed, or in camel case, as Scantrust's public client has it."""
+    """Return a field in snake case (as assumed) or in camel case (as in Scantrust's public client)."""
     if name in fields:
         return fields[name]
     head, *rest = name.split("_")
@@ -213,12 +216,12 @@ def _count(fields: Mapping[str, Any], name: str) -> int | None:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MOST:
-        raise ValueError(f"'{name}' is no count")
+        raise ValueError(f"'{name}' is not a count")
     return value
 
 
 def _text(value: Any) -> str | None:
-    """Return a text that can stand in a log, or None."""
+    """Return a text that is safe to log, or None."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
     return one_line(str(value), _LONGEST_TEXT) or None

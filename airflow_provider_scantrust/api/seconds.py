@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-# Ten years. Airflow adds timeouts to the date of today, and some databases end in 2038.
+# Ten years. Airflow adds timeouts to today's date, and in some databases, dates end in 2038.
 LONGEST_SECONDS = 3.2e8
 
 
@@ -13,8 +13,8 @@ def read_seconds(name: str, value: Any) -> float:
     """
     Return a duration in seconds.
 
-    :param name: The argument, for the message.
-    :raises ValueError: It is no number, not finite, not above 0, or longer than ten years.
+    :param name: The argument's name, for the message.
+    :raises ValueError: The value is not a finite number above 0 and up to ten years.
     """
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if (

@@ -32,13 +32,13 @@ _DIGEST_ROUNDS = 100_000
 @dataclass(frozen=True)
 class Budget:
     """
-    How long to go on after answers that may pass.
+    How long to retry after temporary errors.
 
-    :param attempts: Tries in all for 5xx and missing answers; None for no limit but the seconds. Being
-        throttled is no failed try and counts against the seconds alone.
+    :param attempts: Most tries with 5xx or no answer; None for no limit but the seconds. A 429 is not a
+        failed try and counts only against the seconds.
     :param seconds: Seconds for the whole conversation, pauses included.
-    :param retry_unreadable: Ask again after an answer that cannot be read: right while waiting for a job,
-        where a proxy's error page must not end the wait.
+    :param retry_unreadable: Retry also after an answer that cannot be read. This is for the wait for jobs: an
+        error page of a proxy must not end the wait.
     """
 
     attempts: int | None = EXTRAS["retry_attempts"].default
@@ -46,21 +46,21 @@ class Budget:
     retry_unreadable: bool = False
 
     def at_most(self, seconds: float) -> Budget:
-        """Return the same budget, cut to that many seconds."""
+        """Return the same budget, limited to the given seconds."""
         return replace(self, seconds=min(self.seconds, max(0.0, seconds)))
 
 
 @dataclass(frozen=True)
 class Settings:
     """
-    A connection, understood.
+    The settings of a connection, parsed and checked.
 
     :param base_url: Scheme, host, port and path prefix, without a trailing slash.
     :param verify: True, False, or the path of a CA bundle.
-    :param polls_per_second: Status polls that one triggerer sends in a second, at most.
-    :param items_per_call: Items of one synchronous call, at most.
-    :param dialect: What differs at this service from what is known of Scantrust.
-    :param ignored: Names in the connection's extra that mean nothing here.
+    :param polls_per_second: The most status polls that one triggerer sends in a second.
+    :param items_per_call: The most items in one synchronous call.
+    :param dialect: Paths and states of this service.
+    :param ignored: Unknown names in the connection's extra.
     """
 
     base_url: str
@@ -80,15 +80,15 @@ class Settings:
 
     @property
     def host(self) -> str:
-        """Host and port, for people."""
+        """Host and port, for logs and messages."""
         return urlsplit(self.base_url).netloc
 
     @cached_property
     def account(self) -> Settings:
         """
-        The same settings without all that says how to ask rather than whom and as whom.
+        Only the settings that identify service and credentials.
 
-        Equal for two connections that share the service's rate limits, so it is a key for what they share.
+        Equal for two connections that share the service's rate limits, so it is a key for shared objects.
         """
         return Settings(
             base_url=self.base_url,
@@ -103,11 +103,11 @@ class Settings:
     @cached_property
     def account_digest(self) -> str:
         """
-        Identify service and account in what is stored, such as an upload's progress.
+        A digest of service and account, for stored data such as an upload's progress.
 
         It changes with the base URL, the scheme, the token, and (with ``auth_scheme`` ``login``) the user
-        name or password; not with the JWT that a login gives. Slow and salted, since a password may be
-        guessable.
+        name or password; not with the JWT that a login gives. It is slow and salted, because a password may
+        be guessable.
         """
         who = self.login if self.auth_scheme == "login" else None
         salt = json.dumps(["airflow-provider-scantrust", self.base_url, self.auth_scheme, who])
@@ -120,11 +120,11 @@ class Settings:
         register: Callable[[str], object] = lambda token: None,
     ) -> Auth:
         """
-        Return a signer: it holds the token, or logs in with the password when the first call needs it.
+        Return a signer with the token; with ``auth_scheme`` ``login``, it logs in for the first call.
 
-        Calls that share it share the login.
+        Calls with the same signer share the login.
 
-        :param clock: Monotonic seconds. Without a clock, a login that failed is not repeated.
+        :param clock: Monotonic seconds. Without a clock, a failed login is not repeated.
         :param register: Called with each token that a login gives, so that logs can mask it. Must not block.
         """
         if self.auth_scheme == "login":
@@ -146,11 +146,11 @@ def read_settings(
     """
     Read the fields of an Airflow connection.
 
-    :param host: Base URL, with or without a scheme (https is meant); empty means production.
-    :param schema: ``http`` or ``https``, where the host names no scheme (as in a connection URI).
-    :param password: The token, or the password when ``auth_scheme`` is ``login``.
+    :param host: Base URL; without a scheme, https is used; empty means production.
+    :param schema: ``http`` or ``https``, if the host has no scheme (as in a connection URI).
+    :param password: The token, or the password if ``auth_scheme`` is ``login``.
     :param extra: See the connection's form; every value may also be text, as in a connection URI.
-    :raises ConfigurationError: A field cannot work; the message names it.
+    :raises ConfigurationError: A field is wrong; the message names it.
     """
     if not isinstance(extra or {}, Mapping):
         raise ConfigurationError(
@@ -199,7 +199,7 @@ def _read_extra(name: str, value: Any) -> Any:
 
 def _secret(password: str | None, auth_scheme: str) -> str:
     if auth_scheme == "login":
-        # A secret that is mounted as a file ends in a line break; a password that is typed cannot.
+        # A secret mounted as a file ends with a line break; a typed password cannot have one.
         secret = (password or "").rstrip("\r\n")
         if not secret:
             raise ConfigurationError('auth_scheme is "login", so the connection needs a password.')

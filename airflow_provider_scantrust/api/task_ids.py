@@ -11,9 +11,9 @@ from airflow_provider_scantrust.exceptions import InvalidInput
 
 def read_task_ids(value: Any) -> list[str]:
     """
-    Return the ids in what a template or an upstream task gave: one id, a list, lists in a list, or a list as text.
+    Return the ids from a template or an upstream task: one id, a list, nested lists, or a list as text.
 
-    :raises InvalidInput: There is something else in it, or nothing at all where an id should be.
+    :raises InvalidInput: The value has something else in it, or is empty.
     """
     if isinstance(value, str):
         text = value.strip()
@@ -21,16 +21,16 @@ def read_task_ids(value: Any) -> list[str]:
             try:
                 return read_task_ids(ast.literal_eval(text))
             except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
-                raise InvalidInput(f"scantrust_task_id is no list of ids: {text!r:.200}.") from error
+                raise InvalidInput(f"scantrust_task_id is not a list of ids: {text!r:.200}.") from error
         if text in ("", "None"):
             raise InvalidInput("scantrust_task_id is empty: the upstream task has pushed no task_id.")
         return [text]
     if isinstance(value, int) and not isinstance(value, bool):
-        # A template that is rendered to Python's own types makes a number of an id of digits.
+        # Native rendering turns an id of digits into a number.
         return [str(value)]
     if isinstance(value, Iterable) and not isinstance(value, bytes | dict):
         return [task_id for entry in value for task_id in read_task_ids(entry)]
     raise InvalidInput(
-        f"scantrust_task_id must be a task_id or a list of them, not {type(value).__name__}: has the upstream task "
-        "pushed none?"
+        f"scantrust_task_id must be a task_id or a list of them, not {type(value).__name__}. Did the upstream "
+        "task push a task_id?"
     )

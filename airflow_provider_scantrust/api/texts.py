@@ -6,16 +6,16 @@ import html
 import re
 
 EXCERPT = 300
-# Stands where a text was cut.
+# Marks a place where a text was cut.
 CUT = "…"
 _SHOWN = 80
 _PAGE = re.compile(r"\s*<(!doctype|html|head|body|title|h1|center)\b", re.IGNORECASE)
-# Not what a browser does not show either. Each part is bounded: the text may be hostile.
+# Tags, and content that a browser does not show. Each part has a limit, because the text may be hostile.
 _TAG = re.compile(r"<(script|style)\b.{0,4000}?</\1>|<[^<>]{0,1000}>", re.IGNORECASE | re.DOTALL)
 
 
 def one_line(text: str, most: int = EXCERPT) -> str:
-    """Return the beginning of a text, with a space for each run of what cannot be printed (line ends, half characters)."""
+    """Return the beginning of a text, with a space in place of unprintable characters such as line ends."""
     if len(text) <= most and text.isprintable():
         return " ".join(text.split())
     part = text[: most * 4]
@@ -24,25 +24,25 @@ def one_line(text: str, most: int = EXCERPT) -> str:
 
 
 def show(value: object, most: int = _SHOWN) -> str:
-    """Return what Python shows for a value, cut short; a value whose own methods fail is shown by its type."""
+    """Return the repr of a value, cut short; if the value's own methods fail, return its type."""
     try:
         if isinstance(value, str):
-            # Not the subclass's own text, and never all of a very long one.
+            # The plain text, not a subclass's, and never the whole of a very long one.
             value = str.__str__(value)
             return repr(value) if len(value) <= most else repr(value[:most]) + CUT
         text = repr(value)
-    except Exception:  # anybody's object, anybody's exception
+    except Exception:  # a user's object may raise anything
         return f"<{type(value).__name__}>"
     return text if len(text) <= most else text[:most] + CUT
 
 
 def plural(number: int, what: str) -> str:
-    """Return a number of things: ``1 row``, ``2,500 rows``."""
+    """Return a number with its noun: ``1 row``, ``2,500 rows``."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def read_page(text: str) -> str:
-    """Return the words of an HTML page, as in ``502 Bad Gateway nginx``; any other text as it is."""
+    """Return the words of an HTML page, such as ``502 Bad Gateway nginx``; other text is unchanged."""
     if not _PAGE.match(text):
         return text
     words = " ".join(html.unescape(_TAG.sub(" ", text)).split())

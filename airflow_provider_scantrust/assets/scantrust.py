@@ -1,8 +1,8 @@
 """
 The asset scheme ``scantrust://<API host>/<what>``, such as ``scantrust://api.scantrust.com/campaigns/126``.
 
-The user chooses the name after the host, because Scantrust's answers name no campaign. An asset and the
-OpenLineage dataset of the same codes have the same name: namespace ``scantrust://<API host>``, name
+The user chooses the name after the host, because Scantrust's answers do not name the campaign. The asset and
+the OpenLineage dataset of the same codes have the same name: namespace ``scantrust://<API host>``, name
 ``<what>``.
 """
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 SCHEME = "scantrust"
 PRODUCTION_HOST = "api.scantrust.com"
-# The name of the updated codes when the task has no outlet of this scheme.
+# The name of the updated codes if the task has no outlet with this scheme.
 CODES = "codes"
 
 
 def sanitize_uri(uri: SplitResult) -> SplitResult:
     """
-    Return the one spelling of an asset's URI: a host in lower case, a name, and nothing else.
+    Return the normal form of an asset's URI: a host in lower case, a name, and nothing else.
 
-    :raises ValueError: There is no host or no name, or there is a user, a password or a query, which are not
-        part of a name and may contain a token.
+    :raises ValueError: The host or the name is missing, or there is a user, a password or a query: they are
+        not part of the name and may contain a token.
     """
     if "@" in uri.netloc:
         raise ValueError("URI format scantrust:// must not contain a user or a token")
@@ -48,7 +48,7 @@ def create_asset(
     Return the asset of some codes.
 
     :param name: A name of your choice: ``codes``, ``campaigns/126``.
-    :param host: Host of the connection, where it is not production.
+    :param host: Host of the connection, if it is not production.
     """
     from airflow.providers.common.compat.assets import Asset
 

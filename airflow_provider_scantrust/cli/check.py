@@ -30,12 +30,13 @@ def check(arguments: argparse.Namespace, out: Output) -> int:
         )
     if access.is_clock_wrong:
         out.warning(
-            "The clock of this machine differs from Scantrust's by %s s. Set it, for example with NTP: "
-            "times in logs and timeouts are those of this machine.",
+            "The clock of this machine differs from Scantrust's by %s s. Correct it, for example with NTP: "
+            "logs and timeouts use this machine's clock.",
             access.clock_skew,
         )
     if hook.settings.ignored:
         out.warning(
-            "Names in the connection's extra that mean nothing: %s.", ", ".join(hook.settings.ignored)
+            "Unknown names in the connection's extra, which are ignored: %s.",
+            ", ".join(hook.settings.ignored),
         )
     return 0

@@ -1,4 +1,4 @@
-"""The commands in the form in which Airflow takes them from a provider (Airflow 3.2 and later)."""
+"""The commands in the form that Airflow needs from a provider (Airflow 3.2 and later)."""
 
 from __future__ import annotations
 

@@ -43,9 +43,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run(command: Command, arguments: argparse.Namespace) -> int:
-    """Carry a command out; return the exit code."""
-    # Airflow's own commands do the same: without it, connections in the database are not found. It has no
-    # public name; where Airflow knows it no more, connections in the environment are still found.
+    """Run a command; return the exit code."""
+    # Airflow's own commands do the same: without this variable, connections in the database are not found. It
+    # is not public. If a later Airflow ignores it, connections in the environment are still found.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     out = Output(getattr(arguments, "output", "table"))
     try:

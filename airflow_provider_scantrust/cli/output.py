@@ -53,7 +53,7 @@ class Output:
 
     @property
     def is_terminal(self) -> bool:
-        """Whether a person reads standard error."""
+        """Whether standard error is a terminal."""
         return self._lines.is_terminal
 
     @contextmanager
@@ -75,7 +75,7 @@ class Output:
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:
-        """Show on a terminal that something is going on; elsewhere, one line."""
+        """Show on a terminal that work is in progress; elsewhere, write one line."""
         if self.is_terminal:
             with self._lines.status(escape(what)):
                 yield
@@ -101,7 +101,7 @@ def rows(columns: Sequence[str], values: Sequence[Sequence[Any]]) -> Table:
 
 
 def spell(value: Any) -> str:
-    """Return a value as a person reads it."""
+    """Return a value as text for people."""
     if value is None:
         return "unknown"
     if isinstance(value, bool):

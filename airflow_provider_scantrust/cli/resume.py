@@ -16,11 +16,11 @@ _FORMAT = "airflow-provider-scantrust progress"
 
 class FileStore:
     """
-    A store (:class:`~airflow_provider_scantrust.uploads.kept.Store`) in one JSON file, which is replaced as a whole.
+    A store (:class:`~airflow_provider_scantrust.uploads.kept.Store`) in one JSON file.
 
-    A context manager: a lock file next to the file keeps other processes out.
+    Each write replaces the whole file. A context manager: a lock file next to it keeps other processes out.
 
-    :param path: Need not exist yet.
+    :param path: The file; it may not exist yet.
     """
 
     def __init__(self, path: str) -> None:
@@ -33,11 +33,11 @@ class FileStore:
         """
         Read what an earlier process has kept.
 
-        :raises ConfigurationError: There is another kind of file, another process uses it, or it cannot be
-            written.
+        :raises ConfigurationError: The file is not a file of progress, another process uses it, or it cannot
+            be written.
         """
         try:
-            # The lock ends with the process, however that ends.
+            # The system releases the lock when the process ends, also after a crash.
             self._lock = self._lock_path.open("w", encoding="utf-8")
         except OSError as error:
             raise ConfigurationError(f"--resume {self._path} cannot be written: {error}") from error
@@ -86,7 +86,7 @@ class FileStore:
             self.starts, self._values = data["starts"] + 1, dict(data["values"])
         except (ValueError, TypeError, KeyError) as error:
             raise ConfigurationError(
-                f"{self._path} is no file of progress, so it is left alone. Give --resume another path."
+                f"{self._path} is not a file of progress, so it is left unchanged. Give --resume another path."
             ) from error
 
     def _write(self) -> None:

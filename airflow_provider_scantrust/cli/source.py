@@ -14,7 +14,7 @@ from airflow_provider_scantrust.sources.tables import Source
 from airflow_provider_scantrust.uploads.kept import fingerprint
 from airflow_provider_scantrust.uploads.options import Options, Rows
 
-# What these are called here -> by the readers.
+# Options with the same name here and in the readers.
 _PLAIN = ("encoding", "delimiter", "quotechar", "skip_rows")
 
 
@@ -39,7 +39,7 @@ class SourceFile:
 
 
 def make_options(arguments: argparse.Namespace, hook: ScantrustHook, *, dry_run: bool) -> Options:
-    """Return how to upload."""
+    """Return the options of the upload."""
     chosen: dict[str, Any] = {
         "data_key": arguments.data_key,
         "mode": arguments.mode,
@@ -56,7 +56,7 @@ def make_options(arguments: argparse.Namespace, hook: ScantrustHook, *, dry_run:
 
 
 def identify(options: Options, file: SourceFile) -> str:
-    """Return what stands for the upload, as far as that is known without reading the file."""
+    """Return a digest that identifies the upload without reading the file."""
     return fingerprint([vars(options), file.path, file.options])
 
 
@@ -76,7 +76,7 @@ def _most(wanted: int | None, most: int) -> int:
 
 
 def _file_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the options that are given; the readers have the defaults of the others."""
+    """Return the options that are given; the readers have defaults for the others."""
     given: dict[str, Any] = {name: getattr(arguments, name) for name in _PLAIN}
     given |= {
         "format": arguments.source_format,

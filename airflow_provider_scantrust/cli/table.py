@@ -25,7 +25,7 @@ class Command:
     """
     A command.
 
-    :param target: Module and function that carry it out.
+    :param target: Module and function that run it.
     """
 
     name: str
@@ -118,24 +118,24 @@ _SOURCE = (
     _a(
         "--source-format",
         metavar="NAME",
-        help="csv, tsv, jsonl, parquet, xlsx, …; where the name does not tell",
+        help="csv, tsv, jsonl, parquet, xlsx, …; by default the file's name decides",
     ),
-    _a("--encoding", metavar="NAME", help="of a text file that is not UTF-8"),
-    _a("--delimiter", metavar="CHARACTER", help="of a CSV file, where the header does not tell"),
-    _a("--quotechar", metavar="CHARACTER", help='of a CSV file, where it is not "; empty for none'),
+    _a("--encoding", metavar="NAME", help="for a text file that is not UTF-8"),
+    _a("--delimiter", metavar="CHARACTER", help="for a CSV file; by default the header shows it"),
+    _a("--quotechar", metavar="CHARACTER", help='for a CSV file, if it is not "; empty for none'),
     _a("--skip-rows", type=int, metavar="N", help="rows before the header"),
     _a(
         "--null-value",
         action="append",
         metavar="TEXT",
-        help="a text that stands for no value (may be repeated)",
+        help="a text that means no value; the field is left unchanged (may be repeated)",
     ),
-    _a("--sheet", metavar="NAME", help="of an Excel file: its name, or its number from 0 on"),
+    _a("--sheet", metavar="NAME", help="for an Excel file: the sheet's name, or its number, counted from 0"),
     _a(
         "--on-duplicate",
         choices=("last", "fail"),
         default="last",
-        help="what becomes of rows with the same key (%(default)s)",
+        help="what to do with rows that have the same key (%(default)s)",
     ),
     _a("--rejects", metavar="PATH", help="where to write the rows that are not uploaded, with their reasons"),
     _a("--codes-per-key", type=_share, metavar="N", help="about how many codes one value of the key has"),
@@ -149,14 +149,14 @@ _WAITING = (
         type=_seconds,
         default=10.0,
         metavar="SECONDS",
-        help="between two status polls (%(default)s)",
+        help="seconds between two status polls (%(default)s)",
     ),
     _a(
         "--timeout",
         type=_seconds,
         default=86_400.0,
         metavar="SECONDS",
-        help="to wait for jobs (%(default)s)",
+        help="seconds to wait for jobs (%(default)s)",
     ),
 )
 _HERE = "airflow_provider_scantrust.cli"
@@ -164,13 +164,13 @@ _HERE = "airflow_provider_scantrust.cli"
 COMMANDS = (
     Command(
         "check",
-        "say who the token belongs to, on which host, and how far away it is",
+        "show who the token belongs to, on which host, and how fast it answers",
         f"{_HERE}.check:check",
         _COMMON,
     ),
     Command(
         "plan",
-        "read a file and say what an upload would do; send nothing",
+        "read a file and show what an upload would do; send nothing",
         f"{_HERE}.upload:plan",
         (*_SOURCE, *_COMMON),
         "Exit code 3: some rows cannot be sent.",
@@ -185,16 +185,20 @@ COMMANDS = (
                 "--max-rejected",
                 type=_share,
                 metavar="N",
-                help="rows that may be rejected before the upload ends; below 1, a share",
+                help="with more rejected rows than this, the upload ends; below 1, a share of all rows",
             ),
             _a(
-                "--max-in-flight", type=_whole, default=16, metavar="N", help="requests at once (%(default)s)"
+                "--max-in-flight",
+                type=_whole,
+                default=16,
+                metavar="N",
+                help="most requests at once (%(default)s)",
             ),
-            _a("--on-unmatched", **_REACTIONS, help="about keys that no code has (%(default)s)"),
+            _a("--on-unmatched", **_REACTIONS, help="what to do if keys match no code (%(default)s)"),
             _a(
                 "--on-discarded",
                 **_REACTIONS,
-                help="about fields that the campaign does not have (%(default)s)",
+                help="what to do if the campaign does not have a field (%(default)s)",
             ),
             _a("--no-wait", action="store_true", help="do not wait for jobs"),
             *_WAITING,
@@ -224,9 +228,13 @@ COMMANDS = (
         "compare the service with what this package assumes about it",
         f"{_HERE}.verify.command:verify",
         (
-            _a("--extended-id", metavar="ID", help="a code that you own, to learn what a write tells"),
-            _a("--field", metavar="NAME", help="a field of its campaign; its value on that code changes"),
-            _a("--value", metavar="TEXT", help="the value that the field has in the end"),
+            _a("--extended-id", metavar="ID", help="a code that you own, to test writes"),
+            _a(
+                "--field",
+                metavar="NAME",
+                help="a field of the code's campaign; its value on this code changes",
+            ),
+            _a("--value", metavar="TEXT", help="the value that the field has after the test"),
             _a("--yes", action="store_true", help="do not ask before writing"),
             _a(
                 "--report",
@@ -250,8 +258,8 @@ COMMANDS = (
         f"{_HERE}.sandbox:sandbox",
         (
             _a("--port", type=int, help="port to listen on; 0 takes a free one"),
-            _a("--seed", type=int, metavar="N", help="begin with N codes, SBX00000001 and on"),
-            _a("--seed-csv", metavar="FILE", help="begin with the codes of a CSV file"),
+            _a("--seed", type=int, metavar="N", help="start with N codes, from SBX00000001 on"),
+            _a("--seed-csv", metavar="FILE", help="start with the codes of a CSV file"),
             _a("--field", action="append", metavar="NAME", help="another SCM field (may be repeated)"),
             _a("--token", help="the token that has all permissions"),
             _a("--time-scale", type=float, metavar="F", help="real seconds per service second"),

@@ -17,7 +17,7 @@ _COLUMNS = ("task_id", "state", "codes_affected", "created_at", "started_at", "c
 
 
 def task(arguments: argparse.Namespace, out: Output) -> int:
-    """Show jobs, after they have ended if wanted."""
+    """Show jobs; with ``--wait``, after they have ended."""
     hook = ScantrustHook(arguments.conn_id)
     # Each once, in the order given.
     task_ids = list(dict.fromkeys(arguments.task_ids))

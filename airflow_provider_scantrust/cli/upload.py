@@ -74,7 +74,7 @@ def _upload(arguments: argparse.Namespace, out: Output, store: FileStore | None)
     def make_progress() -> Progress:
         return Progress(
             store,
-            # All starts are one series of tries: what was done is not repeated.
+            # All starts with one file are one series of tries, so finished calls are not repeated.
             Try((0,), store.starts if store else 1, None),
             account=hook.settings.account_digest,
             options=identify(options, file),
@@ -106,7 +106,7 @@ def _upload(arguments: argparse.Namespace, out: Output, store: FileStore | None)
 
 
 def _wait(running: Upload, hook: ScantrustHook, arguments: argparse.Namespace, out: Output) -> bool:
-    """Wait for jobs; return whether there are none that were not waited for."""
+    """Wait for jobs, unless ``--no-wait`` is set; return whether all jobs have ended."""
     report = running.report
     if not report.jobs or report.jobs_ended:
         return True
@@ -174,12 +174,12 @@ def _show_plan(made: Plan, written: Mapping[str, str] | None, out: Output) -> No
 
 
 def _stopped(report: Report, arguments: argparse.Namespace, service: _Counted) -> str:
-    """Say truly what was done and what becomes of it."""
+    """Return what was done before the stop, and what happens to the jobs."""
     if not service.has_begun:
         return "Stopped before anything was sent."
     done = (
         f"Stopped after {plural(report.requests, 'call')}: {plural(report.codes_affected, 'code')} updated by calls, "
-        f"{plural(len(report.jobs), 'job')} submitted. Calls under way may be carried out, too."
+        f"{plural(len(report.jobs), 'job')} submitted. Calls in flight may have an effect, too."
     )
     jobs = f" {jobs_go_on(report.task_ids)}" if report.jobs else ""
     again = (
@@ -192,7 +192,7 @@ def _stopped(report: Report, arguments: argparse.Namespace, service: _Counted) -
 
 @contextmanager
 def _stoppable(running: Upload, service: _Counted) -> Iterator[None]:
-    """Let the first Ctrl-C, or SIGTERM, end the calls in good order, and the second one end everything."""
+    """Let the first Ctrl-C or SIGTERM end the upload cleanly, and the second one end the process."""
     is_stopping = False
 
     def stop(*_: Any) -> None:
@@ -214,7 +214,7 @@ class _Counted:
     """
     The hook, with a progress bar that counts the rows of each call that Scantrust has answered.
 
-    :param has_begun: A call has been made, or is under way.
+    :param has_begun: A call has been made, or is in flight.
     """
 
     def __init__(self, hook: ScantrustHook, report: Report, bars: Bars) -> None:

@@ -24,12 +24,12 @@ class ScantrustUploadDecoratedOperator(DecoratedOperator, ScantrustUploadOperato
     """
     Call a function on the worker and upload what it returns, as ``source`` of the operator.
 
-    Rows are read one by one as they are yielded, so a function can produce more of them than fit into memory,
-    and they go through no XCom.
+    Rows are read one by one as the function yields them. So they may be more than fit into memory, and they
+    do not go through XCom.
 
     :param python_callable: Returns a path or URL, rows, or an iterator of rows.
-    :param op_args: Positional arguments for it. (templated)
-    :param op_kwargs: Keyword arguments for it. (templated)
+    :param op_args: Positional arguments for the function. (templated)
+    :param op_kwargs: Keyword arguments for the function. (templated)
     """
 
     template_fields: Sequence[str] = (
@@ -52,7 +52,7 @@ class ScantrustUploadDecoratedOperator(DecoratedOperator, ScantrustUploadOperato
     ) -> None:
         if iscoroutinefunction(python_callable) or isasyncgenfunction(python_callable):
             raise ValueError(
-                f"@task.scantrust_upload: {python_callable.__name__} is `async def`, which it cannot call. Write `def`, and use "
+                f"@task.scantrust_upload: {python_callable.__name__} is `async def`, which is not supported. Write `def`, and use "
                 "asyncio.run() inside."
             )
         super().__init__(

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 # Scantrust: what an upload needs.
 NEEDED = ("codes_view", "scm_bulk_edit", "scm_code_edit", "product_view")
-# The Date header has whole seconds, and the answer is under way for a while.
+# The Date header has whole seconds, and the answer takes some time to arrive.
 _CLOCK_TOLERANCE = 5
-# A person is waiting.
+# Seconds for the check, because a user waits for the result.
 _SECONDS = 10.0
 
 
@@ -27,7 +27,7 @@ class Access:
     """
     Who a token belongs to, and how the service can be reached.
 
-    :param permissions: None where the answer does not tell.
+    :param permissions: None if the answer does not have them.
     :param round_trip: Seconds.
     :param clock_skew: Whole seconds that the service's clock is ahead of this one; None without a ``Date``
         header.
@@ -40,13 +40,13 @@ class Access:
 
     @property
     def missing_permissions(self) -> list[str]:
-        """What an upload needs and the token is known to lack."""
+        """The permissions that an upload needs and the token does not have."""
         known = self.permissions
         return [] if known is None else [name for name in NEEDED if name not in known]
 
     @property
     def is_clock_wrong(self) -> bool:
-        """Whether this machine's clock differs by more than the answer can be late."""
+        """Whether this machine's clock is wrong by more than the answer's delay can explain."""
         return abs(self.clock_skew or 0) > _CLOCK_TOLERANCE
 
 
@@ -65,7 +65,7 @@ def check_access(hook: ScantrustHook) -> Access:
     """
     Ask the service who the token belongs to.
 
-    :raises ScantrustError: Why it does not work; the message says what to do.
+    :raises ScantrustError: The connection does not work; the message says what to do.
     """
     from airflow_provider_scantrust.transports.blocking import BlockingTransport
 
@@ -89,10 +89,10 @@ def _read(data: Any) -> tuple[str, list[str] | None]:
 
 
 def read_skew(answer: Answer) -> int | None:
-    """Return the whole seconds that the sender's clock is ahead of this one; None where the answer does not tell."""
+    """Return the whole seconds that the service's clock is ahead of this one; None without a Date header."""
     try:
         date = parsedate_to_datetime(answer.headers["date"]).timestamp()
     except (KeyError, ValueError, TypeError, OverflowError, IndexError):
         return None
-    # The header names the second that has begun.
+    # The header is rounded down to the second; the middle of the second is the best guess.
     return round(date + 0.5 - (answer.received_at - answer.elapsed / 2))

@@ -1,4 +1,4 @@
-"""Turn an Airflow connection into settings: report what is wrong with it, and mask its secrets in logs."""
+"""Turn an Airflow connection into settings: check it, and mask its secrets in logs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def not_found(conn_id: str) -> ScantrustError:
     """
     Return the error for a connection that Airflow does not find.
 
-    Airflow says "not found" also when a secrets backend is down. Without such a backend there is no
-    connection; with one, a retry may find it.
+    Airflow also says "not found" when a secrets backend is down. So with a secrets backend, a retry may find
+    the connection; without one, the connection does not exist.
     """
     backends = [("secrets", "backend"), ("workers", "secrets_backend")]
     backend = next(filter(None, (conf.get(*option, fallback=None) for option in backends)), None)
@@ -32,9 +32,11 @@ def not_found(conn_id: str) -> ScantrustError:
 
 def settings_of(connection: Any, log: Any) -> Settings:
     """
-    Read an Airflow connection and register its secret with Airflow's masker; on an event loop, call it in a thread.
+    Read an Airflow connection and register its secret with Airflow's masker.
 
-    :raises ConfigurationError: A field of the connection cannot work.
+    This blocks: on an event loop, call it in a thread.
+
+    :raises ConfigurationError: A field of the connection is wrong.
     """
     settings = read_settings(
         host=connection.host,
@@ -44,12 +46,12 @@ def settings_of(connection: Any, log: Any) -> Settings:
         password=connection.password,
         extra=_read_extra(connection.extra),
     )
-    # As it is stored, and as it is used: without the line break at the end of a mounted secret.
+    # Both as stored and as used: a secret mounted from a file ends with a line break, which is removed.
     for secret in dict.fromkeys((connection.password, settings.secret)):
         mask_secret(secret)
     if settings.ignored:
         log.warning(
-            "The extra of connection %s has fields that mean nothing here: %s.",
+            "The extra of connection %r has unknown fields, which are ignored: %s.",
             connection.conn_id,
             ", ".join(settings.ignored),
         )
@@ -57,10 +59,10 @@ def settings_of(connection: Any, log: Any) -> Settings:
 
 
 def _read_extra(text: str | None) -> Any:
-    """Return what ``extra_dejson`` would, which takes each setting for a secret: all logs then mask words such as "login"."""
+    """Parse the extra; with ``extra_dejson``, logs would mask each of its values, such as the word "login"."""
     try:
         return json.loads(text or "{}")
     except (ValueError, RecursionError):
         raise ConfigurationError(
-            "The connection's extra must be a JSON object; it is no JSON at all."
+            "The connection's extra must be a JSON object, but it is not valid JSON."
         ) from None

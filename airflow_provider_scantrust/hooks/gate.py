@@ -22,10 +22,10 @@ T = TypeVar("T")
 
 class Gate:
     """
-    Where threads that share a rate limit wait for their turn.
+    Make threads that share a rate limit wait for their turn.
 
-    :param pacer: Says how long to wait.
-    :param retry_seconds: The longest pause that a call's budget allows.
+    :param pacer: Decides how long to wait.
+    :param retry_seconds: The longest pause that a call's retry budget allows.
     """
 
     def __init__(
@@ -76,5 +76,5 @@ class Gate:
     def _slow_down(self, answer: Answer) -> None:
         seconds = read_retry_after(answer) or FIRST_BACKOFF
         with self._lock:
-            # A pause that no budget allows ends each call that meets it, so it is no pause for the others.
+            # A pause longer than the budget fails the throttled call; the other calls do not wait for it.
             self._pacer.slow_down(self._clock(), seconds if seconds <= self._retry_seconds else 0.0)

@@ -10,17 +10,17 @@ from typing import Any
 from airflow_provider_scantrust.transports.common import Log
 
 _SAME_SECONDS = 60.0
-# The retries of one call are all told.
+# Enough for all retries of one call.
 FREE = 5
 
 
 class RareLog:
     """
-    Pass a warning on; one that comes again and again only once a minute, with how many like it there were.
+    Pass warnings on; after some of the same kind, only one a minute, with the number of those left out.
 
-    Not for what must be told each time, such as a job that may be there twice.
+    Not for warnings that must appear each time, such as about a job that may have been submitted twice.
 
-    :param free: How many of a kind are passed on before that begins.
+    :param free: How many warnings of a kind are passed on before that begins.
     :param clock: Monotonic seconds.
     """
 
@@ -32,13 +32,13 @@ class RareLog:
         self._told: dict[str, tuple[float, int]] = {}
 
     def info(self, event: str, *args: Any) -> None:
-        """Pass on what is no trouble."""
+        """Pass the line on."""
         self._log.info(event, *args)
 
     def warning(self, event: str, *args: Any) -> None:
-        """Pass on, or count."""
+        """Pass the warning on, or only count it."""
         text = event % args if args else event
-        # What differs between calls of one kind are numbers and ids.
+        # Warnings of one kind differ only in numbers and ids.
         kind = "".join(letter for letter in text[:60] if not letter.isdigit())
         with self._lock:
             now = self._clock()

@@ -2,8 +2,8 @@
 Turn this package's errors into Airflow's.
 
 Rule: an error that a retry cannot fix becomes ``AirflowFailException`` (or ``AirflowSensorTimeout``), so
-that Airflow does not retry; a temporary error is raised unchanged. The same function decides for deferred
-and other tasks.
+that Airflow does not retry; a temporary error is raised unchanged. Deferred and other tasks use the same
+function.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LONGEST_MESSAGE = 300
 def raise_for_airflow(error: ScantrustError) -> NoReturn:
     """Raise the exception that ends the task."""
     raised = as_airflow_error(error)
-    # An exception that is its own cause would send loggers that follow causes into an endless loop.
+    # An exception must not be its own cause: loggers that follow causes would loop forever.
     raise raised from error.__cause__ if raised is error else error
 
 
@@ -40,14 +40,14 @@ def as_airflow_error(error: ScantrustError) -> Exception:
 
 
 def push_failed_jobs(context: Context, error: ScantrustError) -> None:
-    """Push the XCom ``failed_jobs`` for tasks that handle failed jobs: a task that fails returns nothing."""
-    # A context made by hand, as in the test of a Dag, may have no task instance to push it with.
+    """Push the XCom ``failed_jobs`` for tasks that handle failed jobs: a failed task has no return value."""
+    # In a test of a Dag, the context may have no task instance.
     if isinstance(error, TaskFailed) and error.failed_jobs and (ti := context.get("ti")) is not None:
         ti.xcom_push(key="failed_jobs", value=error.failed_jobs)
 
 
 def push_failure(context: Context, error: BaseException, *, permanent: bool) -> None:
-    """Leave the XCom ``failure``: why this try failed, in one sentence."""
+    """Push the XCom ``failure``: why this try failed, in one sentence."""
     if (ti := context.get("ti")) is None:
         return
     first = re.split(r"(?<=[.!?])\s", one_line(str(error), _LONGEST_MESSAGE), maxsplit=1)[0]
@@ -58,6 +58,6 @@ def push_failure(context: Context, error: BaseException, *, permanent: bool) -> 
         "try_number": number if isinstance(number, int) else 0,
         "permanent": permanent,
     }
-    # It must not hide the error itself.
+    # An error in this push must not hide the task's error.
     with suppress(Exception):
         ti.xcom_push(key="failure", value=failure)

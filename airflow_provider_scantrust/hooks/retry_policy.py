@@ -1,8 +1,8 @@
 """
 When Airflow 3.3 retries a task, and after how many seconds.
 
-Airflow before 3.3 has no retry policies. There, too, an error that a retry cannot fix fails the task; after
-any other error the task waits for its ``retry_delay``.
+Airflow before 3.3 has no retry policies. There, an error that a retry cannot fix also fails the task without
+a retry. After any other error the task waits for its ``retry_delay``.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ class ScantrustRetryPolicy(RetryPolicy):
     """
     Decide by the error whether to retry; the default of this package's operator and sensor on Airflow 3.3.
 
-    Throttled or out of service for longer than a call's budget: retry, after the time in ``Retry-After``
-    where there is one. Bad data, no permission, wrong configuration: fail without using a retry. Everything
-    else, and what raises no exception (a lost worker): the task's own ``retries`` and ``retry_delay``.
+    Scantrust throttles or is down for longer than a call's budget: retry, after the time in ``Retry-After``
+    if there is one. Bad data, no permission, wrong configuration: fail without using a retry. Other errors,
+    and failures without an exception (a lost worker): the task's own ``retries`` and ``retry_delay``.
     """
 
     def evaluate(
         self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
     ) -> RetryDecision:
-        """Return what to do; ``retries`` is the bound in any case."""
+        """Return what to do; the task is never retried more than ``retries`` times."""
         if isinstance(exception, TransientError) and exception.retry_after:
             return RetryDecision.retry(
                 timedelta(seconds=exception.retry_after),
-                f"Scantrust asks to come back in {exception.retry_after:.0f} s",
+                f"Scantrust asks to wait {exception.retry_after:.0f} s",
             )
         # A retry submits the jobs that failed again.
         if (
@@ -49,7 +49,7 @@ class ScantrustRetryPolicy(RetryPolicy):
         return RetryDecision.default()
 
     def serialize(self) -> dict[str, Any]:
-        """Return nothing: there is nothing to set."""
+        """Return no arguments, because the policy has none."""
         return {}
 
     @classmethod
@@ -59,6 +59,6 @@ class ScantrustRetryPolicy(RetryPolicy):
 
 
 def use_by_default(operator: Any) -> None:
-    """Give an operator this policy where Airflow knows policies and the user has named none."""
+    """Give an operator this policy, if this Airflow has retry policies and the user has not set one."""
     if RetryPolicy is not object and getattr(operator, "retry_policy", None) is None:
         operator.retry_policy = ScantrustRetryPolicy()

@@ -44,10 +44,11 @@ class ScantrustHook(BaseHook):
     """
     Call Scantrust's REST API with the credentials of an Airflow connection.
 
-    Every method waits out rate limits and retries what may pass within the connection's retry budget.
-    ``upload`` and ``submit`` may be called from several threads; together they keep below Scantrust's ten a
-    second. All errors are :class:`~airflow_provider_scantrust.exceptions.ScantrustError`, whose subclass says
-    what to do; ``permanent`` tells whether a retry of the task could help.
+    Every method waits when Scantrust throttles, and retries temporary errors, within the connection's retry
+    budget. ``upload`` and ``submit`` may be called from several threads; together they stay below Scantrust's
+    limit of ten calls a second. All errors are
+    :class:`~airflow_provider_scantrust.exceptions.ScantrustError`. The subclass says what to do; if
+    ``permanent`` is true, a retry of the task cannot help.
 
     :param scantrust_conn_id: The Airflow connection.
     """
@@ -63,8 +64,8 @@ class ScantrustHook(BaseHook):
         self.pacer = Pacer(random=random.random)
         self.stats = WorkerStats(scantrust_conn_id)
         self._stopped = threading.Event()
-        # Threads that start together share one lookup, one session and one gate: cached_property has no lock
-        # since Python 3.12.
+        # cached_property has no lock since Python 3.12. With this lock, threads that start together share one
+        # lookup, one session and one gate.
         self._lock = threading.RLock()
         self._settings: Settings | None = None
 
@@ -72,51 +73,51 @@ class ScantrustHook(BaseHook):
         """
         Set SCM data on codes in one synchronous call.
 
-        Scantrust recommends it for fewer than 1000 codes; the operator splits larger uploads.
+        Scantrust recommends synchronous calls for fewer than 1000 codes; the operator splits larger uploads.
 
         :param items: Rows, each with the data key and the fields to set; values are text, numbers or
             booleans.
         :param data_key: The field that selects codes: ``extended_id``, ``serial_number`` or any SCM field.
-        :raises RequestRejected: Scantrust refused the data and processed nothing of it.
-        :raises UploadTimedOut: Too many codes for one call; nothing was updated.
+        :raises RequestRejected: Scantrust refused the data and updated nothing.
+        :raises UploadTimedOut: There are too many codes for one call; nothing was updated.
         """
         return self._call_paced(endpoints.upload_scm_data(list(items), data_key, self.settings.dialect))
 
     def submit(self, constraints: Mapping[str, Any], scm_data: Mapping[str, Any]) -> str:
         """
-        Submit one asynchronous job and return its task_id at once.
+        Submit one asynchronous job and return its task_id without waiting for the job.
 
-        :param constraints: Field -> value that a code must have; all of them must hold. A list of values is
-            known to work for ``extended_id`` only.
+        :param constraints: Field -> value; a code must have all of these values. A list of values is known to
+            work for ``extended_id`` only.
         :param scm_data: Field -> value to set on each of these codes.
-        :raises InvalidInput: There is no constraint, so that all codes would match.
-        :raises UnreadableAnswer: The answer holds no task_id, so the job may run under an unknown one.
+        :raises InvalidInput: There is no constraint, so all codes would match.
+        :raises UnreadableAnswer: The answer has no task_id. The job may run all the same.
         """
         dialect = self.settings.dialect
         return self._call_paced(endpoints.upload_scm_data_async(dict(constraints), dict(scm_data), dialect))
 
     @property
     def items_per_call(self) -> int:
-        """The most rows of one synchronous call, by the connection."""
+        """The most rows that the connection allows in one synchronous call."""
         return self.settings.items_per_call
 
     def stop_uploads(self) -> None:
-        """Let uploads in other threads end at their next pause, when the task has no time left for them."""
+        """End uploads in other threads at their next pause, because the task must stop."""
         self._stopped.set()
 
     def get_task(self, scantrust_task_id: str) -> Task:
         """
-        Return how an asynchronous job is doing.
+        Return the state of an asynchronous job.
 
-        :raises NotFound: No job of this company has that id.
+        :raises NotFound: No job of this company has this id.
         """
         return self._call(endpoints.get_scm_task(scantrust_task_id, self.settings.dialect))
 
     def test_connection(self) -> tuple[bool, str]:
         """
-        Return whether the connection works, and as whom against which host, or what is wrong with it.
+        Return whether the connection works, with host and user, or what is wrong.
 
-        It tries for ten seconds at most: a person is waiting.
+        It tries for at most ten seconds, because a user is waiting.
         """
         try:
             who = self._call(
@@ -128,9 +129,9 @@ class ScantrustHook(BaseHook):
 
     def get_conn(self) -> requests.Session:
         """
-        Return a ``requests`` session that signs calls to the connection's host, and to no other.
+        Return a ``requests`` session that signs calls to the connection's host, and to no other host.
 
-        For calls that this hook has no method for; what the methods do about limits and errors is not in it.
+        For calls that this hook has no method for. The session does not handle rate limits and errors.
         """
         if self._auth.header() is None:
             self._call(endpoints.get_me(self.settings.dialect))
@@ -141,8 +142,8 @@ class ScantrustHook(BaseHook):
         """
         The connection, read and checked.
 
-        :raises ConfigurationError: There is no such connection, or a field of it cannot work.
-        :raises TransientError: It was not found, and a secrets backend that is configured may be down.
+        :raises ConfigurationError: The connection does not exist, or one of its fields is wrong.
+        :raises TransientError: The connection was not found, and the configured secrets backend may be down.
         """
         with self._lock:
             if self._settings is None:
@@ -169,8 +170,8 @@ class ScantrustHook(BaseHook):
         Poll jobs until all have ended; return the codes that they affected.
 
         :param deadline: Seconds since the epoch at which the wait ends.
-        :param poll_interval: Seconds between two polls of one job; with a tenth of jitter.
-        :param longest_poll_interval: When given, the interval doubles after each poll up to this.
+        :param poll_interval: Seconds between two polls of one job, with a jitter of 10%.
+        :param longest_poll_interval: If given, the interval doubles after each poll, up to this value.
         :param error_budget: Seconds without a readable answer after which the wait ends.
         :raises TaskFailed: At least one job failed.
         :raises WaitTimedOut: The deadline has passed.
@@ -186,9 +187,9 @@ class ScantrustHook(BaseHook):
         self, task_ids: Iterable[str], *, deadline: float, error_budget: float = ERROR_BUDGET
     ) -> Outcome | None:
         """
-        Poll each job once before a deferral; return None when there is something to wait for.
+        Poll each job once before a deferral; return None if the wait must continue.
 
-        Temporary trouble is something to wait for, too.
+        The wait also continues after a temporary error.
 
         :raises TaskFailed: All jobs have ended, and at least one failed.
         :raises ScantrustError: A permanent error: no permission, no such job.
@@ -202,12 +203,12 @@ class ScantrustHook(BaseHook):
         """
         Poll one job with a single try.
 
-        :raises ScantrustError: Why there is no answer to use.
+        :raises ScantrustError: There is no usable answer.
         """
         return self._transport.perform(poll_job(task_id, self.settings, self._auth, random=random.random))
 
     def account_digest(self) -> str | None:
-        """Return what identifies the account that jobs belong to; None where the connection cannot be read now."""
+        """Return a digest of the account that jobs belong to; None if the connection cannot be read now."""
         try:
             return self.settings.account_digest
         except Exception:
@@ -215,9 +216,9 @@ class ScantrustHook(BaseHook):
 
     def reload(self) -> bool:
         """
-        Look the connection up again; return whether host or credentials have changed. Calls then use it as it is now.
+        Look up the connection again and use its settings; return whether host or credentials have changed.
 
-        :raises ScantrustError: As :attr:`settings`, which stay as they were then.
+        :raises ScantrustError: As for :attr:`settings`; the old settings stay in use.
         """
         before, settings = self._settings, self._read_settings()
         if before is not None and before.account == settings.account:
@@ -275,7 +276,7 @@ class ScantrustHook(BaseHook):
 
     @cached_property
     def _gate(self) -> Gate:
-        """Where both uploads wait for their turn: they share a rate limit of their own."""
+        """The gate for ``upload`` and ``submit``, which share one rate limit."""
         return Gate(self.pacer, self.settings.budget.seconds, sleep=self._sleep)
 
     def _sleep(self, seconds: float) -> None:

@@ -9,9 +9,9 @@ from airflow_provider_scantrust.api.messages import Answer, Fault
 
 class WorkerStats:
     """
-    Send counts of one connection to Airflow's metrics. An error there never fails a task.
+    Send counts of one connection to Airflow's metrics. An error in metrics never fails a task.
 
-    One packet for each request is few: uploads are limited to ten a second.
+    One packet for each request is not too much: uploads are limited to ten a second.
 
     :param conn_id: The tag ``conn_id``.
     """
@@ -20,7 +20,7 @@ class WorkerStats:
         self._tags = {"conn_id": conn_id}
 
     def replied(self, reply: Answer | Fault) -> None:
-        """Count a request, by what came back."""
+        """Count a request, by its answer."""
         self.count("calls")
         if isinstance(reply, Fault) or reply.is_failure:
             self.count("calls_failed")
@@ -28,7 +28,7 @@ class WorkerStats:
             self.count("calls_throttled")
 
     def retried(self) -> None:
-        """Count a request that is to be sent again."""
+        """Count a request that will be sent again."""
         self.count("calls_retried")
 
     def count(self, name: str, count: int = 1, **tags: str) -> None:
@@ -36,7 +36,7 @@ class WorkerStats:
         if not count:
             return
         with suppress(Exception):
-            # Airflow sets up this one in the process of a task, on every version.
+            # On every version, Airflow sets up this one in the process of a task.
             from airflow.providers.common.compat.sdk import Stats
 
             Stats.incr(f"scantrust.{name}", count, tags={**self._tags, **tags})

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from airflow_provider_scantrust.api.messages import Notice
     from airflow_provider_scantrust.api.settings import Settings
 
-# Seconds for the polls before a deferral: more of them only repeat what the triggerer will do.
+# Seconds for the polls before a deferral. After that, the triggerer polls anyway.
 _BEFORE_DEFERRAL = 10.0
-# Seconds between two lookups of the connection of a host that does not answer.
+# Seconds between two lookups of the connection while its host does not answer.
 _LOOKUPS_APART = 10.0
 
 
 class Poller(Protocol):
-    """What is used of a hook."""
+    """The part of a hook that a wait uses."""
 
     scantrust_conn_id: str
 
@@ -51,7 +51,7 @@ class WorkerWait:
     """
     Polls the jobs of one task.
 
-    :param jobs: The jobs, and what is known of them.
+    :param jobs: The jobs, and what is known about them.
     :param clock: Monotonic seconds.
     :param now: Wall clock, seconds since the epoch.
     """
@@ -79,7 +79,7 @@ class WorkerWait:
         """
         Poll until all jobs have ended; the first poll is sent immediately.
 
-        :param longest_poll_interval: When given, the interval doubles after each poll up to this.
+        :param longest_poll_interval: If given, the interval doubles after each poll, up to this value.
         :raises TaskFailed: At least one job failed.
         :raises WaitTimedOut: The deadline has passed.
         :raises TransientError: No readable answer came within the error budget.
@@ -91,10 +91,10 @@ class WorkerWait:
 
     def poke(self, poll_interval: float) -> Outcome | None:
         """
-        Poll until each open job has given a readable answer; return None while one of them goes on.
+        Poll until there is a readable answer about each open job; return None while a job has not ended.
 
-        :param poll_interval: Seconds after which a failed poll is repeated, at most.
-        :raises ScantrustError: As :meth:`wait`.
+        :param poll_interval: Seconds after which, at the latest, a failed poll is repeated.
+        :raises ScantrustError: As for :meth:`wait`.
         """
         for _, notice in self._drive(poll_interval, once=True):
             self._say(notice)
@@ -106,17 +106,17 @@ class WorkerWait:
 
     def poll_before_deferral(self) -> Outcome | None:
         """
-        Poll each job once; return None as soon as there is something to wait for: a job that goes on, or trouble that may pass.
+        Poll each job once; return None as soon as a job has not ended or a temporary error occurs.
 
-        It logs nothing then: the triggerer polls the same jobs, and logs what is new about them.
+        Then no answer is logged: the triggerer polls the same jobs and logs what is new.
 
-        :raises ScantrustError: A failed job when all have ended, or a permanent error.
+        :raises ScantrustError: All jobs have ended and one failed, or a permanent error.
         """
         started = self._clock()
         notices = []
         for result, notice in self._drive(_BEFORE_DEFERRAL, once=True):
             if isinstance(result, TransientError):
-                self._hook.log.info("The wait goes on in the triggerer: %s", result)
+                self._hook.log.info("The wait continues in the triggerer: %s", result)
                 return None
             if isinstance(result, Task) and not result.is_done:
                 return None
@@ -130,14 +130,14 @@ class WorkerWait:
     def _drive(
         self, poll_interval: float, longest: float | None = None, *, once: bool = False
     ) -> Iterator[tuple[Task | ScantrustError, Notice | None]]:
-        """Poll one job after the other, until the wait is over or, with ``once``, each has answered."""
+        """Poll one job after the other until the wait is over or, with ``once``, each job has an answer."""
         left = self._jobs.deadline - self._now()
         wait = Wait(
             self._jobs, poll_interval, longest, joined=self._clock(), left=left, once=once, poll_first=True
         )
         if not self._jobs.open:
             return
-        # The pacer is kept over pokes; a new wait starts without the troubles of the last one.
+        # The pacer stays the same over pokes; the failures of the last poke are forgotten.
         self._queue = queue = self._queue or Queue(
             make_pacer(self._polls_per_second(), random.random), random=random.random
         )
@@ -166,14 +166,14 @@ class WorkerWait:
         except ScantrustError as error:
             result = self._look_up(error) if calls_for_lookup(error) else error
         except Exception as error:
-            # Such as a fault of Airflow's when the connection is read.
+            # For example, Airflow failed to read the connection.
             result = TransientError(f"The poll of job {job.task_id} failed: {type(error).__name__}: {error}")
         if isinstance(result, TransientError):
             self._log.warning("%s: a status poll failed and is repeated. %s", type(result).__name__, result)
         return result
 
     def _look_up(self, error: ScantrustError) -> ScantrustError:
-        """Judge an error by the connection as it is now."""
+        """Look up the connection again; return the error to use if the connection has changed."""
         now = self._clock()
         if isinstance(error, ConnectionFailed) and now < self._looked_up_at + _LOOKUPS_APART:
             return error
@@ -188,7 +188,7 @@ class WorkerWait:
         if has_changed:
             self._has_changed = True
             return TransientError(
-                f"The connection {self._hook.scantrust_conn_id!r} has changed; the wait goes on with it."
+                f"The connection {self._hook.scantrust_conn_id!r} has changed; the wait uses it as it is now."
             )
         return changed_since(error, self._hook.scantrust_conn_id) if self._has_changed else error
 
@@ -198,7 +198,7 @@ class WorkerWait:
         try:
             return self._hook.settings.polls_per_second
         except Exception:
-            # The polls will say what is wrong with the connection.
+            # The polls will report what is wrong with the connection.
             return int(EXTRAS["max_polls_per_second"].default)
 
     def _say(self, notice: Notice | None) -> None:

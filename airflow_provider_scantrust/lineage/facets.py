@@ -16,7 +16,7 @@ class ScantrustUploadRunFacet(RunFacet):
     """
     The upload's report, in OpenLineage's spelling; it contains no keys of rows.
 
-    OpenLineage's client leaves out what is None.
+    OpenLineage's client leaves out fields that are None.
     """
 
     mode: str = ""

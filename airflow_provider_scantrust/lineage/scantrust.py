@@ -1,4 +1,4 @@
-"""The OpenLineage metadata of an upload, made from what the task already knows, without a call."""
+"""The OpenLineage metadata of an upload, from what the task already knows, without a call to Scantrust."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def describe_upload(
     """
     Return inputs, outputs and facets of an upload.
 
-    :param operator: The ``ScantrustUploadOperator``, which is above this module.
-    :param report: The counts; None when the task ended before it had any.
-    :param summary: The report that was returned, when the upload has ended.
+    :param operator: The ``ScantrustUploadOperator``, which this module must not import.
+    :param report: The counts; None if the task ended before it had any.
+    :param summary: The returned report, if the upload has ended.
     """
     from airflow.providers.openlineage.extractors import OperatorLineage
 
@@ -33,7 +33,7 @@ def describe_upload(
 
     if report is None:
         return OperatorLineage(inputs=_inputs(operator, None))
-    # Without a summary the end of the jobs, if there are any, is not known.
+    # Without a summary, it is not known whether jobs have ended.
     counts = summary or report.summary(now=time.time(), ended=False)
     return OperatorLineage(
         inputs=_inputs(operator, report.rows),
@@ -63,7 +63,8 @@ def split_url(url: str) -> tuple[str, str, str, str]:
     scheme, _, rest = url.partition("://")
     place, _, path = rest.partition("/")
     connection = ""
-    # abfss://container@account.dfs.core.windows.net is a place; s3://connection@bucket is not.
+    # In abfss://container@account.dfs.core.windows.net, the part before @ is not a connection; in
+    # s3://connection@bucket it is.
     if not place.endswith(".core.windows.net"):
         connection, _, place = place.rpartition("@")
     return scheme.lower(), connection, place, path
@@ -72,7 +73,7 @@ def split_url(url: str) -> tuple[str, str, str, str]:
 def _inputs(operator: Any, rows: int | None) -> list[InputDataset]:
     from airflow.providers.common.compat.openlineage.facet import InputDataset
 
-    # The operator has turned other kinds of paths into text.
+    # The operator has turned all paths into text.
     if not isinstance(operator.source, str):
         return []
     namespace, name = source_name(operator.source)

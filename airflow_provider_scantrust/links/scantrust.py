@@ -20,16 +20,15 @@ class ScantrustPortalLink(BaseOperatorLink):
     """
     The portal of the connection's environment, or the connection's ``portal_url``.
 
-    Airflow 3 makes it on the worker whenever a task stops there (it ended, failed or deferred) and keeps it
-    as an XCom; Airflow 2 makes it in the webserver when a user opens the task. Empty where no portal is
-    known.
+    Airflow 3 makes the link on the worker whenever a task ends, fails or defers, and keeps it as an XCom.
+    Airflow 2 makes it in the webserver when a user opens the task. Without a known portal, it is empty.
     """
 
     name = "Scantrust portal"
 
     @property
     def xcom_key(self) -> str:
-        """The XCom in which Airflow 3 keeps the link; the Scantrust page knows its tasks by it."""
+        """The XCom in which Airflow 3 keeps the link; the Scantrust page finds its tasks by this XCom."""
         return "_link_ScantrustPortalLink"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
@@ -45,10 +44,10 @@ class ScantrustPortalLink(BaseOperatorLink):
 
 class ScantrustReportLink(BaseOperatorLink):
     """
-    The task instance's tab with its report, from Airflow 3.1 on.
+    The tab with the report of a task instance, on Airflow 3.1 and later.
 
-    It also keeps Airflow's heading "Extra Links" from being empty where no portal is known: Airflow shows
-    this heading for each task whose operator has links.
+    Airflow shows the heading "Extra Links" for each task whose operator has links. With this link, the
+    heading is not empty even if no portal is known.
     """
 
     name = "Scantrust report"
@@ -68,13 +67,13 @@ class ScantrustReportLink(BaseOperatorLink):
 
 
 def _hook_of(operator: Any) -> Any:
-    """Return the hook that the task has used, whose connection is read already, or a new one."""
+    """Return the hook that the task has used, because it has read the connection already, or a new one."""
     from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 
     used = vars(operator).get("hook") or vars(operator).get("_hook")
     if used is not None:
         return used
-    # Airflow 2 passes a mapped task as it is in the Dag.
+    # Airflow 2 passes a mapped task unexpanded, as in the Dag.
     arguments = getattr(operator, "partial_kwargs", {})
     conn_id = arguments.get("scantrust_conn_id") or getattr(operator, "scantrust_conn_id", None)
     return ScantrustHook(conn_id or ScantrustHook.default_conn_name)

@@ -21,10 +21,10 @@ from airflow_provider_scantrust.exceptions import InvalidInput
 
 def check_what_is_given(items: Any, source: Any, constraints: Any, scm_data: Any, mode: str) -> None:
     """
-    Check that it is clear what to upload.
+    Check that exactly one thing to upload is given.
 
-    :raises ValueError: There are none, or several, of items, source and constraints, or what belongs to them
-        is missing.
+    :raises ValueError: None or several of items, source and constraints are given, or constraints without
+        scm_data.
     """
     if sum(rows is not None for rows in (items, source, constraints)) != 1:
         raise ValueError("Give exactly one of `items`, `source`, or `constraints` (with `scm_data`).")
@@ -36,9 +36,9 @@ def check_what_is_given(items: Any, source: Any, constraints: Any, scm_data: Any
 
 def refuse_options_of_source(**options: Any) -> None:
     """
-    Check that no option is given that would have no effect.
+    Check that no option is given that works only with ``source``.
 
-    :raises ValueError: One of them is not None.
+    :raises ValueError: An option is not None.
     """
     for name, given in options.items():
         if given is not None:
@@ -47,9 +47,9 @@ def refuse_options_of_source(**options: Any) -> None:
 
 def check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
     """
-    Check an option that is one of a few words.
+    Check an option with a fixed list of values.
 
-    :raises ValueError: It is another.
+    :raises ValueError: The value is not in the list.
     """
     if value not in allowed:
         raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, not {value!r}.")
@@ -57,9 +57,9 @@ def check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
 
 def check_number(name: str, number: Any, least: float, most: float = inf) -> None:
     """
-    Check a number of things.
+    Check a number.
 
-    :raises ValueError: It is out of range.
+    :raises ValueError: The value is not a number, or is out of range.
     """
     if isinstance(number, bool) or not isinstance(number, int | float) or not least <= number <= most:
         wanted = f"at least {least:g}" if most == inf else f"{least:g} to {most:g}"
@@ -68,7 +68,7 @@ def check_number(name: str, number: Any, least: float, most: float = inf) -> Non
 
 @contextmanager
 def name_default_args(default_args: Mapping[str, Any] | None) -> Iterator[None]:
-    """Say of a wrong option that it comes from ``default_args``, which many kinds of tasks share."""
+    """Add to an option's error that it comes from ``default_args``, which many kinds of tasks share."""
     try:
         yield
     except ValueError as error:
@@ -80,23 +80,22 @@ def name_default_args(default_args: Mapping[str, Any] | None) -> Iterator[None]:
 
 def refuse_iterator(name: str, rows: Any) -> None:
     """
-    Check that rows in a Dag file are there each time the file is read.
+    Refuse an iterator in a Dag file.
 
-    :raises ValueError: They are an iterator: it would be another one at each parse, and empty when the task
-        runs.
+    :raises ValueError: The rows are an iterator: each parse of the file makes a new one.
     """
     if isinstance(rows, Iterator):
         raise ValueError(
-            f"`{name}` is a {type(rows).__name__}, which is made at each parse of the Dag file. Yield the rows in a function "
+            f"`{name}` is a {type(rows).__name__}: each parse of the Dag file makes a new one. Yield the rows in a function "
             "under @task.scantrust_upload, or give a list."
         )
 
 
 def refuse_set(rows: Any) -> None:
     """
-    Check that rows have an order.
+    Refuse rows in a set.
 
-    :raises InvalidInput: They are a set, whose order is another in each process.
+    :raises InvalidInput: The rows are a set, whose order differs between processes.
     """
     if isinstance(rows, Set):
         raise InvalidInput(
@@ -106,16 +105,16 @@ def refuse_set(rows: Any) -> None:
 
 def flatten_rows(items: Any) -> Any:
     """
-    Return rows that may come from many upstream tasks, as lists of lists, as one sequence.
+    Return rows as one sequence; many upstream tasks may give lists of lists.
 
-    :raises InvalidInput: They are a set, whose order is another in each process.
+    :raises InvalidInput: The rows are a set, whose order differs between processes.
     """
     if isinstance(items, Set):
         raise InvalidInput(
             "Rows in a set have no order, so a retry could not continue the upload. Use a list."
         )
     is_rows = isinstance(items, Iterable) and not isinstance(items, Mapping | str | bytes)
-    # A data frame is iterable, too; what it is told is in RowSource.
+    # A data frame is iterable, too; RowSource refuses it with a message of its own.
     return _flatten(items) if is_rows and not hasattr(items, "to_dict") else items
 
 
@@ -129,10 +128,10 @@ def _flatten(items: Iterable[Any]) -> Iterator[Any]:
 
 
 def as_path(value: Any) -> str | None:
-    """Return a path or URL as text, which templates need it to be; None for what is none, such as rows."""
+    """Return a path or URL as text, because templates need text; None for other values, such as rows."""
     if isinstance(value, str):
         return value
-    # An ObjectStoragePath is no PathLike on every Airflow. As text it has its connection, which os.fspath
+    # Not on every Airflow is an ObjectStoragePath a PathLike. Its text has the connection, which os.fspath
     # leaves out.
     if hasattr(value, "protocol") and hasattr(value, "open"):
         return str(value)
@@ -141,15 +140,15 @@ def as_path(value: Any) -> str | None:
 
 
 def is_template(text: str) -> bool:
-    """Whether Jinja has anything to do in a text."""
+    """Whether a text has a Jinja template."""
     return "{{" in text or "{%" in text
 
 
 def from_template(value: Any, name: str) -> Any:
     """
-    Return a value that a Jinja template may have rendered to text: JSON, or what Python shows for lists and dicts.
+    Return a value that a Jinja template may have rendered to text: to JSON or to a Python literal.
 
-    :raises InvalidInput: It is some other text, or a name stands twice in one of its dicts.
+    :raises InvalidInput: The text is neither, or a dict has a name twice.
     """
     if not isinstance(value, str):
         return value
@@ -167,13 +166,13 @@ def from_template(value: Any, name: str) -> Any:
         ) from error
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
         raise InvalidInput(
-            f"{name} was rendered to text that is neither JSON nor Python's for plain values: {value!r:.200}. Use "
-            "`| tojson` in the template, or pass the upstream task's output."
+            f"{name} was rendered to text that is neither JSON nor a Python literal: {value!r:.200}. Use `| tojson` in the "
+            "template, or pass the upstream task's output."
         ) from error
 
 
 class _Repeated(Exception):
-    """A name stands twice in a dict."""
+    """A dict has a name twice."""
 
 
 def _to_dict(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:

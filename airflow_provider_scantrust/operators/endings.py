@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def reacting_to_jobs(context: Context, hook: ScantrustHook, log: Log) -> Iterator[None]:
-    """Let a retry submit jobs again that have failed, and only those."""
+    """Forget failed jobs, so that a retry submits these again and no others."""
     try:
         yield
     except ScantrustError as error:
@@ -32,19 +32,21 @@ def reacting_to_jobs(context: Context, hook: ScantrustHook, log: Log) -> Iterato
             forget_jobs(store_of(context), error.failed_jobs, log)
         elif isinstance(error, NotFound):
             if is_of_another_account(context, hook):
-                log.warning("The connection now leads to another account than the jobs. Their ids are kept.")
+                log.warning(
+                    "The connection now has another account than the jobs. The jobs' task_ids are kept."
+                )
             else:
                 forget_jobs(store_of(context), {}, log)
                 log.warning(
-                    "Scantrust does not know a job of this upload, so a wait for it could never end: when this task is "
-                    "cleared, everything is uploaded again."
+                    "Scantrust does not know a job of this upload, so the wait for it cannot end. When this task is cleared, "
+                    "everything is uploaded again."
                 )
         raise
 
 
 @contextmanager
 def ending(context: Context) -> Iterator[None]:
-    """Leave the XCom ``failure``, and tell Airflow whether a retry can help."""
+    """On an error, push the XCom ``failure`` and raise the exception that tells Airflow whether to retry."""
     try:
         yield
     except TaskFailed as error:

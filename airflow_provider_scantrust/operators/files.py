@@ -79,13 +79,13 @@ def find_path(path: str) -> Any:
 
 
 def is_same_place(one: str, other: str) -> bool:
-    """Whether two paths or URLs lead to one file, however each of them is written."""
+    """Whether two paths or URLs mean the same file, even if they are written differently."""
     local = [path.removeprefix("file://").removeprefix("local://") for path in (one, other)]
     if not any("://" in path for path in local):
         return os.path.realpath(local[0]) == os.path.realpath(local[1])
     scheme, connection, *place = split_url(one)
     other_scheme, other_connection, *other_place = split_url(other)
-    # Two connections may lead to two services; one that is not named may be either.
+    # Different connections may mean different services. A URL without a connection may mean either.
     may_be_one = connection == other_connection or not (connection and other_connection)
     return (scheme, place) == (other_scheme, other_place) and may_be_one
 
@@ -108,9 +108,9 @@ def name_with(path: str, number: int) -> str:
 
 class RejectsFile:
     """
-    The rejects file of one upload: finished elsewhere, and then put in its place as a whole.
+    The rejects file of one upload. It is written under a temporary name and then moved to its place.
 
-    Where a file of another upload has the name, a number is added to it.
+    If a file of another upload has the name already, the new file gets a number in its name.
 
     :param path: A path or URL.
     """
@@ -124,7 +124,7 @@ class RejectsFile:
         Write a file; return its path and the digest of its content.
 
         :param write: Writes the content.
-        :param mine: What this returned for an earlier file of this upload, which it replaces.
+        :param mine: Path and digest of an earlier file of this upload, which the new file replaces.
         """
         with _part(self.path) as part:
             with part.open("wb") as out:
@@ -205,7 +205,7 @@ def _copy(part: Path, target: Any) -> None:
 
 
 def _put_new(part: Path, target: Any) -> bool:
-    """Put a file where there is none; return whether that was possible."""
+    """Put a file in its place, unless a file is there already; return whether it was put there."""
     if not isinstance(target, Path):
         if target.exists():
             return False
@@ -227,7 +227,7 @@ def _put_new(part: Path, target: Any) -> bool:
 
 @contextmanager
 def _part(path: str) -> Iterator[Path]:
-    """Return a local file that is not there yet, beside the path where that is local."""
+    """Return a name for a temporary local file, beside the path if that is local."""
     target = find_path(path)
     if isinstance(target, Path):
         target.parent.mkdir(parents=True, exist_ok=True)

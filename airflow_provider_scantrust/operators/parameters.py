@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Reaction = Literal["warn", "fail", "ignore"]
 
-# Options of a file that are handed to its reader as they are.
+# Options that are passed unchanged to the reader of a file.
 _FILE_OPTIONS = (
     "columns",
     "constants",
@@ -42,7 +42,7 @@ _FILE_OPTIONS = (
 
 
 class UploadParameters(BaseOperator):
-    """The parameters of an upload, checked, and what they make together."""
+    """The checked parameters of an upload."""
 
     template_fields: Sequence[str] = (
         "items",
@@ -165,13 +165,13 @@ class UploadParameters(BaseOperator):
         use_by_default(self)
 
     def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
-        """Render templates; text without one stays as it was written, since native rendering would turn "007" into 7."""
+        """Render templates, but no other text: native rendering would turn "007" into 7."""
         if isinstance(content, str) and not is_template(content):
             return content
         return super().render_template(content, *args, **kwargs)
 
     def upload_options(self) -> Options:
-        """Return how to upload."""
+        """Return the options of the upload."""
         from airflow_provider_scantrust.uploads.options import Options
 
         return Options(

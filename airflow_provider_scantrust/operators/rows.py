@@ -24,9 +24,9 @@ def rows_of_file(path: str, data_key: str, options: Mapping[str, Any], rejects_p
     """
     Return the rows of a file.
 
-    :param options: Of :func:`~airflow_provider_scantrust.sources.opening.open_source`.
-    :raises ConfigurationError: An option, or the name of the rejects file, does not fit, or this is not one
-        file.
+    :param options: Passed to :func:`~airflow_provider_scantrust.sources.opening.open_source`.
+    :raises ConfigurationError: An option or the name of the rejects file does not fit, or the path is not a
+        single file.
     """
     _refuse_several_files(path)
     make = partial(open_source, path, partial(open_path, path, "rb"), data_key=data_key, **options)
@@ -41,9 +41,9 @@ def rows_of_program(
     rows: Any, name: str, data_key: str, rejects_path: str | None = None, **options: Any
 ) -> Rows:
     """
-    Return rows that a program hands over.
+    Return rows that Python code provides.
 
-    :raises InvalidInput: They are a set, whose order is another in each process.
+    :raises InvalidInput: The rows are a set, whose order differs between processes.
     """
     refuse_set(rows)
     if rejects_path is not None:

@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from airflow_provider_scantrust.waits.outcome import Outcome
 
 _JOBS_LOGGED = 20
-_REPORT_KEY = "report_so_far"  # of a report that is too large to be kept with a deferred task
+_REPORT_KEY = "report_so_far"  # the XCom for a report that is too large to be stored with a deferred task
 
 
 class ScantrustUploadOperator(UploadParameters):
     """
-    Set SCM data on Scantrust codes and report what became of every row.
+    Set SCM data on Scantrust codes and report what happened to the rows.
 
     Give exactly one of ``items``, ``source``, or ``constraints`` with ``scm_data``. Rows are checked before
     the first call; a call that times out is halved or becomes an asynchronous job (``mode="auto"``). Returns
-    a small report: mode and reason, rows, requests, codes_affected, unmatched, discarded_fields (None where
-    no answer told), jobs, the first 100 task_ids, seconds, and of a source the rejected rows. The XCom
-    ``task_ids`` has all ids, for the sensor.
+    a small report: mode and reason, rows, requests, codes_affected, unmatched, discarded_fields (None if no
+    answer reported them), jobs, the first 100 task_ids, seconds, and for a source the number of rejected
+    rows. The XCom ``task_ids`` has all ids, for the sensor.
 
     A bad row in ``items`` fails the task before anything is sent. Bad rows of a ``source``, and rows that
     Scantrust refuses, are rejected and all others are uploaded; ``rejects_path`` gets the rejected ones.
@@ -44,47 +44,47 @@ class ScantrustUploadOperator(UploadParameters):
     An error that a retry cannot fix (refused data, no permission, wrong configuration) fails the task without
     using a retry. A task that fails leaves the XCom ``failure``.
 
-    :param items: Rows, each a dict with the data key and the fields to set; lists of lists are flattened, as
-        mapped tasks return them. (templated)
-    :param source: A file of rows: a local path or a URL of Airflow's object storage, also compressed; or
-        rows, as an iterable that is read once. It is never held in memory. (templated)
+    :param items: Rows, each a dict with the data key and the fields to set. Lists of lists, as mapped tasks
+        return them, are flattened. (templated)
+    :param source: A file of rows, also compressed (a local path or a URL of Airflow's object storage), or an
+        iterable of rows, which is read once. The source is never in memory as a whole. (templated)
     :param columns: Column of the source -> SCM field, or None to leave it out. (templated)
     :param constants: SCM field -> value, added to each row of the source. (templated)
     :param source_format: ``csv``, ``tsv``, ``jsonl``, ``parquet``, ``xlsx``, ``xlsb``, ``ods``, ``xls``.
-    :param encoding: Of a text file that is not UTF-8 and has no byte order mark.
-    :param delimiter: Of a CSV source, where the header does not tell.
-    :param quotechar: Of a CSV source, where it is not ``"``; empty when nothing is quoted.
+    :param encoding: For a text file that is not UTF-8 and has no byte order mark.
+    :param delimiter: For a CSV source; by default the header shows it.
+    :param quotechar: For a CSV source, if it is not ``"``; empty if nothing is quoted.
     :param skip_rows: Rows before the header.
-    :param null_values: Texts that stand for no value.
-    :param sheet: Of an Excel source: its name, or its number from 0 on.
-    :param on_duplicate: Rows with the same key: ``last`` merges them, ``fail`` names them.
-    :param max_in_flight: Requests at once.
-    :param max_rejected: Rows of a source that may be rejected before the upload ends early; below 1, a share
-        of all. None to end it only when Scantrust has refused the first hundred and accepted none. All rows
-        rejected is always a failure.
+    :param null_values: Texts that mean "no value"; the field is left unchanged.
+    :param sheet: For an Excel source: the sheet's name, or its number, counted from 0.
+    :param on_duplicate: For rows with the same key: ``last`` merges them, ``fail`` fails and names them.
+    :param max_in_flight: Most requests at once.
+    :param max_rejected: With more rejected rows of a source than this, the upload ends early; a number below
+        1 is a share of all rows. With None, the upload ends early only if Scantrust refuses a hundred rows
+        and accepts none. If all rows are rejected, the task always fails.
     :param rejects_path: Where to write the rows of a source that were not updated, with line and reason.
-        ``auto`` then sends rows by ``extended_id`` synchronously, since only those answers tell the fate of
-        each row (a million rows: 1,002 calls). A file of another upload is not replaced: the name gets a
-        number. Mapped tasks add their map index to the name, unless the path has a template with
+        ``auto`` then sends rows by ``extended_id`` synchronously, because only synchronous answers report on
+        each row (a million rows: 1,002 calls). A file of another upload is not replaced: the new file gets a
+        number in its name. Mapped tasks add their map index to the name, unless the path has a template with
         ``map_index``. (templated)
     :param dry_run: Read and plan the source, and return the plan instead of carrying it out.
     :param constraints: Field -> value that a code must have; ``extended_id`` takes a list. (templated)
     :param scm_data: Field -> value to set on the codes that meet the constraints. (templated)
-    :param data_key: Selects codes: ``extended_id``, ``serial_number``, any SCM field. (templated)
+    :param data_key: Selects codes: ``extended_id``, ``serial_number`` or any SCM field. (templated)
     :param mode: ``auto`` follows Scantrust's advice; ``sync`` and ``async`` force one. With ``async``,
         unmatched rows are counted but cannot be listed, and discarded fields are not known.
-    :param codes_per_key: About how many codes have one SCM key; lets ``auto`` choose sync for few.
-    :param wait_for_completion: Wait for asynchronous jobs; without it only their ids are known.
-    :param deferrable: Wait in the triggerer instead of on the worker. The default is True and
-        ignores ``[operators] default_deferrable``, whose own default, False, looks the same as a choice.
+    :param codes_per_key: About how many codes have one SCM key. If few, ``auto`` uploads synchronously.
+    :param wait_for_completion: Wait for asynchronous jobs; if False, the report has only their ids.
+    :param deferrable: Wait in the triggerer instead of on the worker. The default is True and does not follow
+        ``[operators] default_deferrable``: its default, False, cannot be told from a user's choice.
     :param poll_interval: Seconds between two status polls of one job.
     :param timeout: Seconds (or a timedelta) to wait for asynchronous jobs.
     :param error_budget: Seconds without a readable answer about a job after which the wait ends.
     :param ids_per_job: The most extended_ids that one asynchronous job may carry.
     :param items_per_call: The most rows that one synchronous call may carry, up to 999.
-    :param on_unmatched: What to do about keys that no code has.
-    :param on_discarded: What to do about fields that the campaign does not have. With ``fail``, no job is
-        submitted after the first answers have shown one.
+    :param on_unmatched: What to do if keys match no code: ``warn``, ``fail`` or ``ignore``.
+    :param on_discarded: What to do if the campaign does not have a field. With ``fail``, no job is submitted
+        if the first answers show this.
     :param scantrust_conn_id: The Airflow connection. (templated)
     """
 
@@ -106,7 +106,7 @@ class ScantrustUploadOperator(UploadParameters):
             self._upload = upload
             plan = self._send(context, upload)
             if plan is not None and self.dry_run_only:
-                # Nothing was updated, so what waits for that must not start.
+                # Nothing was updated, so Dags that wait for these assets must not start.
                 ours = scantrust_outlets(self.outlets)
                 self.outlets[:] = [outlet for outlet in self.outlets if outlet not in ours]
                 return plan
@@ -142,7 +142,7 @@ class ScantrustUploadOperator(UploadParameters):
             return self._finish(context, loaded)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Give Airflow's own defer timeout the class of the shorter limit; Airflow does not tell which one has passed."""
+        """Raise the exception of the shorter time limit; Airflow's timeout does not tell which has passed."""
         from airflow_provider_scantrust.triggers.deferral import is_deferral_timeout, raise_deferral_timeout
 
         try:
@@ -153,7 +153,7 @@ class ScantrustUploadOperator(UploadParameters):
             raise_deferral_timeout(error, self.timeout, self.execution_timeout)
 
     def on_kill(self) -> None:
-        """Stop calls within a second, keep what was answered, and say that submitted jobs continue at Scantrust."""
+        """Stop calls within a second, keep the answers so far, and log that jobs continue at Scantrust."""
         from airflow_provider_scantrust.waits.jobs import jobs_go_on
 
         if self._upload is not None:
@@ -173,7 +173,7 @@ class ScantrustUploadOperator(UploadParameters):
 
     @cached_property
     def _task_ids(self) -> list[str]:
-        """The jobs under way."""
+        """The jobs that were submitted."""
         return []
 
     @cached_property
@@ -211,7 +211,7 @@ class ScantrustUploadOperator(UploadParameters):
         """
         Return the rows to upload.
 
-        :param again: After a deferral; None where they cannot be read again.
+        :param again: Read the rows again, after a deferral; the result is None if that is not possible.
         """
         from airflow_provider_scantrust.operators.rows import rows_of_file, rows_of_program
 
@@ -238,8 +238,8 @@ class ScantrustUploadOperator(UploadParameters):
             rows = self._rows()
             if rows is None:
                 raise InvalidInput(
-                    "There is nothing to upload: the value that this task was given is None. Has the upstream task, or the "
-                    "function, returned nothing?"
+                    "There is nothing to upload: the value given to this task is None. Did the upstream task or the function "
+                    "return nothing?"
                 )
             plan = upload.send_rows(rows)
             if plan is not None and self.dry_run_only:
@@ -269,7 +269,7 @@ class ScantrustUploadOperator(UploadParameters):
         if len(self._task_ids) <= _JOBS_LOGGED:
             self.log.info("The asynchronous upload %s is submitted.", task_id)
         elif len(self._task_ids) == _JOBS_LOGGED + 1:
-            self.log.info("More are being submitted; all ids will be in the XCom task_ids.")
+            self.log.info("More jobs are being submitted; all ids will be in the XCom 'task_ids'.")
         return task_id
 
     def _wait(self, context: Context, upload: Upload, started: float) -> None:
@@ -289,7 +289,7 @@ class ScantrustUploadOperator(UploadParameters):
         upload.end_jobs(outcome)
 
     def _poll(self, report: Report, deadline: float) -> Outcome | None:
-        """Wait on the worker; or, deferrable, poll once and return None when there is more to wait for."""
+        """Wait on the worker. If deferrable, poll once and return None if the wait must continue."""
         if self.deferrable:
             return self.hook.poll_jobs(report.task_ids, deadline=deadline, error_budget=self.error_budget)
         return self.hook.wait_for_jobs(
@@ -318,7 +318,7 @@ class ScantrustUploadOperator(UploadParameters):
             account=account,
         )
         saved: dict[str, Any] | None = report.save()
-        # Also for `dag.test()`, which forgets what a task defers with.
+        # Always as an XCom, too: `dag.test()` does not keep the arguments of a deferral.
         _push(context, _REPORT_KEY, saved)
         if not fits_a_row(saved):
             saved = None
@@ -355,6 +355,6 @@ class ScantrustUploadOperator(UploadParameters):
 
 
 def _push(context: Context, key: str, value: Any) -> None:
-    """Push an XCom; a context made by hand, as in the test of a Dag, may have no task instance to push it with."""
+    """Push an XCom, unless the context has no task instance, as in a test of a Dag."""
     if (ti := context.get("ti")) is not None:
         ti.xcom_push(key=key, value=value)

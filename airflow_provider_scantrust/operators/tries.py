@@ -1,4 +1,4 @@
-"""What Airflow tells about an upload: the number of this try, and what earlier tries have done."""
+"""What Airflow knows about an upload: the number of this try, and the progress of earlier tries."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 def store_of(context: Context) -> Store | None:
-    """Return Airflow's task state store; None before Airflow 3.3, and in a context made by hand."""
+    """Return Airflow's task state store; None before Airflow 3.3, and in a test's own context."""
     return cast("Store | None", cast("Any", context).get("task_state_store"))
 
 
 def try_of(context: Context) -> Try:
     """Return which try this is."""
     ti: Any = context.get("ti")
-    # Clearing adds the task's retries to the tries that were made; without the retries, a Dag that has fewer
-    # of them now could come to the same sum.
+    # A clear sets max_tries to the tries that were made plus the task's retries. The retries are in the
+    # series, too: if the Dag has fewer retries now, the sum could be the same as before.
     series = (_number(ti, "max_tries"), _number(getattr(ti, "task", None), "retries"))
     try_id = getattr(ti, "id", None)
     # `airflow tasks test` is not a retry.
@@ -43,7 +43,7 @@ def progress_of(
     file_options: Mapping[str, Any],
     log: Log,
 ) -> Callable[[], Progress]:
-    """Return what makes the progress of an upload; it looks the connection up."""
+    """Return a function that makes the progress of an upload; the function looks up the connection."""
 
     def make() -> Progress:
         return Progress(
@@ -59,19 +59,19 @@ def progress_of(
 
 
 def is_of_another_account(context: Context, hook: ScantrustHook) -> bool:
-    """Whether the progress of this task belongs to another account than the connection now leads to."""
+    """Whether the progress of this task belongs to another account than the connection has now."""
     store = store_of(context)
     saved = None if store is None else store.get(STORE_KEY)
     return isinstance(saved, dict) and saved.get("account") not in (None, hook.settings.account_digest)
 
 
 def map_index_of(context: Context) -> int:
-    """Return the place of a mapped task; -1 for one that is not mapped."""
+    """Return the map index of a task; -1 for a task that is not mapped."""
     index = getattr(context.get("ti"), "map_index", None)
     return index if isinstance(index, int) else -1
 
 
 def _number(thing: Any, name: str) -> int:
-    """Return a number that Airflow keeps; 0 where a context made by hand, as in the test of a Dag, has none."""
+    """Return a number that Airflow keeps; 0 if there is none, as in a test's own context."""
     number = getattr(thing, name, None)
     return number if isinstance(number, int) else 0

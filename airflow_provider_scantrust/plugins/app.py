@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def make_app() -> FastAPI:
-    """Return the app that the plugin mounts; where Airflow's parts have changed, its page says so."""
+    """Return the app that the plugin mounts; if Airflow's internals have changed, the page shows an error."""
     app = FastAPI(title="Scantrust", docs_url=None, redoc_url=None, openapi_url=None)
     try:
         from airflow_provider_scantrust.plugins.internals import router

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 MOST_UPLOADS = 10_000
-# Later runs of the tasks of one run, in which its problems may be gone.
+# The most later runs that are read for one run, to see whether its problems are gone.
 MOST_LATER = 1_000
 OPERATORS = ("ScantrustUploadOperator", "ScantrustUploadDecoratedOperator", "ScantrustTaskSensor")
 OF_RUN = and_(TaskInstance.dag_id == DagRun.dag_id, TaskInstance.run_id == DagRun.run_id)
@@ -70,7 +70,7 @@ def get_uploads(
     days: Annotated[int, Query(ge=1, le=366)] = 7,
     limit: Annotated[int, Query(ge=1, le=MOST_UPLOADS)] = MOST_UPLOADS,
 ) -> Response:
-    """Return uploads and waits, the latest runs first; those of one run, however old it is."""
+    """Return uploads and waits, the latest runs first. For a single run, its age does not matter."""
     now = datetime.now(UTC)
     seen = dag_ids if dag_id is None else dag_ids & {dag_id}
     since = None if run_id else now - timedelta(days=days)
@@ -81,7 +81,7 @@ def get_uploads(
         after = min(datetime.fromisoformat(row["due"]) for row in rows)
         later = find_uploads(session, seen, since=after, of_task=of_task, limit=MOST_LATER, now=now)
     open_problems(rows, later)
-    # FastAPI would check each value of 10,000 rows, which takes longer than everything else.
+    # Returned as text: FastAPI would check each value of 10,000 rows, which takes longer than all the rest.
     known = [{name: value for name, value in row.items() if value is not None} for row in rows]
     answer = {"uploads": known, "truncated": len(found) > limit, "now": now.isoformat()}
     return Response(as_json(answer), media_type="application/json")
@@ -136,9 +136,8 @@ def find_uploads(
         return []
     in_runs.append(DagRun.run_after >= tasks[-1].run_after)
     xcoms: dict[Key, dict[str, Any]] = defaultdict(dict)
-    # Of all our tasks in these runs: a sensor beside the task that the user looks at knows how the jobs
-    # ended. As text: one value that cannot be read (NaN, deep nesting) must not break the answer for
-    # everybody.
+    # XComs of all our tasks in these runs, because another task, a sensor, may know how the jobs ended. As
+    # text, because one unreadable value (NaN, deep nesting) must not break the whole answer.
     for run, task_id, map_index, key, value in session.execute(
         select(
             XComModel.dag_run_id,
@@ -153,7 +152,7 @@ def find_uploads(
             *in_runs,
             or_(
                 XComModel.key == LINK_KEY,
-                # Others are from an earlier try: a wait that starts in the triggerer clears no XComs.
+                # Otherwise from an earlier try: a wait that starts in the triggerer does not clear XComs.
                 and_(XComModel.key.in_(OF_SUCCESS), TaskInstance.state == "success"),
                 and_(XComModel.key.in_(OF_OTHERS), TaskInstance.state != "success"),
             ),
@@ -173,7 +172,7 @@ def find_uploads(
 
 
 def _rendered_fields(session: Session, conditions: Collection[Any]) -> dict[Key, Any]:
-    """Return the rendered fields of tasks; Airflow keeps those of the latest runs only."""
+    """Return the rendered fields of tasks; Airflow keeps them only for the latest runs."""
     rendered = RenderedTaskInstanceFields
     found = session.execute(
         select(DagRun.id, TaskInstance.task_id, TaskInstance.map_index, cast(rendered.rendered_fields, Text))
@@ -189,7 +188,7 @@ def _rendered_fields(session: Session, conditions: Collection[Any]) -> dict[Key,
 
 
 def _is_ours() -> Any:
-    """Return the condition for tasks of this provider; a subclass is known by the link that its tasks leave."""
+    """Return the condition for tasks of this provider; tasks of a subclass are found by their portal link."""
     link = aliased(XComModel)
     return or_(
         TaskInstance.operator.in_(OPERATORS),

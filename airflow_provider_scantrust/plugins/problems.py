@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-# Jobs that nothing waits for: after this time someone should look.
+# After this time, jobs that no task waits for need attention.
 UNKNOWN_AFTER = timedelta(days=1)
 _NAMES = 5
-# One line of the task instance's note, for one try: another try has to be acknowledged again.
+# A line in the task instance's note. It is for one try; a later try must be acknowledged again.
 _ACKNOWLEDGED = re.compile(r"^Scantrust: acknowledged \(try (\d+)\)", re.MULTILINE)
 
 Problem = dict[str, Any]
@@ -20,7 +20,7 @@ def find_problems(row: Mapping[str, Any], *, now: datetime) -> list[Problem]:
     """
     Return what is wrong with an upload or a wait, the most important problem first.
 
-    :param row: What :func:`make_row` knows of the task.
+    :param row: The result of :func:`make_row` for the task.
     """
     found: list[tuple[str, str]] = []
     failure = row["failure"]
@@ -58,7 +58,7 @@ def open_problems(rows: Sequence[dict[str, Any]], later: Iterable[dict[str, Any]
 
     :param later: Rows of runs that may be later, for comparison only.
     """
-    # Of each task: the problems that all of its later successes had.
+    # Task -> the problems that all its later successes had, too.
     remaining: dict[tuple[Any, ...], set[str]] = {}
     mine = {row["key"] for row in rows}
     compared = [*(row for row in later if row["key"] not in mine), *rows]
@@ -77,7 +77,7 @@ def open_problems(rows: Sequence[dict[str, Any]], later: Iterable[dict[str, Any]
 
 
 def is_acknowledged(note: str | None, try_number: int) -> bool:
-    """Say whether a user has acknowledged the problems of this try."""
+    """Whether a user has acknowledged the problems of this try."""
     return note is not None and str(try_number) in _ACKNOWLEDGED.findall(note)
 
 

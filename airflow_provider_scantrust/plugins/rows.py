@@ -20,8 +20,8 @@ Key = tuple[int, str, int]
 
 LINK_KEY = "_link_ScantrustPortalLink"
 OF_SUCCESS = ("return_value",)
-# Instead of a return value: of an upload that fails by its own counts, of one with jobs, of a wait with
-# failed jobs, of each failure.
+# XComs of tasks without a return value: of an upload that fails because of its counts, of one with jobs, of a
+# wait with failed jobs, of each failure.
 OF_OTHERS = ("report", "task_ids", "failed_jobs", "failure")
 # Ids of jobs in one row; an upload may have thousands.
 MOST_JOBS = 20
@@ -33,7 +33,7 @@ _DECODER = json.JSONDecoder(parse_constant=lambda _: None)
 
 
 class EndedJob(NamedTuple):
-    """How a job ended, as a task of the same run has seen it."""
+    """How a job ended, as reported by a task of the same run."""
 
     state: str
     codes: float | None
@@ -52,8 +52,8 @@ def make_row(
     Return a row.
 
     :param task: The task instance and its run.
-    :param fields: The rendered fields of the task, as far as Airflow has kept them.
-    :param ended: The jobs whose end a task of the same run has seen; under "" one job stands for others that
+    :param fields: The rendered fields of the task, if Airflow has kept them.
+    :param ended: The ended jobs that a task of the same run has reported; the entry "" is for all jobs that
         were not named.
     """
     result = _get(xcoms, "return_value", dict) or _get(xcoms, "report", dict)
@@ -66,8 +66,8 @@ def make_row(
     job_ids = _texts(report, "task_ids") or _texts(xcoms, "task_ids") or list(_get(waited, "tasks", dict))
     # Failed jobs first.
     job_ids = list(dict.fromkeys([*failed_ids, *job_ids]))
-    # Also of a task that its own counts have failed. A wait ends when all its jobs have, so those that did
-    # not fail are complete.
+    # Also for a task that failed because of its counts. A wait ends when all its jobs have ended, so jobs
+    # that did not fail are complete.
     ours_ended = (
         _number(report, "codes_affected") is not None
         or bool(waited)
@@ -109,7 +109,7 @@ def make_row(
         "examples": _texts(unmatched, "examples"),
         "rejected": _counts(given),
         "rejects_path": _text(report, "rejects_path"),
-        # None: no answer has told.
+        # None: no answer has reported it.
         "discarded": _texts(report, "discarded_fields") if isinstance(discarded, list) else None,
         "jobs": [[job, state, *_seen(ended.get(job))] for job, state in list(states.items())[:MOST_JOBS]],
         "jobs_total": jobs_total,
@@ -129,7 +129,7 @@ def make_row(
 def ended_jobs(
     xcoms: Mapping[Key, Mapping[str, Any]], ends: Mapping[Key, datetime | None]
 ) -> dict[int, dict[str, EndedJob]]:
-    """Return how the jobs ended whose end a task of the same run has seen, by run."""
+    """Return run -> job -> how it ended, as reported by tasks of the same run."""
     ended: dict[int, dict[str, EndedJob]] = defaultdict(dict)
     for key, values in xcoms.items():
         result = _get(values, "return_value", dict)
@@ -144,9 +144,9 @@ def ended_jobs(
 
 
 def read_json(text: Any) -> Any:
-    """Return an XCom's value, or None where it cannot be read; NaN and infinite numbers are None."""
+    """Return an XCom's value, or None if it cannot be read; NaN and infinite numbers are None."""
     for _ in range(2):
-        # A worker's value is stored as JSON, that of a wait without a worker as JSON in a JSON text.
+        # A worker's value is stored as JSON; that of a wait without a worker as a JSON text in JSON.
         if not isinstance(text, str):
             break
         try:
@@ -157,7 +157,7 @@ def read_json(text: Any) -> Any:
 
 
 def as_json(value: Any) -> str:
-    """Return JSON that every browser reads."""
+    """Return JSON that every browser can read."""
     return json.dumps(value, allow_nan=False)
 
 
@@ -175,7 +175,7 @@ def _failure(xcoms: Mapping[str, Any], task: Any) -> dict[str, Any] | None:
 
 
 def _job_state(job: str, state: str | None, ended: Mapping[str, EndedJob], ours_ended: bool) -> str:
-    """Return what Airflow knows of a job; the page does not call Scantrust."""
+    """Return the state of a job as Airflow knows it; the page does not call Scantrust."""
     if job in ended:
         return ended[job].state
     if ours_ended:
@@ -190,7 +190,7 @@ def _seen(ended: EndedJob | None) -> tuple[float | None, str | None]:
 
 
 def _get(values: Mapping[str, Any], key: str, kind: type[T]) -> T:
-    """Return a value, or an empty one where there is none, or where an XCom backend keeps it elsewhere."""
+    """Return a value, or an empty one if it is missing or an XCom backend stores it elsewhere."""
     value = values.get(key)
     return value if isinstance(value, kind) else kind()
 

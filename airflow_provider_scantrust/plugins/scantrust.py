@@ -16,12 +16,12 @@ from airflow_provider_scantrust import __version__
 from airflow_provider_scantrust.plugins import HAS_PAGES, ROUTES
 
 URL_PREFIX = "/scantrust"
-# The name is what the UI shows, and the global under which the bundle leaves its component.
+# The name in the UI, and the global variable with the bundle's component.
 NAME = "Scantrust"
 
 
 class _PageApp:
-    """The page's ASGI app, made when the API server gets the first request for it."""
+    """The page's ASGI app, created on the first request."""
 
     def __init__(self) -> None:
         self._app: Any = None
@@ -52,7 +52,7 @@ def _react_apps() -> list[dict[str, str]]:
 
 
 class ScantrustPlugin(AirflowPlugin):
-    """Uploads and waits, as a page and as tabs; nothing on an Airflow before 3.1."""
+    """Uploads and waits, as a page and as tabs; without effect before Airflow 3.1."""
 
     name = "scantrust"
     fastapi_apps: list[Any] = (

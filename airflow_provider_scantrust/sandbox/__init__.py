@@ -1,7 +1,7 @@
 """
 A local Scantrust that does NOT imitate scans, downloads, work orders, portals or anything but SCM uploads.
 
-It answers from what is publicly known of the API, and from named assumptions where nothing is known: see
+Its answers follow the public documentation of the API, and named assumptions where there is none: see
 `docs/fidelity.md`. Rule: it imports nothing of the client, so that the two can disagree.
 """
 

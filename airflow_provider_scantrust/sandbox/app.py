@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def build_app(controls: Controls, current: Callable[[], Service]) -> ASGIApp:
-    """Put the control calls beside the imitated API, which is that of the service of the moment."""
+    """Serve the control calls and the imitated API; ``current`` returns the service, as a reset replaces it."""
     control = Starlette(routes=[Mount("/_sandbox", routes=control_routes(controls))])
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,7 +76,7 @@ class _Exchange:
             exchange.status = response.status_code
             exchange.response_headers = dict(response.headers)
             exchange.response_body = bytes(response.body)
-        # Written down before it is sent: a client that has the answer finds it in the transcript.
+        # Recorded before it is sent, so that a client with the answer finds it in the transcript.
         service.transcript.close(exchange)
         if response is None:
             scope["state"]["cut"](False)
@@ -134,7 +134,7 @@ async def _send_half(response: Response, send: Send) -> None:
 
 
 async def _disconnected(receive: Receive) -> None:
-    # uvicorn complains of a missing answer unless it has seen the end of the connection first.
+    # uvicorn logs an error about a missing answer unless it has seen the end of the connection first.
     while (await receive())["type"] != "http.disconnect":
         pass
 

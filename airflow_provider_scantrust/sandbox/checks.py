@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-# What JSON can carry and no database takes.
+# Characters that JSON can carry but a database refuses.
 UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 _MOST = 1_000_000_000
 
 
 class WrongValue(ValueError):
-    """A control call was given a value that cannot be; nothing has changed."""
+    """A control call got an invalid value; nothing has changed."""
 
     def __init__(self, field: str, why: str) -> None:
         super().__init__(f"{field}: {why}")
@@ -21,7 +21,7 @@ class WrongValue(ValueError):
 
 
 def truth(field: str, value: Any) -> bool:
-    """Check true or false."""
+    """Check a value that must be true or false."""
     if not isinstance(value, bool):
         raise _wrong(field, "true or false", value)
     return value
@@ -50,7 +50,7 @@ def text(field: str, value: Any) -> str:
 
 
 def several(field: str, value: Any) -> Iterable[Any]:
-    """Check a list, or anything to loop over; a text is refused, because it is a list of letters by accident."""
+    """Check a list or another iterable; a text is refused, because Python would iterate over its letters."""
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise _wrong(field, "a list", value)
     return value

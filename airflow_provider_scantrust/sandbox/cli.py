@@ -66,8 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--port", type=int, default=DEFAULT_PORT, help="port to listen on; 0 takes a free one (%(default)s)")
-    add("--seed", type=int, default=0, metavar="N", help="begin with N codes, SBX00000001 and on")
-    add("--seed-csv", metavar="FILE", help="begin with the codes of a CSV file")
+    add("--seed", type=int, default=0, metavar="N", help="start with N codes, from SBX00000001 on")
+    add("--seed-csv", metavar="FILE", help="start with the codes of a CSV file")
     add("--field", action="append", default=[], metavar="NAME", help="another SCM field (may be repeated)")
     add("--token", default=DEFAULT_TOKEN, help="the token that has all permissions (%(default)s)")
     add(

@@ -1,4 +1,4 @@
-"""Wait for service seconds or real seconds, but never beyond the end of the sandbox."""
+"""Wait for service seconds or real seconds, at most until the sandbox stops."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Clock:
         self.wake()
 
     def wake(self) -> None:
-        """Let everything that waits look at the pace again."""
+        """Apply a new pace to all current waits."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake)
 
     async def service(self, seconds: float) -> None:
         """
-        Wait service seconds, at the pace that is set while it waits.
+        Wait service seconds; a change of the pace has an effect during the wait.
 
         :raises Stopped: The sandbox stops or is reset.
         """

@@ -62,14 +62,14 @@ _Endpoint = Callable[[Request], Any]
 
 class _Json(JSONResponse):
     def render(self, content: Any) -> bytes:
-        # Requests may have held lone surrogates, which UTF-8 has not; so replaced, they are escapes of JSON.
+        # Requests may have lone surrogates, which UTF-8 cannot encode; they become JSON escapes.
         text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
         return text.encode(errors="backslashreplace")
 
 
 def _shows(show: Callable[[], Any]) -> _Endpoint:
     async def endpoint(request: Request) -> Response:
-        # In a thread, rendered too: a transcript may have 100 MB.
+        # Read and rendered in a thread, because a transcript may have 100 MB.
         return await asyncio.to_thread(lambda: _Json(show()))
 
     return endpoint

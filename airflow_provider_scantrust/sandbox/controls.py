@@ -20,9 +20,9 @@ from airflow_provider_scantrust.sandbox.store import IDENTITY, SPECIAL
 
 class Controls:
     """
-    The control calls; safe to call from any thread, before the start, while the sandbox answers, and after the end.
+    The control calls; safe from any thread, before the start, while the sandbox answers, and after the end.
 
-    Rule: a call with a value that cannot be changes nothing, and raises `WrongValue`, a ValueError.
+    Rule: a call with an invalid value changes nothing, and raises `WrongValue`, a ValueError.
     """
 
     def __init__(self, start: Start) -> None:
@@ -31,12 +31,12 @@ class Controls:
 
     def seed(self, count: int, *, codes_per_lot: int = 1000, campaign: int = DEFAULT_CAMPAIGN) -> None:
         """
-        Add codes by number, after the last SBX…: SBX00000001 and on, in lots L-000001…, cases of 6, pallets of 600.
+        Add numbered codes after the last one: SBX00000001, …, in lots L-000001, …, cases of 6, pallets of 600.
 
-        Lots are numbered by the numbers of all codes: a second call with another `codes_per_lot` may add to
-        lots that are there.
+        The number of a code decides its lot: a second call with another `codes_per_lot` may add codes to
+        existing lots.
 
-        :param count: How many codes to add to those there are.
+        :param count: How many codes to add.
         :param codes_per_lot: How many codes share one lot_number.
         :param campaign: The campaign of the codes.
         """
@@ -45,7 +45,9 @@ class Controls:
 
     def seed_csv(self, path: str | PathLike[str]) -> int:
         """
-        Add the codes of a CSV file; a code that exists gets the values of its row, and keeps its campaign if none is given.
+        Add the codes of a CSV file.
+
+        An existing code gets the values of its row, and keeps its campaign if the row has none.
 
         :param path: UTF-8, with a header of extended_id and any of serial_number, campaign, product,
             activation_status, blacklist_reason and SCM fields.
@@ -55,7 +57,7 @@ class Controls:
         return seed_csv(self._service.store, self._service.registry, path)
 
     def add_codes(self, codes: Iterable[Mapping[str, Any]]) -> int:
-        """Add codes given as flat mappings, with the keys that `seed_csv` takes as columns and values as in an upload."""
+        """Add codes from flat mappings, with the columns of `seed_csv` as keys and values as in an upload."""
         return add_codes(self._service.store, self._service.registry, codes)
 
     def add_campaign(self, campaign: int, *, name: str | None = None, fields: Iterable[str] = ()) -> None:
@@ -67,7 +69,7 @@ class Controls:
         self._service.registry.add_field(name, campaign)
 
     def remove_field(self, name: str, *, campaign: int = DEFAULT_CAMPAIGN) -> None:
-        """Take an SCM field from a campaign: uploads of it are then discarded silently."""
+        """Remove an SCM field from a campaign; uploads of this field are then discarded silently."""
         self._service.registry.remove_field(name, campaign)
 
     def add_product(self, sku: str, *, campaign: int = DEFAULT_CAMPAIGN, name: str | None = None) -> int:
@@ -86,11 +88,11 @@ class Controls:
         """
         Define a token.
 
-        :param token: The token itself; one that exists is replaced.
+        :param token: The token itself; an existing token is replaced.
         :param permissions: Its permissions; by default all that uploads need.
-        :param expires: When it expires, as a time with its zone or in seconds from now; never by default.
-        :param scheme: The scheme it is good for.
-        :param user: The user it acts for. Rate limits count users, not tokens.
+        :param expires: When it expires: a time with its zone, or seconds from now; by default never.
+        :param scheme: The scheme that accepts this token.
+        :param user: The token's user. Rate limits count users, not tokens.
         """
         self._service.registry.add_token(token, permissions, expires, scheme, user)
 
@@ -119,23 +121,24 @@ class Controls:
         work: bool = False,
     ) -> None:
         """
-        Script a fault for requests to come.
+        Script a fault for future requests.
 
-        Faults that act a number of times act in the order given. Where none of them matches, the latest of
-        those that act always (`times=None`) does.
+        Faults with a number of `times` act first, in the order given. If none of them matches, the latest
+        fault with `times=None` acts.
 
-        :param method: The method it matches; all by default.
-        :param path: The path it matches; with `*` at the end, the paths that begin so.
-        :param times: How many requests it acts on; None for all.
-        :param skip: How many matching requests pass unharmed first.
-        :param probability: The chance that it acts on a request that matches.
-        :param random_seed: Seed of that chance.
-        :param status: Answer with this status. Without a body, a gateway or Scantrust body that fits is sent.
-        :param headers: Headers of that answer, for example Location or Retry-After.
-        :param body: Body of that answer: text is sent as it is, anything else as JSON. Without a status: 200.
-        :param delay: Real seconds to wait first; alone, the true answer follows.
+        :param method: The method that the fault matches; by default all.
+        :param path: The path that the fault matches; with `*` at the end, all paths with this beginning.
+        :param times: On how many requests it acts; None for all.
+        :param skip: How many matching requests are answered normally first.
+        :param probability: The chance that it acts on a matching request.
+        :param random_seed: Seed for the probability.
+        :param status: Answer with this status. Without `body`, a typical body of Scantrust or a gateway is
+            sent.
+        :param headers: Headers of this answer, for example Location or Retry-After.
+        :param body: Body of this answer: text is sent as it is, anything else as JSON. Without `status`: 200.
+        :param delay: Real seconds to wait first. With no other argument, the normal answer follows.
         :param cut: Cut the connection "before" the work, "after" it, or after it and half of the "body".
-        :param work: With a status or body: whether the work is done before that answer is sent.
+        :param work: With a status or body: whether the work is done before this answer is sent.
         """
         self._service.faults.add(
             Fault(
@@ -174,18 +177,18 @@ class Controls:
         camel_case: bool | None = None,
     ) -> None:
         """
-        Steer the jobs that are submitted from now on, and how all jobs are shown.
+        Control the jobs that are submitted from now on, and how all jobs are shown.
 
-        Orders for a number of jobs are used up in the order given; then the latest for all jobs
-        (`times=None`) counts. Without any argument, those that are left are forgotten.
+        Orders with a number of `times` are used first, in the order given; after them, the latest order with
+        `times=None` applies. A call without arguments removes all remaining orders.
 
         :param times: How many jobs `fail`, `hang`, `seconds` and `polls` apply to; None for all.
         :param fail: The job ends as failed and updates nothing.
-        :param hang: The job never ends: it stays in-progress (True), or in the state named.
-        :param seconds: Service seconds the job is in-progress, instead of its cost.
-        :param polls: The job ends at the nth poll of its status, and not by time: the answers are pending,
-            then in-progress, and the nth is the end.
-        :param states: The word shown for pending, in-progress, complete or failed; kept until changed.
+        :param hang: The job never ends: it stays in-progress (True), or in the named state.
+        :param seconds: For how many service seconds the job is in-progress, instead of its cost.
+        :param polls: The job ends at the nth poll of its status, not by time: the answers are pending, then
+            in-progress, and the nth shows the end.
+        :param states: The words shown for pending, in-progress, complete or failed; kept until changed.
         :param camel_case: Whether status keys are spelled codesAffected, createdAt, …; kept until changed.
         """
         service = self._service
@@ -204,9 +207,11 @@ class Controls:
 
     def configure(self, **settings: Any) -> None:
         """
-        Change settings while the sandbox runs, all or none, for example rate_limits=False; `Settings` names them.
+        Change settings while the sandbox runs, all or none, for example rate_limits=False.
 
-        :raises WrongValue: There is no such setting, or it cannot have this value.
+        `Settings` lists them.
+
+        :raises WrongValue: The setting does not exist, or cannot have this value.
         """
         self._service.settings.change(**settings)
         self._service.clock.wake()
@@ -234,11 +239,11 @@ class Controls:
 
     def codes(self, *, limit: int | None = None, offset: int = 0, **filters: Any) -> list[dict[str, Any]]:
         """
-        Show the codes with these values, in the order they were added.
+        Show the codes with these values, in the order in which they were added.
 
-        :param limit: How many at most; all by default.
-        :param offset: How many to leave out first.
-        :param filters: What `code` shows: a value, or a list of values; "" for none.
+        :param limit: The most codes to show; by default all.
+        :param offset: How many codes to skip first.
+        :param filters: Field, as in `code` -> a value, or a list of values; "" for no value.
         """
         service = self._service
         if limit is not None:
@@ -255,7 +260,7 @@ class Controls:
         return self._service.store.count(self._selection(filters))
 
     def tasks(self) -> list[dict[str, Any]]:
-        """Show the jobs, oldest first, with constraints, scm_data and error besides the documented fields."""
+        """Show the jobs, oldest first, with the documented fields and constraints, scm_data and error."""
         return self._service.jobs.show()
 
     def overview(self) -> dict[str, Any]:
@@ -271,7 +276,7 @@ class Controls:
         }
 
     def secrets(self) -> list[str]:
-        """Give all tokens and passwords that there are, so that a test can look for them where they must not be."""
+        """Return all tokens and passwords, so that a test can search for them where they must not be."""
         registry = self._service.registry
         return [*list(registry.tokens), *(user.password for user in list(registry.users.values()))]
 
@@ -279,7 +284,7 @@ class Controls:
         """
         Go back to the state after the start: codes, tokens, jobs, faults, settings, everything.
 
-        Requests and jobs in progress change nothing any more; the requests are cut.
+        Requests and jobs in progress have no effect any more, and the requests are cut.
         """
         before, self._service = self._service, Service(self._start)
         before.clock.stop()
@@ -296,7 +301,7 @@ class Controls:
                 found = [registry.product(str(each)) for each in values]
                 values = [p.sku if p else str(each) for p, each in zip(found, values, strict=True)]
             if name not in (IDENTITY, "campaign", *SPECIAL):
-                # A code shows the fields of its campaign, and may have kept others.
+                # A code shows only the fields of its campaign, but may have kept others.
                 selection.append(("campaign", registry.campaigns_with(name)))
             selection.append((name, values if isinstance(value, list | tuple) else values[0]))
         return selection

@@ -1,8 +1,8 @@
 """
-The assumptions that can be reversed, to show that a check of assumptions sees the difference.
+The assumptions that can be reversed, to test that a check of assumptions sees the difference.
 
-Each has the name under which it is set (`Settings.deviations`) and says what it changes. `line` is the id
-of the line on the page "Fidelity" that describes the normal behavior.
+Each has a name, for `Settings.deviations`, and describes what it changes. `line` is the id of the line on the
+page "Fidelity" that describes the normal behavior.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Deviation:
 
 
 def paths_of(call: str, names: Iterable[str]) -> tuple[str, ...]:
-    """Give the paths of a call under these deviations."""
+    """Return the paths of a call with these deviations."""
     moved = [DEVIATIONS[name].paths[call] for name in names if call in DEVIATIONS[name].paths]
     return tuple(moved) or PATHS[call]
 

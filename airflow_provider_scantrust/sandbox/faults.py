@@ -28,7 +28,7 @@ _FRAMING = ("content-length", "transfer-encoding")
 
 @dataclass
 class Fault(Order):
-    """One scripted fault; what the fields mean: `Controls.fault`."""
+    """One scripted fault; `Controls.fault` explains the fields."""
 
     method: str | None = None
     path: str = "*"

@@ -26,7 +26,7 @@ from airflow_provider_scantrust.sandbox.validation import Submission
 
 @dataclass
 class Steering(Order):
-    """How the next jobs go; what the fields mean: `Controls.jobs`."""
+    """How the next jobs behave; `Controls.jobs` explains the fields."""
 
     fail: bool = False
     hang: bool | str = False
@@ -50,7 +50,7 @@ class Steering(Order):
 
 @dataclass
 class Job:
-    """One job; the documented fields, and what only the control calls show."""
+    """One job, with the documented fields and those that only the control calls show."""
 
     id: str
     reference: str
@@ -91,7 +91,7 @@ class Jobs:
         self._lock = threading.Lock()
         self._jobs: dict[str, Job] = {}
         self._counted: dict[str, _Run] = {}
-        # asyncio itself keeps no reference to a task.
+        # asyncio itself does not keep a reference to a task.
         self._tasks: set[asyncio.Task[None]] = set()
         self.steering: Orders[Steering] = Orders()
 
@@ -99,7 +99,7 @@ class Jobs:
         return len(self._jobs)
 
     def submit(self, submission: Submission, created_by: int) -> Job:
-        """Take a job in; it runs on."""
+        """Start a job; it runs in the background."""
         with self._lock:
             job = Job(
                 id=str(uuid.uuid4()),
@@ -118,7 +118,7 @@ class Jobs:
         return job
 
     async def poll(self, task_id: str) -> dict[str, Any] | None:
-        """Answer the status of a job; None when there is no such job."""
+        """Return the status of a job, or None if it does not exist."""
         job = self._jobs.get(task_id)
         if job is None:
             return None
@@ -186,7 +186,7 @@ class Jobs:
         except Exception as failure:
             # A job always ends, even if the database fails.
             error = f"{type(failure).__name__}: {failure}"
-        # The state comes last: a reader who sees the end sees the rest of it too.
+        # The state is set last, so that a reader who sees the end also sees the result.
         job.error, job.codes_affected, job.completed_at = error, codes, _now()
         job.state = FINAL_STATES[error is not None]
 

@@ -33,12 +33,12 @@ class Throttle:
         while seen and seen[0] <= now - window:
             seen.popleft()
         if len(seen) >= requests:
-            # Whole seconds, rounded up: a client that waits this long is never refused again for the same
-            # reason.
+            # Rounded up to whole seconds, so that a client that waits this long is not refused again for the
+            # same reason.
             wait = window - (now - seen[0]) if seen else window
             raise throttled(max(1, math.ceil(wait)))
         seen.append(now)
 
     def clear(self) -> None:
-        """Forget what was counted."""
+        """Reset all counts."""
         self._seen.clear()

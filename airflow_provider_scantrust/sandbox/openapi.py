@@ -1,4 +1,4 @@
-"""An OpenAPI description of what the sandbox answers; shapes only, for people and code generators."""
+"""An OpenAPI description of the sandbox's answers; only their form, for people and code generators."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _ID = {"name": "task_id", "in": "path", "required": True, "schema": _TEXT}
 
 
 def document() -> dict[str, Any]:
-    """Give the description."""
+    """Return the description."""
     task_id = {"type": "object", "required": ["task_id"], "properties": {"task_id": _TEXT}}
     token = {"type": "object", "required": ["token"], "properties": {"token": _TEXT}}
     return {

@@ -13,9 +13,9 @@ from airflow_provider_scantrust.sandbox.checks import whole
 @dataclass
 class Order:
     """
-    Something to do `times` times; None for always.
+    An order that acts `times` times; None for always.
 
-    :ivar acted: How often it was done.
+    :ivar acted: How often it has acted.
     """
 
     times: int | None = 1
@@ -27,7 +27,7 @@ class Order:
 
     @property
     def used_up(self) -> bool:
-        """Whether it has acted as often as it was to."""
+        """Whether it has acted `times` times."""
         return self.times is not None and self.acted >= self.times
 
 
@@ -36,9 +36,10 @@ _Kind = TypeVar("_Kind", bound=Order)
 
 class Orders(Generic[_Kind]):
     """
-    Gives each order its turn.
+    Decides which order acts.
 
-    Rule: counted orders act in the order given; where none of them acts, the latest of those that act always.
+    Rule: orders with a count act first, in the order given. If none of them acts, the latest order without a
+    count acts.
     """
 
     def __init__(self) -> None:
@@ -52,9 +53,9 @@ class Orders(Generic[_Kind]):
 
     def take(self, acts: Callable[[_Kind], bool] = lambda order: True) -> _Kind | None:
         """
-        Give the order whose turn it is.
+        Return the order that acts now.
 
-        :param acts: Whether an order acts now; also called for the orders before the one that does.
+        :param acts: Whether an order acts now; also called for the orders before the one that acts.
         """
         with self._lock:
             counted = [order for order in self._orders if order.times is not None and not order.used_up]
@@ -65,7 +66,7 @@ class Orders(Generic[_Kind]):
             return found
 
     def all(self) -> list[_Kind]:
-        """Give all orders, oldest first."""
+        """Return all orders, oldest first."""
         with self._lock:
             return list(self._orders)
 

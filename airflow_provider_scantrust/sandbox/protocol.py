@@ -20,7 +20,7 @@ class CuttableProtocol(H11Protocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        # uvicorn copies this dict into each request's scope; ASGI itself gives no way to the transport.
+        # uvicorn copies this dict into each request's scope; ASGI itself gives no access to the transport.
         super().__init__(config, server_state, {**app_state, "cut": self._cut}, _loop)
 
     def _cut(self, flush: bool) -> None:

@@ -40,7 +40,7 @@ class Product:
 
 @dataclass
 class Token:
-    """A token; `expires` is in seconds since 1970, `user` is counted by the rate limits."""
+    """A token; `expires` is in seconds since 1970; rate limits count requests of `user`."""
 
     token: str
     scheme: str
@@ -50,7 +50,7 @@ class Token:
 
     @property
     def expired(self) -> bool:
-        """Whether its time is over."""
+        """Whether it has expired."""
         return self.expires is not None and time.time() >= self.expires
 
 
@@ -94,7 +94,7 @@ class Registry:
                 fields.append(new)
 
     def remove_field(self, name: Any, campaign: Any) -> None:
-        """Take a field from a campaign."""
+        """Remove a field from a campaign."""
         with self._lock:
             fields = self.campaign(campaign).fields
             if text("name", name) in fields:
@@ -104,7 +104,7 @@ class Registry:
         """
         Find a campaign.
 
-        :raises WrongValue: There is no such campaign.
+        :raises WrongValue: The campaign does not exist.
         """
         found = self.campaigns.get(whole("campaign", campaign, low=1))
         if found is None:
@@ -112,7 +112,7 @@ class Registry:
         return found
 
     def field_names(self, campaign: int) -> list[str]:
-        """Name the SCM fields of a campaign."""
+        """Return the names of the SCM fields of a campaign."""
         return list(self.campaigns[campaign].fields)
 
     def is_field(self, name: str) -> bool:
@@ -120,11 +120,11 @@ class Registry:
         return bool(self.campaigns_with(name))
 
     def campaigns_with(self, name: str) -> list[int]:
-        """Give the campaigns that have this SCM field."""
+        """Return the campaigns that have this SCM field."""
         return [each.id for each in list(self.campaigns.values()) if name in each.fields]
 
     def add_product(self, sku: Any, campaign: Any, name: Any) -> int:
-        """Define a product, or move one that exists to a campaign."""
+        """Define a product, or move an existing one to a campaign."""
         key, title = text("sku", sku), text("name", sku if name is None else name)
         with self._lock:
             place = self.campaign(campaign).id
@@ -161,14 +161,14 @@ class Registry:
 
     def log_in(self, username: str, password: str, *, alone: bool) -> str | None:
         """
-        Make a JWT, which has all rights; None when the user or the password is wrong.
+        Make a JWT with all permissions; None if the user or the password is wrong.
 
-        :param alone: Whether earlier JWTs of the user end.
+        :param alone: Whether earlier JWTs of the user become invalid.
         """
         user = self.users.get(username)
         if user is None or user.password != password:
             return None
-        # It looks like a JWT. No client can check the signature of one, so it has none.
+        # It only looks like a JWT. Clients cannot check the signature, so it has none.
         token = f"eyJ{secrets.token_urlsafe(24)}.{secrets.token_urlsafe(48)}.{secrets.token_urlsafe(32)}"
         if alone:
             for each in [

@@ -1,4 +1,4 @@
-"""What deviations do to a request before it is read (`no_…`, `refuse`, `drop`), and to its answer (the rest)."""
+"""How deviations change a request before it is read (`no_…`, `refuse`, `drop`), and its answer (the rest)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Turn:
     One request and its answer.
 
     :param call: The name of the call in `deviations.PATHS`; empty for an unknown path.
-    :param is_field: Whether some campaign has a field, or it is a special one.
-    :param uploaded: What sync uploads wrote so far, by key and field.
+    :param is_field: Whether a name is a field of some campaign, or a special field.
+    :param uploaded: The values that sync uploads have written so far, by key and field.
     """
 
     call: str
@@ -34,7 +34,7 @@ class Turn:
     headers: dict[str, str] = field(default_factory=dict)
 
     def values(self) -> Iterator[tuple[dict[str, Any], str, Any]]:
-        """Give the values that are to be written: where each stands, its field, and itself."""
+        """Return the values to write: the place, the field, and the value."""
         items: Any = self.part("items") if self.call == "upload" else [self.part("scm_data")]
         for item in items if isinstance(items, list) else []:
             for name, value in list(item.items()) if isinstance(item, dict) else []:
@@ -42,7 +42,7 @@ class Turn:
                     yield item, name, value
 
     def part(self, name: str) -> Any:
-        """Give a part of the body."""
+        """Return a part of the body."""
         return self.sent.get(name) if isinstance(self.sent, dict) else None
 
     @property
@@ -57,7 +57,7 @@ class Turn:
         return found if isinstance(found, dict) else {}
 
     def items(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Give the items of a sync upload that was accepted, with the value of the key."""
+        """Return the items of an accepted sync upload, with the value of the key."""
         return ((str(item[self.key]), item) for item in self.sent["items"])
 
 
@@ -66,7 +66,7 @@ Test = Callable[[Turn, str, Any], bool]
 
 
 def refuse(wrong: Test, call: str = "") -> Change:
-    """Refuse requests that carry a value of some kind."""
+    """Refuse requests with a value of some kind."""
 
     def before(turn: Turn) -> None:
         for _, name, value in turn.values():
@@ -77,7 +77,7 @@ def refuse(wrong: Test, call: str = "") -> Change:
 
 
 def drop(wrong: Test) -> Change:
-    """Leave values of some kind out of requests."""
+    """Remove values of some kind from requests."""
 
     def before(turn: Turn) -> None:
         for place, name, value in turn.values():
@@ -217,7 +217,7 @@ def changes_listed(turn: Turn) -> None:
 
 
 def accept(error: str) -> Change:
-    """Answer a sync upload that is wrong in this field as one that matched nothing."""
+    """Answer a sync upload with an error in this field like one that matched no code."""
 
     def after(turn: Turn) -> None:
         if (turn.call, turn.status) == ("upload", 400) and error in turn.answer:
@@ -228,7 +228,7 @@ def accept(error: str) -> Change:
 
 
 def status(old: int, new: int) -> Change:
-    """Answer one status with another."""
+    """Replace one status with another."""
 
     def after(turn: Turn) -> None:
         turn.status = new if turn.status == old else turn.status
@@ -252,7 +252,7 @@ def throttle_body(turn: Turn) -> None:
 
 
 def no_header(name: str) -> Change:
-    """Leave a header out."""
+    """Remove a header."""
 
     def after(turn: Turn) -> None:
         turn.headers.pop(name, None)
@@ -281,7 +281,7 @@ def unknown_task(turn: Turn) -> None:
 
 
 def html(code: int) -> Change:
-    """Answer with a page."""
+    """Answer with an HTML page."""
 
     def after(turn: Turn) -> None:
         turn.status, turn.answer = code, _PAGE

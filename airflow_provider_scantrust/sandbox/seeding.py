@@ -44,8 +44,8 @@ def seed_csv(store: Store, registry: Registry, path: str | PathLike[str]) -> int
         lines = csv.reader(file)
         names = next(lines, [])
         if len(set(names)) < len(names):
-            raise ValueError("a column is there twice")
-        # Of a file without rows, too, the columns are checked.
+            raise ValueError("a column appears twice")
+        # Check the columns also for a file without rows.
         _check_names(names, registry)
         return add_codes(store, registry, _codes(names, lines))
 
@@ -68,7 +68,7 @@ def _codes(names: list[str], lines: Iterator[list[str]]) -> Iterator[dict[str, s
             raise ValueError(f"row {line} has {len(row)} values for {len(names)} columns")
         if row:
             code = dict(zip(names, row, strict=True))
-            # An empty cell says nothing about what always has a value.
+            # Some fields always have a value, so for them an empty cell means "unchanged".
             yield {name: cell for name, cell in code.items() if cell or name not in ("campaign", *RANGES)}
 
 
@@ -101,7 +101,7 @@ def _read_code(code: Mapping[str, Any], where: str, store: Store, registry: Regi
         if product and product.campaign != campaign:
             raise WrongValue("product", f"code {identity}: {product.sku!r} is of campaign {product.campaign}")
     elif product:
-        # As an upload moves it.
+        # The product moves the code to its campaign, as in an upload.
         campaign = product.campaign
     else:
         campaign = store.campaign_of(identity) or DEFAULT_CAMPAIGN

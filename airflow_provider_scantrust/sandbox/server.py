@@ -25,14 +25,14 @@ class Sandbox(Controls):
     """
     A local Scantrust: `with Sandbox() as sandbox:` serves it on `sandbox.url` until the block ends.
 
-    :param port: Port on 127.0.0.1; 0 takes a free one.
+    :param port: Port on 127.0.0.1; 0 for a free port.
     :param seed: Number of codes to add at the start (`Controls.seed`).
     :param seed_csv: CSV file of codes to add at the start (`Controls.seed_csv`).
     :param fields: SCM fields of the default campaign, besides `DEFAULT_FIELDS`.
-    :param token: The token that is there from the start, with all permissions.
+    :param token: The token that exists from the start, with all permissions.
     :param time_scale: Real seconds per service second; see `Settings`.
     :param settings: Any other field of `Settings`.
-    :raises ValueError: An argument cannot be, or the CSV file is wrong.
+    :raises ValueError: An argument is not valid, or the CSV file is wrong.
     """
 
     def __init__(
@@ -57,19 +57,19 @@ class Sandbox(Controls):
 
     def start(self) -> Sandbox:
         """
-        Serve from a thread; on return the socket takes connections. After a stop, all is as new.
+        Serve from a thread; on return, the socket accepts connections. After a stop, the sandbox starts new.
 
-        :raises OSError: The port is taken.
+        :raises OSError: The port is in use.
         """
         if self._thread is not None:
             raise RuntimeError("the sandbox is running")
-        # Only when the protocol is named does asyncio set TCP_NODELAY; without it each answer takes 40 ms.
+        # asyncio sets TCP_NODELAY only if the protocol is named; without it, each answer takes 40 ms.
         bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
-            # Without it a port stays taken for a minute after a sandbox on it was stopped.
+            # Without SO_REUSEADDR, a port stays in use for a minute after a sandbox on it was stopped.
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind(("127.0.0.1", self._port))
-            # At once: with SO_REUSEADDR, the port is not taken until a socket listens.
+            # Listen immediately: with SO_REUSEADDR, the port is free for others until a socket listens.
             bound.listen()
             if self._is_used:
                 self.reset()
@@ -125,7 +125,7 @@ class Sandbox(Controls):
         """
         The port it listens on.
 
-        :raises RuntimeError: It takes a free one when it starts.
+        :raises RuntimeError: The sandbox chooses a free port when it starts, and has not started.
         """
         if not self._port:
             raise RuntimeError("the sandbox has no port before its start")
@@ -138,7 +138,7 @@ class Sandbox(Controls):
 
     @property
     def connection_uri(self) -> str:
-        """The Airflow connection as a URI; the host is quoted so that Airflow keeps its scheme."""
+        """The Airflow connection as a URI; the host is URL-encoded, so that Airflow keeps its scheme."""
         return f"scantrust://:{quote(self.token, safe='')}@{quote(self.url, safe='')}"
 
     @property
@@ -156,7 +156,7 @@ class _Server(uvicorn.Server):
         try:
             super().run(sockets)
         finally:
-            # Also when the start failed: `Sandbox.start` must not wait forever.
+            # Also if the start failed, because `Sandbox.start` must not wait forever.
             self.ready.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The imitated API: finds the call, checks it in the order of Django REST Framework, and answers."""
+"""The imitated API: find the call, check it in the order of Django REST Framework, and answer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from airflow_provider_scantrust.sandbox.validation import Upload, read_submissio
 
 @dataclass
 class Start:
-    """What a sandbox begins with, and goes back to."""
+    """The state of a sandbox after its start and after a reset."""
 
     settings: Settings
     token: str = DEFAULT_TOKEN
@@ -49,7 +49,7 @@ class Start:
 
 @dataclass
 class Route:
-    """One endpoint: who may call it, and what counts it."""
+    """One endpoint: who may call it, and which rate limit counts it."""
 
     name: str
     method: str
@@ -59,15 +59,15 @@ class Route:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The methods it answers; Django answers HEAD wherever it answers GET."""
+        """The methods that it answers; Django answers HEAD if it answers GET."""
         return (self.method, "HEAD", "OPTIONS") if self.method == "GET" else (self.method, "OPTIONS")
 
 
 class Service:
     """
-    Everything a sandbox holds, and the calls that it answers.
+    The whole state of a sandbox, and the calls that it answers.
 
-    Rule: a reset makes a new one. What the old one has in progress can then change nothing any more.
+    Rule: a reset makes a new service. Work in progress in the old one then has no effect.
     """
 
     def __init__(self, start: Start) -> None:
@@ -216,7 +216,7 @@ class Service:
         return {"token": jwt}
 
 
-# What Django REST Framework says to OPTIONS.
+# Django REST Framework's answer to OPTIONS.
 _METADATA = {
     "name": "Scantrust sandbox",
     "description": "",

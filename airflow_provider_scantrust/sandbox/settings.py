@@ -30,7 +30,7 @@ DEFAULT_PRODUCTS = ("prod_1", "prod_2")
 STATES = ("pending", "in-progress", "complete", "failed")
 FINAL_STATES = STATES[2:]
 
-# Scantrust, "Rate limits": requests in a window of seconds. What a scope is: `service.py`.
+# Scantrust, "Rate limits": requests in a window of seconds. `service.py` assigns the scopes.
 DEFAULT_LIMITS: dict[str, tuple[int, float]] = {
     "scm_update": (10, 1.0),
     "authenticated": (3000, 60.0),
@@ -44,20 +44,20 @@ class Settings:
     """
     How the sandbox behaves.
 
-    Service seconds (costs, gateway timeout, job times) last `time_scale` real seconds each. Rate limits,
-    Retry-After, token expiry and the delay of a fault are always real seconds, by which a client measures
+    A service second (costs, gateway timeout, job times) lasts `time_scale` real seconds. Rate limits,
+    Retry-After, token expiry and the delay of a fault are always in real seconds, because the client measures
     them.
 
-    :param time_scale: Real seconds per service second; 1 is the pace of the service. Waits in progress follow
-        it.
+    :param time_scale: Real seconds per service second; 1 is the pace of the service. A change also affects
+        waits in progress.
     :param rate_limits: Whether requests are counted and refused with 429.
     :param limits: Requests and window in seconds, by scope.
     :param gateway_timeout: Service seconds after which the gateway answers 504 to a sync upload.
-    :param code_seconds: Service seconds per code that an SCM field selects, instead of those per item if that
-        is more.
-    :param pending_seconds: Service seconds a job waits before it starts.
-    :param body_limit: Bytes a request body may have; more is answered with 413. None for no limit.
-    :param states: The word shown for each job state, by pending, in-progress, complete, failed.
+    :param code_seconds: Service seconds per code that an SCM field selects; used instead of the seconds per
+        item if the sum is larger.
+    :param pending_seconds: Service seconds that a job waits before it starts.
+    :param body_limit: The most bytes of a request body; a larger one gets a 413. None for no limit.
+    :param states: The words shown for pending, in-progress, complete and failed.
     :param deviations: Names of assumptions to reverse (`deviations.py`).
     """
 
@@ -74,10 +74,10 @@ class Settings:
 
     def change(self, **changes: Any) -> None:
         """
-        Change settings by name, all of them or none; mappings are merged, the list of deviations is replaced.
+        Change settings by name, all or none; mappings are merged, the list of deviations is replaced.
 
-        :raises WrongValue: There is no such setting, rate limit scope, state or deviation, or its value
-            cannot be.
+        :raises WrongValue: The setting, rate limit scope, state or deviation does not exist, or its value is
+            not possible.
         """
         checked = {}
         for name, value in changes.items():
@@ -89,7 +89,7 @@ class Settings:
             setattr(self, name, value)
 
     def copy(self) -> Settings:
-        """Give settings that can change without changing these."""
+        """Return a copy that can be changed without changing these settings."""
         return replace(self, limits=dict(self.limits), states=dict(self.states))
 
 

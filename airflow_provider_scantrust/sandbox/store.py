@@ -33,13 +33,13 @@ CREATE INDEX code_serial_number ON code (serial_number) WHERE serial_number IS N
 CREATE TABLE selected (id INTEGER PRIMARY KEY, campaign INTEGER NOT NULL);
 CREATE TABLE affected (id INTEGER PRIMARY KEY);
 """
-# The number of the last code that is named as seeded ones are.
+# The number of the last code with a name like SBX00000001.
 _LAST_NUMBERED = """
 SELECT coalesce(max(CAST(substr(extended_id, 4) AS INTEGER)), 0) FROM code
 WHERE extended_id GLOB 'SBX[0-9]*' AND NOT extended_id GLOB 'SBX*[^0-9]*' AND length(extended_id) <= 15
 """
 
-# What codes are selected by: fields and their values. A list means any of them, "" means no value.
+# Fields and values that select codes. A list means any of its values, "" means no value.
 Selection = Iterable[tuple[str, Any]]
 
 
@@ -54,7 +54,7 @@ class Store:
         self._fields: dict[str, str] = {}
 
     def __del__(self) -> None:
-        # Only here: a request that a reset left behind may still use it.
+        # Not closed earlier: a request from before a reset may still use it.
         self._sql.close()
 
     @contextmanager
@@ -85,14 +85,14 @@ class Store:
             self._fields[name] = column
 
     def campaign_of(self, extended_id: str) -> int | None:
-        """Give the campaign of a code; None when there is no such code. To be called in a transaction."""
+        """Return the campaign of a code, or None if the code does not exist. Call this in a transaction."""
         found = self._sql.execute(
             "SELECT campaign FROM code WHERE extended_id = ?", (extended_id,)
         ).fetchone()
         return int(found[0]) if found else None
 
     def put(self, values: Mapping[str, Any]) -> None:
-        """Add a code, or give one that exists these values. To be called in a transaction."""
+        """Add a code, or set these values on an existing code. Call this in a transaction."""
         columns = [self._column(name) for name in values]
         changes = ", ".join(f"{column} = excluded.{column}" for column in columns)
         self._sql.execute(
@@ -127,7 +127,7 @@ class Store:
         limit: int | None = None,
         offset: int = 0,
     ) -> list[dict[str, Any]]:
-        """Read the codes selected, with the fields that their campaign has."""
+        """Return the selected codes, with the fields of their campaign."""
         where, values = self._where(selection)
         with self._lock:
             found = self._sql.execute(
@@ -148,14 +148,14 @@ class Store:
         ]
 
     def select(self, selection: Selection) -> dict[int, int]:
-        """Select codes, for `update`; count them by campaign. To be called in a transaction."""
+        """Select codes for `update`, and count them by campaign. Call this in a transaction."""
         where, values = self._where(selection)
         self._sql.execute("DELETE FROM selected")
         self._sql.execute(f"INSERT INTO selected SELECT id, campaign FROM code WHERE {where}", values)
         return dict(self._sql.execute("SELECT campaign, count(*) FROM selected GROUP BY campaign").fetchall())
 
     def update(self, campaign: int, values: Mapping[str, Any], moved_to: int) -> None:
-        """Write values to the selected codes of a campaign, which count as affected from then on."""
+        """Write values to the selected codes of a campaign, and count these codes as affected."""
         changes = {self._column(name): value if value != "" else None for name, value in values.items()}
         changes["campaign"] = moved_to
         assignments = ", ".join(f"{column} = ?" for column in changes)

@@ -15,7 +15,7 @@ from typing import Any
 MASK = "***"
 _SECRET_HEADERS = {"authorization", "proxy-authorization", "cookie", "set-cookie"}
 _SECRET_KEYS = {"password", "token", "access", "refresh"}
-# Enough for 100,000 polls or thousands of uploads, and little enough for a laptop.
+# Enough for 100,000 polls or thousands of uploads, but not too much for a laptop.
 _KEPT_BYTES = 100_000_000
 
 
@@ -33,7 +33,7 @@ class Call:
 
 @dataclass
 class Exchange:
-    """A call, and its answer once there is one; a status of None says that nothing was answered."""
+    """A call and its answer; a status of None means that there was no answer."""
 
     call: Call
     number: int
@@ -47,11 +47,11 @@ class Exchange:
 
     @property
     def size(self) -> int:
-        """About the bytes that it takes to keep it."""
+        """About how many bytes of memory it uses."""
         return 1000 + len(self.call.body)
 
     def show(self) -> dict[str, Any]:
-        """Give it as JSON, with the secrets masked."""
+        """Return it as JSON, with the secrets masked."""
         return {
             "number": self.number,
             "method": self.call.method,
@@ -78,7 +78,7 @@ class Transcript:
         self.number = 0
 
     def open(self, call: Call) -> Exchange:
-        """Write down that a request came in: it is there before it is answered."""
+        """Record a request, before it is answered."""
         with self._lock:
             self.number += 1
             exchange = Exchange(call, self.number)
@@ -89,14 +89,14 @@ class Transcript:
         return exchange
 
     def close(self, exchange: Exchange) -> None:
-        """Write down the answer."""
+        """Record the answer."""
         exchange.seconds = time.monotonic() - exchange.began
 
     def show(self) -> list[dict[str, Any]]:
-        """Give the exchanges, oldest first."""
+        """Return the exchanges, oldest first."""
         with self._lock:
             exchanges = list(self._exchanges)
-        # Parsed only now: while answering, a large body would hold up all other answers.
+        # Parsed only here: to parse a large body while answering would delay all other answers.
         return [exchange.show() for exchange in exchanges]
 
     def clear(self) -> None:
@@ -110,7 +110,7 @@ def _readable(path: str, body: bytes) -> Any:
     try:
         return _masked(json.loads(body, parse_constant=_finite, parse_float=_finite)) if body else None
     except (ValueError, RecursionError):
-        # What cannot be parsed, or be shown as JSON, cannot be masked in part.
+        # A body that cannot be parsed, or shown as JSON, cannot be masked in part.
         return MASK if "login" in path else body.decode("utf-8", "replace")
 
 
@@ -136,6 +136,6 @@ def _masked_headers(headers: Mapping[str, str]) -> dict[str, str]:
 def _masked_header(name: str, value: str) -> str:
     if name.lower() not in _SECRET_HEADERS:
         return value
-    # The scheme is no secret, and a test of the client wants to see it.
+    # The scheme is not a secret, and tests of the client check it.
     scheme, space, _ = value.partition(" ")
     return f"{scheme} {MASK}" if space and name.lower() == "authorization" else MASK

@@ -1,4 +1,4 @@
-"""What an upload changes on the codes, and how long it takes."""
+"""How an upload changes the codes, and how long it takes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_provider_scantrust.sandbox.settings import Settings
 from airflow_provider_scantrust.sandbox.store import IDENTITY, SPECIAL, Store
 from airflow_provider_scantrust.sandbox.validation import Submission, Upload
 
-# Assumed: service seconds of any upload, and for each item or extended_id that was sent.
+# Assumed: service seconds for each upload, and for each item or extended_id in it.
 _BASE_SECONDS = 0.2
 _ITEM_SECONDS = 0.0005
 
@@ -29,7 +29,7 @@ def check_products(upload: Upload, registry: Registry) -> None:
 
 
 def product_error(value: str, registry: Registry) -> str | None:
-    """Say why a product cannot be set; "" clears it."""
+    """Return why a product cannot be set, or None; "" clears it."""
     if value == "" or registry.product(value):
         return None
     return f'No product with id or SKU "{value}".'
@@ -40,7 +40,7 @@ def upload_cost(upload: Upload, store: Store, settings: Settings) -> float:
     key = upload.data_key
     codes = 0 if _cheap(key) else sum(store.count([(key, item[key])]) for item in upload.items)
     work = max(_ITEM_SECONDS * len(upload.items), settings.code_seconds * codes)
-    # Rounded: exactly at the gateway timeout, no error of floating point may decide.
+    # Rounded, so that a floating-point error does not decide exactly at the gateway timeout.
     return round(_BASE_SECONDS + work, 6)
 
 
@@ -54,7 +54,7 @@ def submission_cost(submission: Submission, store: Store, settings: Settings) ->
 
 
 def apply_upload(upload: Upload, store: Store, registry: Registry) -> dict[str, Any]:
-    """Do a sync upload, all of it or nothing, and give its answer."""
+    """Do a sync upload, all or nothing, and return its answer."""
     updated: dict[str, list[str]] = {}
     values_written = 0
     with store.transaction():
@@ -72,7 +72,7 @@ def apply_upload(upload: Upload, store: Store, registry: Registry) -> dict[str, 
 
 
 def apply_submission(submission: Submission, store: Store, registry: Registry) -> int:
-    """Do a job, all of it or nothing; gives the number of codes affected."""
+    """Do a job, all or nothing, and return the number of codes affected."""
     with store.transaction():
         _apply(submission.constraints, submission.scm_data, store, registry)
         return store.take_affected()
@@ -81,7 +81,7 @@ def apply_submission(submission: Submission, store: Store, registry: Registry) -
 def _apply(
     constraints: Mapping[str, Any], values: Mapping[str, Any], store: Store, registry: Registry
 ) -> dict[str, int] | None:
-    """Write what the campaigns have fields for; gives codes written by field, None if none matched."""
+    """Write the fields that the campaigns have; return field -> codes written, or None if no code matched."""
     matched = store.select(constraints.items())
     product = registry.product(values.get("product", ""))
     if product:

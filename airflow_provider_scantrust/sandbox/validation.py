@@ -1,4 +1,4 @@
-"""Read the bodies of the upload calls, and refuse invalid ones with a 400 that names all errors together."""
+"""Read the bodies of the upload calls, and refuse an invalid body with a 400 that names all errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_provider_scantrust.sandbox.checks import UNSTORABLE
 from airflow_provider_scantrust.sandbox.errors import Refused
 from airflow_provider_scantrust.sandbox.store import IDENTITY, SPECIAL
 
-# Scantrust, "Special fields": the values that are defined.
+# Scantrust, "Special fields": the allowed values.
 RANGES = {"activation_status": range(3), "blacklist_reason": range(11)}
 _IsField = Callable[[str], bool]
 
@@ -34,7 +34,7 @@ class Submission:
 
 @dataclass
 class Errors:
-    """What is wrong, by field."""
+    """The errors, by field."""
 
     messages: dict[str, list[str]] = field(default_factory=dict)
 
@@ -44,9 +44,9 @@ class Errors:
 
     def check(self) -> None:
         """
-        Let what is right pass.
+        Do nothing if there is no error.
 
-        :raises Refused: 400.
+        :raises Refused: 400, with all errors.
         """
         if self.messages:
             raise Refused(400, self.messages)
@@ -111,7 +111,7 @@ def read_submission(body: Any, is_field: _IsField) -> Submission:
 
 
 def read_value(name: str, value: Any, where: str, errors: Errors) -> Any:
-    """Read a value that is to be stored: text, or the number of a special field."""
+    """Return a value to store: text, or the number of a special field."""
     allowed = RANGES.get(name)
     if allowed is None:
         return _text(name, value, where, errors)
@@ -149,7 +149,7 @@ def _item(item: Any, where: str, data_key: str, is_field: _IsField, errors: Erro
 
 
 def _values(values: dict[str, Any], where: str, is_field: _IsField, errors: Errors) -> dict[str, Any]:
-    # What is discarded anyway is not looked at.
+    # Fields that will be discarded are not checked.
     return {
         name: read_value(name, value, where, errors) if name in SPECIAL or is_field(name) else value
         for name, value in values.items()

@@ -37,27 +37,27 @@ class ScantrustTaskSensor(BaseSensorOperator):
     """
     Wait until asynchronous uploads have ended at Scantrust.
 
-    Polls once on the worker, then waits in the triggerer. A failed job fails the task without using a retry:
-    another poll cannot change it. The XCom ``failed_jobs`` names up to 100 failed jobs; the XCom ``failure``
-    says why a try failed.
+    Polls once on the worker, then waits in the triggerer. A failed job fails the task without using a retry,
+    because another poll would give the same result. The XCom ``failed_jobs`` names up to 100 failed jobs; the
+    XCom ``failure`` says why a try failed.
 
     Returns ``{"codes_affected": total, "tasks": {id: n}}``. For more than 100 jobs, ``jobs`` is their number,
     and ``tasks`` has at most 100: those that affected no code, and those for which Scantrust gives no count.
 
-    ``soft_fail`` skips the task when a job failed, when time is up, or after a permanent error;
-    ``never_fail`` after any error. ``timeout``, ``poke_interval``, ``exponential_backoff``, ``max_wait`` and
-    ``execution_timeout`` mean the same deferred and not.
+    ``soft_fail`` skips the task if a job failed, on a timeout, or after a permanent error; ``never_fail``
+    skips it after any error. ``timeout``, ``poke_interval``, ``exponential_backoff``, ``max_wait`` and
+    ``execution_timeout`` work the same with and without deferral.
 
     :param scantrust_task_id: One task_id or a list of them, also nested as mapped tasks return it.
         (templated)
     :param scantrust_conn_id: The Airflow connection. (templated)
-    :param deferrable: Wait in the triggerer. When False, ``mode`` says how the worker waits.
-    :param poke_interval: Seconds between two polls of one job. A deferred wait takes five seconds at least.
+    :param deferrable: Wait in the triggerer. If False, ``mode`` says how the worker waits.
+    :param poke_interval: Seconds between two polls of one job. A deferred wait takes at least five seconds.
     :param error_budget: Seconds without a readable answer about a job after which the wait ends.
     :param start_from_trigger: Start the wait in the triggerer, without a worker (Airflow 3.3). A sensor that
-        cannot start there, such as a mapped one, starts on a worker and says why.
-    :param end_from_trigger: End it there, too, when all jobs succeeded (Airflow 3.3). Any other end goes
-        through a worker.
+        cannot start there, such as a mapped one, starts on a worker and logs why.
+    :param end_from_trigger: End the task in the triggerer, too, if all jobs succeeded (Airflow 3.3).
+        Otherwise a worker ends it.
     """
 
     template_fields: Sequence[str] = ("scantrust_task_id", "scantrust_conn_id")
@@ -105,7 +105,7 @@ class ScantrustTaskSensor(BaseSensorOperator):
         now = time.time()
         self._deadline = now + self.timeout
         if isinstance(self.scantrust_task_id, Iterator):
-            # Read here and again for the trigger.
+            # It is read here and again for the trigger.
             self.scantrust_task_id = list(self.scantrust_task_id)
         if not self.deferrable:
             if self.reschedule:
@@ -147,7 +147,7 @@ class ScantrustTaskSensor(BaseSensorOperator):
     def execute_complete(
         self, context: Context, event: Any = None, deadline_is: str = "timeout"
     ) -> dict[str, Any]:
-        """Go on after the trigger has fired."""
+        """Continue after the trigger has fired."""
         from airflow_provider_scantrust.triggers.deferral import read_end_of_wait
 
         try:
@@ -156,7 +156,7 @@ class ScantrustTaskSensor(BaseSensorOperator):
             self._end(context, error)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Name the time limit that has passed also where Airflow's own timeout came before the trigger's event."""
+        """Raise the exception of the limit that has passed, also if Airflow's own came before the event."""
         from airflow_provider_scantrust.triggers.deferral import is_deferral_timeout, raise_deferral_timeout
 
         try:
@@ -169,7 +169,7 @@ class ScantrustTaskSensor(BaseSensorOperator):
             raise
 
     def on_kill(self) -> None:
-        """Log that the jobs go on at Scantrust."""
+        """Log that the jobs continue at Scantrust."""
         from airflow_provider_scantrust.waits.jobs import jobs_go_on
 
         if self._task_ids:
@@ -216,7 +216,7 @@ class ScantrustTaskSensor(BaseSensorOperator):
             self._starts_on_worker = str(reason)
 
     def _trigger_options(self) -> dict[str, Any]:
-        """Return what the trigger has to know, started by a worker or not."""
+        """Return the trigger's arguments that do not depend on who starts it."""
         from airflow_provider_scantrust.triggers.start import why_end_on_worker
 
         longest = None
@@ -239,7 +239,7 @@ class ScantrustTaskSensor(BaseSensorOperator):
         return self.execution_timeout is not None and self.execution_timeout.total_seconds() < self.timeout
 
     def _end(self, context: Context, error: ScantrustError) -> NoReturn:
-        """Raise what Airflow's own poke loop would make of the error."""
+        """Raise the exception that Airflow's own poke loop would raise for the error."""
         from airflow_provider_scantrust.hooks.outcome import (
             as_airflow_error,
             push_failed_jobs,
@@ -266,12 +266,12 @@ class ScantrustTaskSensor(BaseSensorOperator):
         return ScantrustHook(self.scantrust_conn_id)
 
     def _started_at(self, context: Context, now: float) -> float:
-        """Return when the first of this try's reschedules was."""
+        """Return the time of the first reschedule of this try."""
         ti: Any = context["ti"]
         if hasattr(ti, "get_first_reschedule_date"):
             moment = ti.get_first_reschedule_date(context)
         else:
-            # Airflow 2 has this in its database, and a private function that it uses itself.
+            # On Airflow 2, only a private function of Airflow reads this from the database.
             from airflow.sensors.base import _orig_start_date  # type: ignore[import-not-found, unused-ignore]
 
             place = {name: getattr(ti, name) for name in ("dag_id", "run_id", "task_id", "map_index")}
@@ -283,11 +283,11 @@ def _check(given: dict[str, Any], default_args: dict[str, Any]) -> None:
     """
     Check arguments when the Dag is read.
 
-    :raises ValueError: One of them cannot work; the message says when it comes from ``default_args``.
+    :raises ValueError: An argument is wrong; the message says if it comes from ``default_args``.
     """
     for name in ("timeout", "poke_interval", "error_budget", "max_wait", "execution_timeout", "mode"):
         value = given.get(name, default_args.get(name))
-        # Airflow has merged some of them before: nothing else tells a default from an argument.
+        # Airflow has already merged default_args into the arguments; only identity tells them apart.
         source = " (from default_args)" if name in default_args and default_args[name] is value else ""
         try:
             if name == "mode" and value not in (None, "poke", "reschedule"):

@@ -17,14 +17,14 @@ class DelimitedSource(FileSource):
     """
     A CSV or TSV file; its first line names the columns.
 
-    Every value stays the text that it is; an empty cell is "", which clears the field at Scantrust. Rows
-    without anything in them are skipped. Quotes are doubled inside quotes.
+    Every value stays text, unchanged; an empty cell is "", which clears the field at Scantrust. Empty rows
+    are skipped. A quote inside quotes must be doubled.
 
-    :param encoding: None to go by the byte order mark, or else utf-8.
-    :param delimiter: None to take the one that fits header and first rows, out of ``,`` ``;`` tab and ``|``.
-    :param quotechar: Of CSV; "" when nothing is quoted.
+    :param encoding: None: the byte order mark decides; without one, utf-8.
+    :param delimiter: None: the one of ``,`` ``;`` tab and ``|`` that fits the header and the first rows.
+    :param quotechar: For CSV; "" if nothing is quoted.
     :param skip_rows: Lines above the header.
-    :raises ConfigurationError: The encoding, the delimiter or the quote cannot be one.
+    :raises ConfigurationError: The encoding, the delimiter or the quote is not possible.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class DelimitedSource(FileSource):
                 continue
             if kept is not None:
                 cells = [cell for cell, keep in zip(cells, kept, strict=True) if keep]
-            # There are as many cells as names, and asking for that again would take a third of the time.
+            # It is known that there are as many cells as names; another check would take a third of the time.
             row: Row = dict(zip(names, cells))  # noqa: B905
             if constants:
                 row.update(constants)
@@ -88,7 +88,7 @@ class DelimitedSource(FileSource):
         self.notes += records.notes
 
     def rejected_records(self) -> tuple[Records, list[str]]:
-        """Return the records of the copy, and the header as it stands there."""
+        """Return the records of the copy, and its header."""
         records = Records(self, self.reopen())
         records.read_fields()
         return records, records.header

@@ -17,7 +17,7 @@ from airflow_provider_scantrust.sources.packing import Unpacked, refuse_other_ki
 from airflow_provider_scantrust.sources.tables import FileSource, Row, UnreadableRow, need
 
 EXCEL_FORMATS = ("xlsx", "xlsb", "ods", "xls")
-# Excel keeps 15 digits of a number; what was typed beyond them is lost.
+# Excel keeps 15 digits of a number; all further digits are lost.
 _MOST_EXACT = 10**15
 _SAMPLE = 25
 # What python-calamine returns for each time of an .ods sheet.
@@ -95,7 +95,7 @@ class ExcelSource(FileSource):
             )
 
     def rejected_rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Return number and cells of each row of the copy; one that cannot be sent has a cell too many."""
+        """Return number and cells of each row of the copy, with one cell too many if it cannot be sent."""
         rows = self._open_sheet(self.reopen())
         self._read_header(rows)
         for number, cells in rows:
@@ -118,7 +118,7 @@ class ExcelSource(FileSource):
         try:
             fields = self.fields.of_header(self.header, self.name, about=about)
         except InvalidInput:
-            # What stands below is looked at only when the header is wrong: the rows cannot be read twice.
+            # The rows below are read only if the header is wrong, because rows cannot be read twice.
             below = [(number - 1, cells) for number, cells in islice(rows, _SAMPLE)]
             fields = self.fields.of_header(self.header, self.name, about=about, below=below)
         self._kept = [field is not None for field in fields]
@@ -130,7 +130,7 @@ class ExcelSource(FileSource):
         problems: list[str] = []
         empty = self._problems.get(row, {})
         if row in self._merged and any(cells):
-            # A row that is empty altogether is none.
+            # A completely empty row does not count as a row.
             empty = self._merged[row] | empty
         for place, cell in enumerate(cells):
             if isinstance(cell, str) and not empty and cell[:2] != "PT":
@@ -188,12 +188,12 @@ class ExcelSource(FileSource):
             self._zeros = find_zeros(file, names[wanted])
         except InvalidInput:
             raise
-        except Exception as error:  # each kind of damage has an exception of its own
+        except Exception as error:  # each kind of damage raises another exception
             raise InvalidInput(
                 f"{self.name}: this cannot be read as an Excel or OpenDocument file; is it damaged, truncated or protected by a "
                 f"password? {error}"
             ) from error
-        # Rows are counted from the first of the sheet, cells from the first column in use.
+        # The library counts rows from the sheet's first row, but cells from the first column in use.
         self._first_column = sheet.start[1] if sheet.start else 0
         return enumerate(sheet.iter_rows(), start=1)
 

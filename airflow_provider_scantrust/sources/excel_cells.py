@@ -33,7 +33,7 @@ _CALCULATE_LATER = re.compile(rb"""\bfullCalcOnLoad=["'](?:1|true)["']""")
 _IS_TEXT = re.compile(rb"""\bt=["']str["']""")
 _PLACE = re.compile(rb"""\br=["']([A-Z]{1,3})(\d{1,7})["']""")
 _TAG = re.compile(r"<(?:\w+:)?(?:sheet|Relationship)\s[^>]*>")
-# Of BIFF8: a cell with an error, and a formula whose last value is one; the seven errors are these.
+# In BIFF8 (.xls): a cell with one of the seven errors, or a formula whose last value is one.
 _XLS_ERROR = re.compile(
     rb"\x05\x02\x08\x00.{6}[\x00\x07\x0f\x17\x1d\x24\x2a]\x01"
     rb"|\x06\x00[^\x00].[^\xff].{5}\x02.[\x00\x07\x0f\x17\x1d\x24\x2a].{3}\xff\xff",
@@ -63,7 +63,7 @@ _ZEROS = re.compile(r"[-\s/()#?]*0[-\s/()0]*0[-\s/()]*")
 _MOST_MERGED = 1_000_000
 _MERGED = "it is merged with a cell before it, which has the value; unmerge the cells and fill in each"
 
-# Row, from 1 -> column, from 0 -> what is wrong.
+# Row (from 1) -> column (from 0) -> what is wrong.
 Problems = dict[int, dict[int, str]]
 
 
@@ -71,7 +71,7 @@ def find_problems(file: BinaryIO, sheet: str, name: str) -> Problems:
     """
     Return the cells of a sheet that have no value and are not empty.
 
-    :raises InvalidInput: There are some, and only an .xlsx file tells which.
+    :raises InvalidInput: There are such cells, and the file is not .xlsx, so it is not known which they are.
     """
     file.seek(0)
     is_told = True
@@ -103,9 +103,9 @@ def find_problems(file: BinaryIO, sheet: str, name: str) -> Problems:
 
 def find_merged(sheet: Any, name: str) -> Problems:
     """
-    Return the cells that are merged with one before them, which has the value of all.
+    Return the cells that are merged with a cell before them, which has the value of all.
 
-    :raises InvalidInput: There are more than can be kept in mind.
+    :raises InvalidInput: There are too many to keep in memory.
     """
     found: Problems = {}
     count = 0
@@ -122,7 +122,7 @@ def find_merged(sheet: Any, name: str) -> Problems:
 
 
 def find_zeros(file: BinaryIO, sheet: str) -> dict[int, tuple[int, str, int]]:
-    """Return column, from 0 -> row, value and digits of its first number that is shown with zeros before it, as 00123 for 123."""
+    """Return column (from 0) -> row, value and digits of its first number with zeros in front (00123)."""
     found: dict[int, tuple[int, str, int]] = {}
     file.seek(0)
     if not zipfile.is_zipfile(file):
@@ -148,7 +148,7 @@ def find_zeros(file: BinaryIO, sheet: str) -> dict[int, tuple[int, str, int]]:
 
 
 def _digits_of_styles(text: str) -> dict[int, int]:
-    """Return style -> digits that its numbers are filled up to with zeros."""
+    """Return style -> number of digits that it shows, with zeros in front."""
     digits: dict[str, int] = {}
     for tag in _NUMBER_FORMAT.findall(text):
         code = _LITERAL.sub("", _attribute("formatCode", tag).partition(";")[0])
@@ -165,7 +165,7 @@ def _column(letters: bytes) -> int:
 
 
 def _blocks(file: IO[bytes]) -> Iterator[bytes]:
-    """Return a file's blocks, each after the end of the one before."""
+    """Return a file's blocks, each with the end of the block before it in front."""
     rest = b""
     while block := file.read(_BLOCK):
         rest += block
@@ -200,7 +200,7 @@ def _find_in_xml(
             for match in kind.finditer(block) if sign.search(block) else ():
                 if kind is _UNCALCULATED and _IS_TEXT.search(match[1]):
                     continue
-                # One that is found twice does no harm.
+                # A cell that is found twice does no harm.
                 if place := _PLACE.search(match[1]):
                     found.setdefault(int(place[2]), {})[_column(place[1])] = (
                         f"the cell {place[0][3:-1].decode()} {what}"

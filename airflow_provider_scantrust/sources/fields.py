@@ -12,8 +12,8 @@ from airflow_provider_scantrust.sources.tables import REJECTED, REJECTED_TEXT, R
 
 _MOST_NAMED = 30
 _MOST_KNOWN = 10_000
-# Around a name or an extended_id; a byte order mark may be left from another encoding or from files that were
-# joined.
+# Removed around a name or an extended_id. A byte order mark may remain from another encoding or from joined
+# files.
 _BLANKS = "\ufeff\u200b" + "".join(filter(str.isspace, map(chr, range(0x3001))))
 _FORMULA = re.compile(r'="((?:[^"]|"")*)"', re.DOTALL)
 # The same, with the quotes doubled for CSV and the quotes around it missing.
@@ -31,9 +31,9 @@ class Fields:
     :param columns: Column -> SCM field, or None to leave the column out. A column that is not named here
         keeps its own name.
     :param constants: SCM field -> value.
-    :param data_key: The field that selects codes; None not to look for it.
-    :param null_values: Texts that mean "no value": the field is left alone.
-    :raises ConfigurationError: One of them is no mapping of names, or no list of texts.
+    :param data_key: The field that selects codes; with None, its column is not checked.
+    :param null_values: Texts that mean "no value"; the field is left unchanged.
+    :raises ConfigurationError: An argument is not a mapping of names, or not a list of texts.
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class Fields:
         Return the field of each column, None for columns that are left out.
 
         :param where: The file, for the message.
-        :param about: How it was read, for the message.
+        :param about: How the file was read, for the message.
         :param below: The first rows below the header, each with the number of lines above it, to find the
-            cause when it is the wrong one.
-        :raises InvalidInput: The key has no column, a column is named that is not there, has no name, or two
-            end in the same field.
+            cause if the header is wrong.
+        :raises InvalidInput: The key or a named column is missing, a column has no name, or two columns
+            become the same field.
         """
         header = [clean_name(name) for name in given]
         seen = f"The file has {_listed(header)}{about}."
@@ -121,10 +121,10 @@ class Fields:
         self, records: Iterable[tuple[int, Row | UnreadableRow]], where: str
     ) -> Iterator[tuple[int, Row | UnreadableRow]]:
         """
-        Return records, each of which may have other names, as rows.
+        Return records as rows; each record may have other names.
 
-        :raises InvalidInput: As :meth:`of_header`. That no record has a column is known only after the last
-            of them; a column to leave out need not be there.
+        :raises InvalidInput: As for :meth:`of_header`. Whether a named column is missing is known only after
+            the last record; a column to leave out may be missing.
         """
         missing = {name for name, field in self.columns.items() if field is not None}
         first: list[str] | None = None
@@ -136,14 +136,14 @@ class Fields:
             if first is None:
                 first = list(record)
             try:
-                # The names of a fixed rejects file need not be those of its source.
+                # A fixed rejects file may have other names than its source.
                 is_fixed = is_fixed or all(name in record for name in REJECTED)
                 record = self._without_rejected(record)
                 if self.columns or self.constants:
                     record = self._rename(record, missing, f"{where}, line {line}")
             except InvalidInput:
                 raise
-            except Exception as error:  # any names, any exceptions
+            except Exception as error:  # a user's names may raise anything
                 yield line, UnreadableRow(f"its names cannot be read ({type(error).__name__})")
                 continue
             yield line, record
@@ -195,7 +195,7 @@ class Fields:
         return True
 
     def resembles_key(self, name: str) -> bool:
-        """Whether a column is the key's, or would be if it were spelled correctly."""
+        """Whether a column is the key, or the key with another spelling."""
         wanted = [self.data_key, *(name for name, field in self.columns.items() if field == self.data_key)]
         return any(isinstance(field, str) and spell(name) == spell(field) for field in wanted)
 
@@ -209,20 +209,20 @@ class Fields:
         wanted = {spell(name) for name in (*missing, *self.columns) if isinstance(name, str)}
         for name in header:
             if name.startswith(("ï»¿", "þÿ", "ÿþ", "п»ї", "\ufffd")):
-                return " It begins with a byte order mark that encoding= does not fit: leave encoding= out."
+                return " The file's byte order mark does not fit encoding=: leave encoding= out."
             for field in missing:
                 if isinstance(field, str) and spell(name) and spell(name) == spell(field):
                     return f" Names must match exactly: rename the column, or use columns={{{name!r}: {field!r}}}."
         for above, cells in below:
             if wanted & {spell(cell) for cell in cells if isinstance(cell, str)}:
-                return f" The names stand below a title: use skip_rows={above}."
+                return f" The names are below a title: use skip_rows={above}."
         if header and header[0].startswith("{"):
             return " This looks like JSON: give source_format='jsonl'."
         if header and header[0].startswith("["):
             return " This looks like a JSON array: write one object per line, and give source_format='jsonl'."
         found = re.search(rf"\b{re.escape(str(missing[0]))}\"?(\W)", header[0]) if len(header) == 1 else None
         if found and about and repr(found[1]) not in about:
-            return f" If {found[1]!r} stands between the cells, give delimiter={found[1]!r}."
+            return f" If {found[1]!r} separates the cells, give delimiter={found[1]!r}."
         if header and any(_VALUE.fullmatch(name) for name in header):
             return " The first line looks like a row: is the header missing? Add a line with the names."
         return ""
@@ -261,7 +261,7 @@ def clean_name(name: str) -> str:
 
 
 def strip_blanks(text: str) -> str:
-    """Return a text without the white space around it, of any kind, and without byte order marks."""
+    """Return a text without any white space and byte order marks around it."""
     return text.strip(_BLANKS)
 
 
@@ -276,7 +276,7 @@ def unwrap(text: str) -> str:
 
 
 def spell(name: str) -> str:
-    """Return a name without what people get wrong in it: case, blanks and signs."""
+    """Return a name without case, blanks and signs, which people often get wrong."""
     return "".join(filter(str.isalnum, name)).lower()
 
 

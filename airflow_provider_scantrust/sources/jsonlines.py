@@ -23,12 +23,12 @@ class JsonLinesSource(FileSource):
     """
     A file with one JSON object per line.
 
-    Integers and fractions become the text that stands in the file, so that twenty digits survive; a float
-    without a fraction (4006381333931.0) becomes a whole number; everything else keeps its type. An object
-    need not have all names. A null leaves its field alone. Empty lines are skipped.
+    Integers and fractions become text as written in the file, so that all digits survive; a float without a
+    fraction (4006381333931.0) becomes a whole number; everything else keeps its type. An object need not have
+    all names. A null leaves its field unchanged. Empty lines are skipped.
 
-    :param encoding: None to go by the byte order mark, or else utf-8.
-    :raises ConfigurationError: The encoding cannot be one.
+    :param encoding: None: the byte order mark decides; without one, utf-8.
+    :raises ConfigurationError: The encoding is not possible.
     """
 
     format = "jsonl"
@@ -78,9 +78,9 @@ class JsonLinesSource(FileSource):
 
     def _check_first(self, text: str) -> None:
         """
-        Find out whether the file has another shape.
+        Check that the file has one object per line.
 
-        :raises InvalidInput: It is an array, one object over several lines, or an object around the rows.
+        :raises InvalidInput: It is an array, an object over several lines, or an object around the rows.
         """
         text = text.strip()
         how = f"{self.name}: this must be one object per line (JSON lines), and is"
@@ -142,14 +142,14 @@ class JsonLinesSource(FileSource):
 
 
 def _explain(error: Exception) -> str:
-    """Return what is wrong with a line; the decoder's own line number is always 1."""
+    """Return what is wrong with a line, without the decoder's line number, which is always 1."""
     if not isinstance(error, json.JSONDecodeError):
         return str(error)
     return f"{error.msg.removesuffix(' at')} at column {error.colno}"
 
 
 def _find_lists(value: Any, depth: int = 3) -> Iterator[tuple[str, list[Any]]]:
-    """Return the lists of rows in an object, each with where it is, as jq writes it."""
+    """Return the lists of rows in an object, each with its path for jq."""
     for name, each in value.items():
         place = f".{name}" if name.isidentifier() and name.isascii() else f".[{json.dumps(name)}]"
         if isinstance(each, list) and each and all(isinstance(row, dict) for row in each):
@@ -195,7 +195,7 @@ def _read_float(text: str) -> str:
     value = float(text)
     if not is_exact(value):
         return _Inexact(text)
-    # Of 123456789012345.99999 a float keeps a whole number, and of 1e-400 nothing.
+    # As a float, 123456789012345.99999 would become a whole number, and 1e-400 would become 0.
     return str(int(value)) if value.is_integer() and value == Decimal(text) else text
 
 

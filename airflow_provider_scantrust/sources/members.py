@@ -10,12 +10,12 @@ from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.sources.tables import REJECTED, REJECTED_TEXT, UnreadableRow
 from airflow_provider_scantrust.sources.values import is_missing, plain_moment, plain_number
 
-# May stand before an object: a byte order mark where files were joined, and what `jq --seq` writes.
+# Allowed before an object: a byte order mark (in joined files) and the mark that `jq --seq` writes.
 MARKS = "\ufeff\x1e"
 _LONGEST_REPR = 100_000
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 
-# Name, and the member as it is written.
+# The name, and the whole member as JSON text.
 Member = tuple[str, str]
 
 
@@ -23,10 +23,10 @@ def write_line(line: int, kind: str, reason: str, members: list[Member]) -> str:
     """Return the line of a rejects file."""
     names = {name for name, _ in members}
     if names.issuperset(REJECTED):
-        # A rejects file that is uploaded and rejected again has them already.
+        # A rejects file that is uploaded again already has these columns.
         members = [member for member in members if member[0] not in REJECTED]
     elif not names.isdisjoint(REJECTED):
-        # Names of the source's own, which must not stand twice.
+        # The source has one of these names itself, and an object must not have a name twice.
         text = "{" + ", ".join(member for _, member in members) + "}"
         members = [(REJECTED_TEXT, make_member(REJECTED_TEXT, text))]
     added = zip(REJECTED, (line, kind, " ".join(reason.split())), strict=True)
@@ -38,7 +38,7 @@ def make_member(name: Any, value: Any) -> str:
     """
     Return a member as JSON text.
 
-    :raises TypeError: Name or value is not one of JSON.
+    :raises TypeError: JSON cannot have this name or value.
     """
     if not isinstance(name, str):
         raise TypeError("a name in JSON is text")
@@ -52,7 +52,7 @@ def make_member(name: Any, value: Any) -> str:
 
 
 def members_of_text(text: str) -> list[Member]:
-    """Return the members of a line of JSON; a line that is no object becomes one member."""
+    """Return the members of a line of JSON; a line that is not an object becomes one member."""
     members: list[Member] = []
     text = text.strip(" \t\r\n" + MARKS)
     try:
@@ -71,7 +71,7 @@ def members_of_text(text: str) -> list[Member]:
 
 def members_of_row(row: Any, is_key: Callable[[Any], bool]) -> list[Member]:
     """
-    Return the members of a row that a program handed over.
+    Return the members of a row from Python code.
 
     :param is_key: Whether a name is that of the key.
     """
@@ -82,11 +82,11 @@ def members_of_row(row: Any, is_key: Callable[[Any], bool]) -> list[Member]:
         if not isinstance(row, Mapping):
             raise TypeError("no row")
         for name, value in row.items():
-            # A date is no key; as text it would be one.
+            # A date is not a key, but its text would pass as one.
             if is_key(name) and not isinstance(plain_number(value), str | int | None):
                 raise TypeError(f"a key of type {type(value).__name__}")
             members.append((name, make_member(name, value)))
-    except Exception:  # any objects, any exceptions
+    except Exception:  # a user's objects may raise anything
         return [(REJECTED_TEXT, make_member(REJECTED_TEXT, show(row, _LONGEST_REPR)))]
     return members
 
@@ -99,7 +99,7 @@ def _skip(text: str, position: int) -> int:
 
 
 def _make_plain(value: Any) -> Any:
-    # What cannot be sent must not become a value that can.
+    # A value that cannot be sent must not become a value that can be sent.
     if is_missing(value) or (plain := plain_number(plain_moment(value))) is value:
         raise TypeError
     return plain

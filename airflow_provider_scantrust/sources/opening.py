@@ -40,7 +40,7 @@ _OTHERS = {
 
 
 def find_format(name: str) -> str | None:
-    """Return the format that a file's name says, without ``.gz``, ``.zst`` and ``.zip``, or None."""
+    """Return the format for a file name, ignoring ``.gz``, ``.zst`` and ``.zip``; None if not known."""
     name = name.lower()
     for suffix in PACKED:
         name = name.removesuffix(suffix)
@@ -64,26 +64,25 @@ def open_source(
     keep_copy: bool = False,
 ) -> FileSource:
     """
-    Return the rows of a file. It is opened when they are iterated, which is possible once.
+    Return the rows of a file. The file is opened when the rows are iterated, which is possible only once.
 
-    A fixed rejects file can be opened as it is: the columns that were added to it are left out.
+    A fixed rejects file can be opened as it is: its additional columns are left out.
 
     :param name: The file's name, for messages and for its format.
-    :param open_file: Opens it for reading bytes. gzip, zstd and a zip archive of one file are unpacked.
-    :param format: One of ``FORMATS``; None to go by the name.
+    :param open_file: Opens the file for reading bytes. gzip, zstd and a zip archive of one file are unpacked.
+    :param format: One of ``FORMATS``; None: the name decides.
     :param columns: Column of the file -> SCM field, or None to leave it out. A column that is not named keeps
         its own name.
     :param constants: SCM field -> value, added to each row.
-    :param encoding: Of text files; None for what the byte order mark says, or else utf-8.
-    :param delimiter: Of CSV; None to find the one that fits.
-    :param quotechar: Of CSV; None for ``"``, and "" when nothing is quoted.
+    :param encoding: For text files; None: the byte order mark decides; without one, utf-8.
+    :param delimiter: For CSV; None to find the one that fits.
+    :param quotechar: For CSV; None for ``"``, and "" if nothing is quoted.
     :param skip_rows: Lines of CSV, or rows of a sheet, above the header.
-    :param sheet: Of Excel: name or number, from 0.
-    :param null_values: Texts that mean "no value": the field is left alone.
-    :param data_key: The field that selects codes: a table without it is refused at its header.
-    :param keep_copy: Keep what is needed to write rejected rows.
-    :raises ConfigurationError: An argument does not fit. What is wrong with the file itself is raised when it
-        is read.
+    :param sheet: For Excel: name, or number counted from 0.
+    :param null_values: Texts that mean "no value"; the field is left unchanged.
+    :param data_key: The field that selects codes; a table without this column is refused.
+    :param keep_copy: Keep a copy, which is needed to write rejected rows.
+    :raises ConfigurationError: An argument does not fit. Errors in the file are raised when it is read.
     """
     found = format or find_format(name)
     if found not in FORMATS:

@@ -20,16 +20,16 @@ from typing import Any, BinaryIO, cast
 from airflow_provider_scantrust.exceptions import InvalidInput
 from airflow_provider_scantrust.sources.tables import need
 
-# Rows that differ in nothing but a running number unpack to 40 times their size with gzip, and to 150 with
+# Rows that differ only in a running number unpack to 40 times their size with gzip, and to 150 times with
 # zstd.
 MOST_TIMES = 300
 UNPACKED_FREELY = 256 * 1024 * 1024
 
 _BLOCK = 256 * 1024
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-# Of an archive with files, and of an empty one.
+# The first bytes of an archive with files, and of an empty one.
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
-# A zstd block of four bytes makes 128 KiB: so much at once cannot unpack to more than about 16 MiB.
+# A zstd block of four bytes can unpack to 128 KiB, so a step of 512 bytes unpacks to at most about 16 MiB.
 _ZSTD_STEP = 512
 _MOST_LAYERS = 3
 _KINDS = (
@@ -64,12 +64,12 @@ _EXCEL_PARTS = ("xl/", "[Content_Types].xml", "content.xml", "mimetype")
 
 class Unpacked:
     """
-    How much a packed file may unpack to: 256 MiB, and 300 times what was read of it.
+    The limit for the unpacked size of a file: 256 MiB plus 300 times the bytes read so far.
 
-    More than that is a decompression bomb: it would fill the disk with rows.
+    A larger file is a decompression bomb, which would fill the disk with rows.
 
     :param name: The file, for the message.
-    :param packed: Bytes that were read already.
+    :param packed: Bytes that were already read.
     """
 
     def __init__(self, name: str, packed: int = 0) -> None:
@@ -78,9 +78,9 @@ class Unpacked:
 
     def take(self, packed: int, unpacked: int) -> None:
         """
-        Count bytes that were read, and what they have become.
+        Count bytes that were read, and their unpacked size.
 
-        :raises InvalidInput: That is too much.
+        :raises InvalidInput: The unpacked size is over the limit.
         """
         self._left += packed * MOST_TIMES - unpacked
         if self._left < 0:
@@ -94,8 +94,8 @@ def unpack_text(name: str, raw: BinaryIO) -> Iterator[bytes]:
     """
     Return the content of a text file, block by block; gzip, zstd and a zip archive of one file are unpacked.
 
-    :raises InvalidInput: It is empty, or something else than text.
-    :raises Broken: It is damaged or truncated.
+    :raises InvalidInput: The file is empty, or not text.
+    :raises Broken: The file is damaged or truncated.
     """
     blocks = _unpack(name, raw, (_unzip, *_ZIP))
     first = next(blocks)
@@ -105,9 +105,9 @@ def unpack_text(name: str, raw: BinaryIO) -> Iterator[bytes]:
 
 def unpack_whole(name: str, raw: BinaryIO) -> Iterator[bytes]:
     """
-    Return the content of a file that is no text, block by block; gzip and zstd are unpacked.
+    Return the content of a file that is not text, block by block; gzip and zstd are unpacked.
 
-    :raises InvalidInput: It is empty, damaged or truncated.
+    :raises InvalidInput: The file is empty, damaged or truncated.
     """
     try:
         yield from _unpack(name, raw)
@@ -117,10 +117,10 @@ def unpack_whole(name: str, raw: BinaryIO) -> Iterator[bytes]:
 
 def _unpack(name: str, raw: BinaryIO, *more: Any) -> Iterator[bytes]:
     """
-    Unpack a file, and those in it.
+    Unpack a file, also one that is packed twice.
 
-    Whether it is packed is read from its first bytes and not from its name: some stores unpack ``.gz``
-    objects on delivery.
+    The first bytes, not the name, show whether the file is packed: some stores unpack ``.gz`` objects on
+    delivery.
     """
     blocks = _blocks_of(raw)
     for _ in range(_MOST_LAYERS):
@@ -141,9 +141,9 @@ def _unpack(name: str, raw: BinaryIO, *more: Any) -> Iterator[bytes]:
 
 def refuse_other_kinds(name: str, first: bytes) -> None:
     """
-    Say what a file is that cannot be read as text.
+    Refuse a file that is not text, with its kind and what to do.
 
-    :raises InvalidInput: It is such a file.
+    :raises InvalidInput: The file is of a kind that cannot be read.
     """
     for start, what in _KINDS:
         if first.startswith(start):
@@ -164,7 +164,7 @@ def _blocks_of(raw: BinaryIO) -> Iterator[bytes]:
 
 
 def _first_of(blocks: Iterator[bytes]) -> bytes:
-    """Return enough of the beginning to recognize it."""
+    """Return enough of the beginning to recognize the file."""
     first = b""
     for block in blocks:
         first += block
@@ -174,7 +174,7 @@ def _first_of(blocks: Iterator[bytes]) -> bytes:
 
 
 class _Blocks(io.RawIOBase):
-    """Blocks as a file that counts what is read of it."""
+    """Blocks as a file that counts the bytes read."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
         self._blocks = blocks
@@ -217,7 +217,7 @@ def _gunzip(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _unpack_zstd(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Unpack all frames; the library's own reader stops after the first and takes a truncated file for a whole one."""
+    """Unpack all frames; the library's reader stops after the first and does not see a truncated file."""
     zstandard = need("zstandard", "zstd", name)
     bound = Unpacked(name)
     stream = None
@@ -267,7 +267,7 @@ def _unzip(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _is_by_product(member: zipfile.ZipInfo) -> bool:
-    """Whether a member is a folder, or what macOS and Windows add to an archive."""
+    """Whether a member is a folder, or a file that macOS or Windows adds to an archive."""
     name = member.filename
     return (
         member.is_dir()
@@ -277,4 +277,4 @@ def _is_by_product(member: zipfile.ZipInfo) -> bool:
 
 
 class Broken(Exception):
-    """The packing is damaged; the reader of the text knows the line that was reached."""
+    """The packed data is damaged; the reader of the text adds the line that it reached."""

@@ -24,9 +24,9 @@ _ROWS_AT_ONCE = 10_000
 _BYTES_AT_ONCE = 64 * 1024 * 1024
 _BUFFER = 256 * 1024
 
-# Why a value cannot be sent, and how JSON carries it so that it is rejected again, if it can.
+# Why a value cannot be sent, and the JSON for it that is rejected again, or "" if there is none.
 _Bad = tuple[str, str]
-# Texts of a column's values, None where there is none that can be sent, and index -> why.
+# The texts of a column's values (None for a null or a value that cannot be sent), and index -> why.
 _Texts = tuple[list[str | None], dict[int, _Bad]]
 
 
@@ -35,12 +35,12 @@ class ParquetSource(FileSource):
     A Parquet file; its rows are numbered from 1.
 
     Every value becomes text: integers, booleans (``true``, ``false``) and decimals (never with an exponent)
-    as they are; floats as the shortest text that means the same number, 7.0 as ``7``; dates and timestamps as
-    in ISO 8601, a timestamp at midnight as its date, one with a time zone in that zone, to the microsecond;
-    binary as utf-8. A null leaves the field out of the row: "" clears it at Scantrust, a null does not.
+    as they are; floats as the shortest text for the same number, 7.0 as ``7``; dates and timestamps as in
+    ISO 8601, in their own time zone, a timestamp at midnight as its date; binary as utf-8. A null leaves the
+    field out of the row: "" clears it at Scantrust, a null does not.
 
-    The file is copied first: Parquet is read from its end. Columns that pandas wrote as the index are not
-    fields, unless one is the key or ``columns=`` names it.
+    The file is copied first, because Parquet is read from its end. Columns that pandas wrote as the index are
+    not fields, unless one is the key or ``columns=`` names it.
     """
 
     format = "parquet"
@@ -57,7 +57,7 @@ class ParquetSource(FileSource):
         return self.fields.without_nulls(self._rows())
 
     def rejected_members(self) -> Iterator[tuple[int, list[Member]]]:
-        """Return line and members of each row of the copy, by the names of its columns; a value that cannot be sent as a number."""
+        """Return line and members of each row of the copy; bad values stay numbers if possible."""
         with self._open_parquet(self.reopen()) as file, self._explaining():
             for line, names, rows, bad in self._tables(file, dict.fromkeys(self._kept)):
                 for index, values in enumerate(rows):
@@ -67,7 +67,7 @@ class ParquetSource(FileSource):
                         if value is not None
                     ]
                     for name, (reason, literal) in bad.get(index, {}).items():
-                        # As text this value would pass when it is uploaded again.
+                        # As plain text, this value would be accepted when the file is uploaded again.
                         text = make_member(REJECTED_TEXT, f"column {name!r}: {reason}")
                         members.append(
                             (name, f"{json.dumps(name)}: {literal}") if literal else (REJECTED_TEXT, text)
@@ -104,7 +104,7 @@ class ParquetSource(FileSource):
         self, file: Any, kept: dict[str, str | None]
     ) -> Iterator[tuple[int, list[str], Iterable[tuple[str | None, ...]], dict[int, dict[str, _Bad]]]]:
         """
-        Return rows, many at a time: the number of the first, names, values, and index -> column -> what cannot be sent.
+        Return rows in batches: number of the first row, names, values, and index -> column -> what is wrong.
 
         :param kept: Column -> field, None for the column's own name.
         """
@@ -119,7 +119,7 @@ class ParquetSource(FileSource):
         }
         line = 1
         for batch in file.iter_batches(_rows_at_once(file), columns=list(kept), use_threads=False):
-            # A null takes no byte, and a row is one all the same.
+            # A null takes no bytes, so each row counts at least as one byte.
             bound.take(0, max(batch.nbytes, batch.num_rows))
             columns: list[list[str | None]] = []
             bad: dict[int, dict[str, _Bad]] = {}
@@ -142,7 +142,7 @@ class ParquetSource(FileSource):
             )
 
     def _index_of(self, file: Any) -> set[str]:
-        """Return the columns that pandas wrote as the index, but for those that are asked for."""
+        """Return the columns that pandas wrote as the index and that the user did not name."""
         with suppress(ValueError, KeyError, TypeError, AttributeError):
             about = json.loads(file.schema_arrow.metadata[b"pandas"])
             index = {name for name in about["index_columns"] if isinstance(name, str)}
@@ -156,8 +156,7 @@ class ParquetSource(FileSource):
         """
         Open the copy.
 
-        :raises InvalidInput: It is not a Parquet file, or a damaged one, or unpacks to too much by its own
-            account.
+        :raises InvalidInput: The file is not Parquet, or is damaged, or is too large by its own metadata.
         """
         parquet = need("pyarrow.parquet", "parquet", self.name)
         self._size = raw.seek(0, os.SEEK_END)
@@ -169,7 +168,7 @@ class ParquetSource(FileSource):
                 f"{self.name}: this is not a Parquet file. If it is text, give source_format='csv' or 'jsonl'."
             )
         with self._explaining():
-            # By pages: with the default a row group's columns are read whole.
+            # Buffered, page by page: by default, the columns of a row group are read as a whole.
             file = parquet.ParquetFile(
                 raw,
                 buffer_size=_BUFFER,
@@ -186,7 +185,7 @@ class ParquetSource(FileSource):
         try:
             yield
         except (_arrow(self.name).ArrowException, UnicodeError, OSError) as error:
-            # Arrow reports damage as an OSError without a number; the storage's own errors have one.
+            # Arrow reports damage as an OSError without errno; errors of the storage have one.
             if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
                 raise
             raise InvalidInput(
@@ -207,7 +206,7 @@ def _unpacked_size(file: Any) -> int:
 
 
 def _rows_at_once(file: Any) -> int:
-    """Return how many rows to hold in memory: fewer where they are long."""
+    """Return how many rows to hold in memory: fewer if they are long."""
     rows: int = file.metadata.num_rows
     return max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE * rows // max(1, _unpacked_size(file))))
 
@@ -218,9 +217,9 @@ def _arrow(name: str) -> Any:
 
 def _find_reader(kind: Any, where: str) -> Callable[[Any], _Texts]:
     """
-    Return the function that makes texts of a column.
+    Return the function that turns a column into texts.
 
-    :raises InvalidInput: Its values are not single ones.
+    :raises InvalidInput: The values are lists, structs or the like.
     """
     arrow = _arrow(where)
     types = arrow.types
@@ -245,7 +244,7 @@ def _find_reader(kind: Any, where: str) -> Callable[[Any], _Texts]:
     if types.is_timestamp(kind) and kind.unit == "ns":
         return lambda column: (_read_nanoseconds(column, kind.tz), {})
     if types.is_timestamp(kind):
-        # Longer units could wrap around.
+        # Coarser units could overflow.
         unit = arrow.timestamp("us", kind.tz)
         return lambda column: (_apply(plain_moment, column.cast(unit)), {})
     if types.is_date64(kind):
@@ -272,7 +271,7 @@ def _without_zeros(clock: str) -> str:
 
 
 def _read_nanoseconds(column: Any, zone: str | None) -> list[str | None]:
-    """Return timestamps with all their digits, of which Python's own type keeps six."""
+    """Return timestamps with all nine decimals of the second; Python's own type keeps six."""
     arrow = _arrow("")
     whole = column.cast(arrow.timestamp("us", zone), safe=False).to_pylist()
     numbers = column.cast(arrow.int64()).to_pylist()
@@ -280,7 +279,7 @@ def _read_nanoseconds(column: Any, zone: str | None) -> list[str | None]:
     for moment, number in zip(whole, numbers, strict=True):
         text = None if moment is None else plain_moment(moment)
         if text is not None and (rest := number % 1000):
-            # Arrow rounds toward 1970, and the digits count from the microsecond before.
+            # Arrow rounds toward 1970, but the remaining digits count from the earlier microsecond.
             moment -= timedelta(microseconds=number < 0)
             text = datetime.isoformat(moment, timespec="microseconds")
             text = f"{text[:26]}{rest:03}{text[26:]}"
@@ -289,7 +288,7 @@ def _read_nanoseconds(column: Any, zone: str | None) -> list[str | None]:
 
 
 def _read_dates(texts: list[str | None]) -> _Texts:
-    # Arrow writes "<value out of range: 1073741824>".
+    # For such a date, Arrow writes "<value out of range: 1073741824>".
     bad = {
         index: ("the date is outside the calendar", "")
         for index, text in enumerate(texts)
@@ -310,7 +309,7 @@ def _read_floats(values: list[float | None], texts: list[str | None], size: int)
             if not is_exact(value, size):
                 texts[index], bad[index] = None, (f"{value} {INEXACT}", repr(value))
         elif (text := texts[index]) and "e+" in text:
-            # 1.234567890123456e+14 is 123456789012345.6.
+            # 1.234567890123456e+14 becomes 123456789012345.6.
             texts[index] = format(Decimal(text), "f")
     return texts, bad
 

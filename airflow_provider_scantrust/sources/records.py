@@ -1,5 +1,5 @@
 """
-Split a delimited file into records: where each begins, its cells, and its errors.
+Split a delimited file into records: for each, its first line, its cells, and its error.
 
 Rule: a quote that was opened by mistake must not hide rows without a message.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DELIMITERS = ",;\t|"
 
-# One record spans so many lines only when a quote is not closed: then it has swallowed others.
+# A record of more lines than this has a quote that is not closed, and contains other records.
 _MOST_LINES = 1000
 _SAMPLE = 25
 _LONG_ID = 8
@@ -32,7 +32,7 @@ _SEP = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 
 
 class Dialect(Protocol):
-    """What is known of a delimited file before it is read."""
+    """What is known about a delimited file before it is read."""
 
     name: str
     encoding: str | None
@@ -44,13 +44,13 @@ class Dialect(Protocol):
 
 class Records:
     """
-    One reading of a delimited file; iterated once, it returns line, cells, and what is wrong with them or None.
+    One reading of a delimited file. Iterated once, it returns line, cells, and what is wrong or None.
 
     :raises InvalidInput: The file is empty or not text.
     """
 
     def __init__(self, source: Dialect, raw: BinaryIO) -> None:
-        # The limit is one for the whole process: it is only ever raised.
+        # This limit is global for the process, so it is only raised, never lowered.
         csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
         self.notes: list[str] = []
         self._source = source
@@ -81,7 +81,7 @@ class Records:
         self._kept = self._text.record
         self._reader = csv.reader(self._keep(chain(sample, lines)), strict=True, **self.dialect)
         self.header: list[str] = []
-        # Values over several lines, one of which may be a row: how many, and the line of the first.
+        # Values over several lines that may contain rows: how many, and the line of the first.
         self._doubtful, self._first_doubtful = 0, 0
 
     def read_fields(self) -> list[str | None]:
@@ -141,8 +141,7 @@ class Records:
                 for cells in reader:
                     last = reader.line_num
                     if after_error and len(cells) == width and self._has_odd_quotes():
-                        # One cell too many, or the row would pass as a good one when it is uploaded
-                        # unchanged.
+                        # One cell too many: otherwise the row would be accepted if it is uploaded unchanged.
                         reason = "it holds the end of a quote that the row before it opens"
                         yield line + above, [*cells, ""], reason
                     elif (
@@ -179,7 +178,7 @@ class Records:
         return self._source.fields.repeats_header(cells, self.header, f"{self._name}, line {line}")
 
     def _look_at(self, line: int, cells: list[str]) -> Iterator[tuple[int, list[str], str | None]]:
-        """Return a record that is not simply one line with all its cells."""
+        """Return a record that is more than one line, or does not have all its cells."""
         width, last = len(self.header), self._reader.line_num
         if _is_empty(cells):
             return
@@ -209,10 +208,10 @@ class Records:
         """
         Return text that is not valid CSV.
 
-        :raises InvalidInput: It has swallowed what comes after it.
+        :raises InvalidInput: The text contains the records after it.
         """
         last = self._reader.line_num
-        # After a cell that is too long the rest of its lines would be taken for rows.
+        # After a cell that is too long, its remaining lines would be read as rows.
         if (
             last > line
             and "field limit" not in str(error)
@@ -232,8 +231,7 @@ class Records:
             ) from error
         else:
             cells = _split_text("".join(self._kept), self.delimiter)
-            # Never as many as there are columns, or the row would pass as a good one when it is uploaded
-            # unchanged.
+            # Never as many cells as columns: otherwise the row would be accepted if it is uploaded unchanged.
             cells = [*cells, ""] if len(cells) == len(self.header) else cells
             advice = "; double the quotes inside quotes, a backslash does not protect them" * (
                 '\\"' in "".join(self._kept)
@@ -248,7 +246,7 @@ class Records:
         return "unexpected end of data" in str(error)
 
     def _split(self, line: int, problem: str) -> Iterator[tuple[int, list[str], str]]:
-        """Return the rows that a quote has made one, each as it stands and with one cell too many."""
+        """Return the rows that a quote has joined into one, each unchanged but with one cell too many."""
         start = line + self._above
         reason = (
             f"{problem}; lines {start} to {start + len(self._kept) - 1} were read as one row, and they look like several. "
@@ -260,7 +258,7 @@ class Records:
                 yield start + place, [*cells, ""] if len(cells) == len(self.header) else cells, reason
 
     def _looks_like_rows(self) -> bool:
-        """Whether a line inside the record at hand has as many cells as a row, and a key that is like the record's own."""
+        """Whether a line inside this record has as many cells as a row, and a key like the record's own."""
         key = self._source.fields.key_column(self.header) or 0
         own, *others = (self._key_in(text, key) for text in self._kept)
         return own is not None and any(other is not None and _are_alike(own, other) for other in others)
@@ -288,10 +286,11 @@ class Records:
 
 def find_delimiter(sample: Sequence[str], quote: str, fields: Fields) -> str:
     """
-    Return the delimiter that fits header and first rows.
+    Return the delimiter that fits the header and the first rows.
 
-    The key among the names counts most, also below a title, then how many rows have as many cells as the
-    header, then their number; on a tie the comma comes last, since it also stands inside numbers and names.
+    What counts, in this order: the key is among the names, also below a title; how many rows have as many
+    cells as the header; the number of cells. On a tie the comma loses, because numbers and names have commas,
+    too.
     """
 
     def fit(delimiter: str) -> tuple[bool, bool, float, int, bool]:
@@ -309,13 +308,13 @@ def find_delimiter(sample: Sequence[str], quote: str, fields: Fields) -> str:
 
 
 def _dialect(delimiter: str, quote: str) -> dict[str, Any]:
-    """Return what csv calls the dialect."""
+    """Return the dialect for the csv module."""
     quoting = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
     return {"delimiter": delimiter, "quotechar": quote or None, "quoting": quoting}
 
 
 def _parse(lines: Sequence[str], dialect: dict[str, Any], above: int) -> list[tuple[int, list[str]]]:
-    """Return the records of some lines, as far as they can be read, each with the number of lines above it."""
+    """Return the readable records of some lines, each with the number of lines above it."""
     reader = csv.reader(lines, **dialect)
     records: list[tuple[int, list[str]]] = []
     with suppress(csv.Error):
@@ -329,16 +328,16 @@ def _parse(lines: Sequence[str], dialect: dict[str, Any], above: int) -> list[tu
 
 
 def _split_text(text: str, delimiter: str) -> list[str]:
-    """Return the cells of a line, character by character as they stand."""
+    """Return the cells of a line, unchanged."""
     return text.rstrip("\r\n").split(delimiter)
 
 
 def _are_alike(one: str, other: str) -> bool:
-    """Whether two texts may be keys of one kind."""
+    """Whether two texts look like keys of the same kind."""
     if not one or not other or abs(len(one) - len(other)) > 1:
         return False
     kinds = [{_kind(letter) for letter in text} for text in (one, other)]
-    # Of long random ids one may lack a kind of letters.
+    # One of two long random ids may have only lower-case or only upper-case letters.
     return kinds[0] == kinds[1] or (len(one) >= _LONG_ID and all("0" in kind for kind in kinds))
 
 
@@ -361,5 +360,5 @@ def _spellings(header: Sequence[str]) -> set[str]:
 
 
 def _is_empty(cells: Sequence[str]) -> bool:
-    """Whether nothing stands in a row; a lone Ctrl-Z ends files of old systems."""
+    """Whether a row is empty; a single Ctrl-Z, the end of a file on old systems, is empty, too."""
     return not "".join(cells).strip(" \t\r\n\v\f\x1a\u00a0")

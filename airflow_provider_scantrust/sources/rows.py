@@ -15,15 +15,15 @@ from airflow_provider_scantrust.sources.tables import Row, Source, UnreadableRow
 
 class RowSource(Source):
     """
-    Rows from any iterable of dicts, such as what a decorated task returns; they are numbered from 1.
+    Rows from any iterable of dicts, such as the result of a decorated task; they are numbered from 1.
 
     Values stay as they are.
 
     :param rows: Iterated once.
-    :param columns: As for :func:`~airflow_provider_scantrust.sources.opening.open_source`, and so are
-        ``constants``, ``data_key`` and ``null_values``.
-    :param keep_copy: Keep the line of each row, as it stands in a rejects file, in a temporary file.
-    :raises InvalidInput: This is no iterable of rows.
+    :param columns: As for :func:`~airflow_provider_scantrust.sources.opening.open_source`; the same is true
+        of ``constants``, ``data_key`` and ``null_values``.
+    :param keep_copy: Keep each row in a temporary file, in the form for a rejects file.
+    :raises InvalidInput: The argument is not an iterable of rows.
     """
 
     format = "jsonl"
@@ -76,7 +76,7 @@ class RowSource(Source):
             if isinstance(row, Mapping):
                 try:
                     yield number, dict(row)
-                except Exception as error:  # any mapping, any exception
+                except Exception as error:  # a user's mapping may raise anything
                     yield number, UnreadableRow(f"it cannot be read ({type(error).__name__})")
             else:
                 yield number, UnreadableRow(f"it is not a dict but {type(row).__name__}")
@@ -87,7 +87,7 @@ class RowSource(Source):
 
 
 def _as_dict(row: Any) -> Any:
-    """Return a row of a database driver, which has names besides its values, as a dict."""
+    """Return a database driver's row, which has names and values, as a dict."""
     if not isinstance(row, tuple):
         return (
             dict(zip(row.keys(), row, strict=True))

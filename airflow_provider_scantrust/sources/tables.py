@@ -1,7 +1,7 @@
 """
 What all sources share: line numbers, field names, constants, and the copy for rejects.
 
-Rule: a problem of one row takes the row's place; a problem of the whole file is an exception.
+Rule: a problem of one row is returned in place of the row; a problem of the whole file is an exception.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from typing import Any, BinaryIO, Self, cast
 
 from airflow_provider_scantrust.exceptions import ConfigurationError
 
-# The columns that a rejects file has before its source's own. A source with all of them is a fixed rejects
-# file: they are left out again. What could not be split into cells stands under the last name (JSON lines
-# only).
+# The columns that a rejects file has before those of its source. A source with all of them is a fixed rejects
+# file: they are left out again. A row that could not be split into cells or members is under REJECTED_TEXT.
 REJECTED = ("rejected_line", "rejected_kind", "rejected_reason")
 REJECTED_TEXT = "rejected_text"
 
@@ -29,7 +28,7 @@ Row = dict[str, Any]
 @dataclass(frozen=True, slots=True)
 class UnreadableRow:
     """
-    Stands in the place of a row that cannot be read, or of which a value would be stored wrongly.
+    Takes the place of a row that cannot be read, or that has a value that would be stored wrongly.
 
     :param reason: What is wrong with it, for the rejects file.
     :param kind: The kind of reject.
@@ -41,11 +40,11 @@ class UnreadableRow:
 
 class Source(ABC):
     """
-    Rows, read one by one, each with the line on which it begins; a context manager that can be iterated once.
+    Rows, read one by one, each with its first line. A context manager that can be iterated once.
 
     :param name: For messages.
     :param format: "csv", "tsv", "jsonl", "parquet" or "excel".
-    :param notes: What a person should know about the file as a whole; complete when it was read.
+    :param notes: Warnings about the file as a whole; complete after the last row.
     """
 
     name: str
@@ -67,11 +66,11 @@ class Source(ABC):
 
     def __iter__(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
         """
-        Return line and row, from the first one on.
+        Return line and row, from the first row on.
 
-        :raises InvalidInput: The file as a whole cannot be read, or ends too early; the message names the
-            line reached.
-        :raises ConfigurationError: An argument does not fit, it was read before, or a library is missing.
+        :raises InvalidInput: The file as a whole cannot be read, or is truncated; the message names the line.
+        :raises ConfigurationError: An argument does not fit, the source was already read, or a library is
+            missing.
         :raises OSError: The storage failed.
         """
         if self._was_read:
@@ -81,7 +80,7 @@ class Source(ABC):
 
     @abstractmethod
     def _read(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
-        """Return what :meth:`__iter__` promises."""
+        """Return line and row, for :meth:`__iter__`."""
 
     def _temporary_file(self) -> BinaryIO:
         return cast("BinaryIO", self._stack.enter_context(tempfile.TemporaryFile(prefix="scantrust-")))
@@ -89,7 +88,9 @@ class Source(ABC):
 
 class FileSource(Source):
     """
-    A source of bytes. With ``keep_copy``, the bytes as stored are copied to a private temporary file while they are read.
+    A source of bytes.
+
+    With ``keep_copy``, the bytes as stored are copied to a private temporary file while they are read.
 
     :param open_file: Opens the file for reading; called once.
     """
@@ -118,7 +119,7 @@ class FileSource(Source):
         return self._copy
 
     def reopen(self) -> BinaryIO:
-        """Return the copy, from its start, when the file was read."""
+        """Return the copy, from its start, after the file was read."""
         if self._copy is None:
             raise ConfigurationError(f"{self.name}: no copy of this file was kept.")
         self._copy.seek(0)
@@ -140,9 +141,9 @@ class _Tee:
 
 def need(module: str, extra: str, name: str) -> Any:
     """
-    Return a module that comes with an extra.
+    Return a module that belongs to an extra of this package.
 
-    :raises ConfigurationError: It is not installed; the message names the extra.
+    :raises ConfigurationError: The module is not installed; the message names the extra.
     """
     try:
         return importlib.import_module(module)

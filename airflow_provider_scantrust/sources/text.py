@@ -15,7 +15,7 @@ from typing import BinaryIO
 from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput
 from airflow_provider_scantrust.sources.packing import Broken, unpack_text
 
-# Sixteen of the longest values.
+# Room for sixteen values of the largest size.
 LONGEST_LINE = 1024 * 1024
 
 # What Python says when the bytes end inside a character.
@@ -33,9 +33,9 @@ _MARKS = (
 
 def check_encoding(encoding: str | None) -> None:
     """
-    Find an encoding that cannot be used before a file is opened.
+    Refuse an encoding that cannot be used, before a file is opened.
 
-    :raises ConfigurationError: Python does not know it, or it is not one of text.
+    :raises ConfigurationError: Python does not know the encoding, or it is not for text.
     """
     if encoding is None:
         return
@@ -52,9 +52,9 @@ def check_encoding(encoding: str | None) -> None:
 
 class TextLines:
     """
-    The lines of an open file, with their ends, as ``newline=""`` has them.
+    The lines of an open file, with their line ends, as with ``newline=""``.
 
-    :param encoding: None to go by the byte order mark, or else utf-8.
+    :param encoding: None: the byte order mark decides; without one, utf-8.
     :raises InvalidInput: The file is empty, or not text.
     """
 
@@ -62,9 +62,9 @@ class TextLines:
         self.name = name
         self.lines = 0
         self.has_nul = False
-        # The number of the last line, where that has no end.
+        # The number of the last line, if it has no line end.
         self.cut_line: int | None = None
-        # The lines of the record at hand, if the reader notes them here.
+        # The lines of the current record, if the reader keeps them here.
         self.record: list[str] = []
         try:
             self._blocks = unpack_text(name, raw)
@@ -80,15 +80,15 @@ class TextLines:
         """
         Return line by line.
 
-        :raises InvalidInput: The file is damaged or truncated, a line is too long, it is not in this
-            encoding, or it unpacks to too much.
+        :raises InvalidInput: The file is damaged or truncated, has a line that is too long, is not in this
+            encoding, or is too large when unpacked.
         """
         begun = ""
         for text in self._texts():
             if "\0" in text:
                 self.has_nul = True
             text = begun + text if begun else text
-            # A return at the very end may be the first half of a line's end.
+            # A carriage return at the end of a block may be the first half of a line end.
             end = max(text.rfind("\n"), text.rfind("\r", 0, -1)) + 1
             begun = text[end:]
             if len(begun) > LONGEST_LINE:
@@ -147,6 +147,6 @@ class TextLines:
 
 
 def count_lines(text: str) -> int:
-    """Return how many ends of lines there are."""
+    """Return how many line ends there are."""
     returns = text.count("\r")
     return text.count("\n") + (returns - text.count("\r\n") if returns else 0)

@@ -14,7 +14,7 @@ from numbers import Integral, Real
 from typing import Any
 from uuid import UUID
 
-# Every whole number below it has a float of its own; of numpy's short floats by their size in bytes.
+# Floats can hold every whole number below this; for numpy's shorter floats, by their size in bytes.
 MOST_EXACT = 2**53
 _MOST_EXACT_SHORT = {2: 2**11, 4: 2**24}
 INEXACT = (
@@ -24,39 +24,39 @@ INEXACT = (
 
 def is_exact(value: float, size: int = 8) -> bool:
     """
-    Whether a float can hold each digit of the whole number that it stands for.
+    Whether a float can hold each digit of its whole number.
 
-    :param size: Its bytes.
+    :param size: The float's size in bytes.
     """
     return abs(value) < _MOST_EXACT_SHORT.get(size, MOST_EXACT)
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value stands for none: None, NaN, NaT and NA, of Python, numpy and pandas."""
+    """Whether a value is missing: None, NaN, NaT or NA, of Python, numpy or pandas."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
     if isinstance(value, str | bytes | Mapping | list | tuple | set | frozenset):
         return False
     try:
-        # Only what is missing differs from itself.
+        # Only a missing value is not equal to itself.
         return bool(value != value)
-    except Exception:  # any object, any exception
+    except Exception:  # a user's object may raise anything
         return False
 
 
 def plain_moment(value: Any) -> Any:
     """
-    Return a date or a time as in ISO 8601, and anything else as it is.
+    Return a date or a datetime as text in ISO 8601, and any other value unchanged.
 
-    Midnight is a date, in the value's own zone; any other time of day is kept, with its zone and all its
-    digits.
+    A datetime at midnight in its own time zone becomes a date; any other keeps its time, its zone and all
+    its digits.
 
-    :raises ValueError: It is outside the calendar.
+    :raises ValueError: The date is outside the calendar.
     """
     if _numpy_kind(value) == "M":
         return _plain_datetime64(value)
     if isinstance(value, datetime):
-        # Not the class's own isoformat: what a subclass makes of it is not known to be a date.
+        # Not the value's own isoformat: a subclass may return something else.
         nanoseconds = int(getattr(value, "nanosecond", 0))
         if datetime.timetz(value).replace(tzinfo=None) == time() and not nanoseconds:
             return date.isoformat(value)
@@ -73,17 +73,17 @@ def plain_moment(value: Any) -> Any:
 
 def plain_number(value: Any) -> Any:
     """
-    Return a number of another library, a decimal or a UUID as Python's own value; anything else as it is.
+    Turn a number of another library, a decimal or a UUID into a plain Python value; return others unchanged.
 
-    A whole number that arrives as a float becomes an integer.
+    A float that is a whole number becomes an integer.
 
-    :raises ValueError: JSON cannot carry it, or it cannot hold its digits.
+    :raises ValueError: JSON cannot carry the number, or its type cannot hold all its digits.
     """
     if isinstance(value, bool | str):
         return value
     kind = _numpy_kind(value)
     if kind in ("m", "M"):
-        # A span of time is registered as an integer.
+        # numpy registers timedelta64 as an integer type, but it is not a number.
         return value
     if kind == "b":
         return bool(value)
@@ -103,7 +103,7 @@ def plain_number(value: Any) -> Any:
 
 
 def _numpy_kind(value: Any) -> str | None:
-    """Return numpy's letter for the type of one of its scalars."""
+    """Return numpy's letter for the type of a numpy scalar; None for any other value."""
     if type(value).__module__ != "numpy" or getattr(value, "shape", None) != ():
         return None
     return str(value.dtype.kind)
@@ -118,7 +118,7 @@ def _plain_float(value: Any, size: int) -> int | float:
             raise ValueError(f"{value} {INEXACT}")
         return int(number)
     if size < 8:
-        # The shortest text that means this number: 0.1, where float() gives 0.10000000149011612.
+        # The shortest text for this number: 0.1, where float() gives 0.10000000149011612.
         return float(str(value))
     if value != number:
         raise ValueError(f"{value} is a number whose digits a float cannot hold; turn it into text")
@@ -130,14 +130,14 @@ def _plain_decimal(value: Decimal) -> int | float | str:
         raise ValueError(f"{value} is a number that JSON cannot carry")
     if abs(value.adjusted()) < 1_000 and value == value.to_integral_value():
         return int(value)
-    # A number where a float holds all its digits; else its text, digit by digit.
+    # A float if it holds all digits; otherwise text with all digits.
     return float(value) if Decimal(repr(float(value))) == value else format(value, "f")
 
 
 def _plain_datetime64(value: Any) -> str:
     text = str(value)
     day, _, clock = text.partition("T")
-    # Years and months are no dates, and stay what they are.
+    # A value with only a year or a month is not a date and is left unchanged.
     if len(day) == 10:
         date.fromisoformat(day)
     elif "T" in text or len(day) > 7:

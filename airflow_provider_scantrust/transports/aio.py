@@ -1,4 +1,4 @@
-"""Perform conversations with ``aiohttp``: in the triggerer, where nothing may block."""
+"""Perform conversations with ``aiohttp``, in the triggerer, where nothing may block."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ from airflow_provider_scantrust.transports.common import (
 
 T = TypeVar("T")
 
-# Longer than the usual interval between two questions, shorter than the patience of usual gateways.
+# Longer than the usual interval between two polls, shorter than the idle timeout of common gateways.
 _KEEP_ALIVE = 30.0
-# As much as http.client takes.
+# The same limit as http.client.
 _LONGEST_HEADER = 65_536
 
 
@@ -51,12 +51,12 @@ class AioTransport:
     """
     Send the requests of conversations over one ``aiohttp`` session; use it with ``async with``.
 
-    aiohttp repeats a GET once by itself when its connection is cut, and has no public switch for that: a poll
-    may be sent twice.
+    aiohttp repeats a GET once if its connection is cut, and has no public switch for this. So a poll may be
+    sent twice.
 
     :param verify: True, False, or the path of a CA bundle, with the same meaning as in ``requests``.
-    :param connections: Connections that may be open at once.
-    :param sleep: Waits that many seconds without blocking.
+    :param connections: Most connections at once.
+    :param sleep: Waits for the given seconds without blocking.
     :param clock: Monotonic seconds.
     :param now: Wall clock, seconds since the epoch.
     """
@@ -81,17 +81,17 @@ class AioTransport:
         self._now = now
         self._was_probed = False
         self._session: aiohttp.ClientSession | None = None
-        # Both are worked out once: the one walks the environment, and thousands of questions are alike.
+        # Both are computed only once: thousands of polls are alike, and the proxy comes from the environment.
         self._proxies: dict[str, str | None] = {}
         self._timeouts: dict[tuple[float, float], aiohttp.ClientTimeout] = {}
 
     async def __aenter__(self) -> AioTransport:
-        # Reading a CA bundle takes some 20 ms of CPU, too long for an event loop that others share.
+        # To read a CA bundle takes about 20 ms of CPU, too long for a shared event loop.
         try:
             context = await asyncio.to_thread(make_ssl_context, self._verify)
         except OSError as error:
             raise ConfigurationError(f"The CA bundle that verify names cannot be used: {error}.") from error
-        # Not trust_env: it would let ~/.netrc get in the way of the token. Proxies are chosen in _send.
+        # No trust_env, because ~/.netrc could then replace the token. _send chooses the proxy.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 ssl=context, limit=self._connections, keepalive_timeout=_KEEP_ALIVE
@@ -174,7 +174,7 @@ class AioTransport:
         )
 
     async def _speaks_tls(self, url: str) -> bool:
-        # Once is enough: it concerns how the connection is written.
+        # One probe is enough: the answer depends only on the fields of the connection.
         was_probed, self._was_probed = self._was_probed, True
         return not was_probed and await asyncio.to_thread(speaks_tls, url)
 
@@ -204,14 +204,14 @@ def choose_proxy(url: str) -> str | None:
 
 
 def make_ssl_context(verify: bool | str) -> ssl.SSLContext | bool:
-    """Return what aiohttp needs in order to trust what ``requests`` would trust."""
+    """Return an SSL context with which aiohttp trusts the same certificates as ``requests``."""
     if verify is False:
         return False
     return load_trust(verify)
 
 
 def _kind(error: Exception) -> FaultKind | None:
-    """Return what an exception means, or None for one that is no fault of the network."""
+    """Return the kind of network fault that an exception means, or None for any other exception."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.CertificateError):
         return FaultKind.CERTIFICATE
     if isinstance(error, aiohttp.ClientSSLError):

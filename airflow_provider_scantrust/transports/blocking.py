@@ -1,8 +1,8 @@
 """
-Perform conversations with ``requests``: on workers, where a thread may wait.
+Perform conversations with ``requests``, on workers, where a thread may wait.
 
 Rule: this module decides nothing and uses only the public interface of requests and urllib3. Their read
-timeout applies to each piece of an answer, so the deadline of a request is checked between two pieces.
+timeout is for each piece of an answer, so this module checks the deadline of the request between two pieces.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ _INTERIM = range(100, 200)
 
 
 class Meter(Protocol):
-    """Counts what is sent."""
+    """Counts requests."""
 
     def replied(self, reply: Answer | Fault) -> None:
-        """Count a request, by what came back."""
+        """Count a request, by its answer."""
 
     def retried(self) -> None:
-        """Count a request that is to be sent again."""
+        """Count a request that will be sent again."""
 
 
 class BlockingTransport:
@@ -68,9 +68,9 @@ class BlockingTransport:
 
     :param session: Its connections, proxies, CA bundle and ``verify`` are used; its headers and its auth are
         not.
-    :param pauses: Takes the reasons for pauses, where ``log`` is not to.
-    :param meter: Counts requests, and those that are sent again.
-    :param sleep: Waits that many seconds.
+    :param pauses: Gets the reasons for pauses; by default ``log``.
+    :param meter: Counts requests and retries.
+    :param sleep: Waits for the given seconds.
     :param clock: Monotonic seconds.
     :param now: Wall clock, seconds since the epoch.
     """
@@ -113,7 +113,7 @@ class BlockingTransport:
                         self._meter.replied(reply)
                 elif isinstance(step, Pause):
                     say(step, self._pauses)
-                    # A pause without a reason is no retry.
+                    # Only a pause with a reason is a retry.
                     if step.reason and self._meter is not None:
                         self._meter.retried()
                     self._sleep(step.seconds)
@@ -125,7 +125,7 @@ class BlockingTransport:
         watch = _Deadline(started + request.timeout[1], self._clock)
         proxy = response = None
         try:
-            # Prepared without the session, which would let ~/.netrc replace the token.
+            # Not prepared by the session: it would let ~/.netrc replace the token.
             prepared = requests.Request(
                 request.method,
                 request.url,
@@ -138,13 +138,13 @@ class BlockingTransport:
             )
             proxy = requests.utils.select_proxy(url, settings["proxies"])
             check_proxy(proxy)
-            # Past the session, which follows redirects, keeps cookies and reads an answer whole.
+            # Not sent by the session: it follows redirects, keeps cookies and reads the whole answer.
             with self.session.get_adapter(url).send(
                 prepared, timeout=request.timeout, **settings
             ) as response:
                 if response.status_code in _INTERIM:
-                    # http.client takes it for the answer. The connection is closed unread, so that the real
-                    # answer does not become that of the next call.
+                    # http.client takes an interim answer for the final one. The error closes the connection,
+                    # so that the next call does not get the final answer of this one.
                     raise requests.exceptions.ConnectionError(f"an interim answer ({response.status_code})")
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 body = unpack(_read(response, watch), headers.get("content-encoding", ""))
@@ -164,13 +164,13 @@ class BlockingTransport:
         )
 
     def _speaks_tls(self, url: str) -> bool:
-        # Once is enough: it concerns how the connection is written.
+        # One probe is enough: the answer depends only on the fields of the connection.
         was_probed, self._was_probed = self._was_probed, True
         return not was_probed and speaks_tls(url)
 
 
 class _Deadline:
-    """The moment at which a request and its answer must be through."""
+    """The time by which a request must be sent and its answer received."""
 
     def __init__(self, until: float, clock: Callable[[], float]) -> None:
         self._until = until
@@ -185,8 +185,8 @@ class _Body(io.BytesIO):
     """
     A body that is sent in blocks.
 
-    To send, urllib3 allows for the seconds to connect: for the whole of some bytes, but for each block of a
-    file.
+    urllib3 uses the connect timeout also for sending: bytes must be sent within it as a whole, but a file
+    only block by block.
     """
 
     def __init__(self, body: bytes, watch: _Deadline) -> None:
@@ -209,7 +209,7 @@ def _read(response: requests.Response, watch: _Deadline) -> bytes:
 
 
 class _SignForOrigin(requests.auth.AuthBase):
-    """Sign the requests that a user makes on the session, as long as they go to the service."""
+    """Sign the requests that a user makes with the session, if they go to the service."""
 
     def __init__(self, base_url: str, auth: Auth) -> None:
         self._prefix = base_url + "/"
@@ -222,15 +222,15 @@ class _SignForOrigin(requests.auth.AuthBase):
 
 
 class _Session(requests.Session):
-    """A session whose own ``verify`` outranks an environment's CA bundle, also in calls that do not name it."""
+    """A session whose ``verify`` has priority over the environment's CA bundle in every call."""
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
-        """Return what a request is sent with."""
+        """Return the settings for a request."""
         given = dict(proxies or {})
         settings: Any = super().merge_environment_settings(
             url, proxies, stream, self.verify if verify is None else verify, cert
         )
-        # Unencrypted is allowed because it stays on this machine, so no proxy may be in between.
+        # Plain http is allowed only because it stays on this machine, so it must not use a proxy.
         if is_plain_and_local(url):
             settings["proxies"] = given
         return settings
@@ -238,15 +238,15 @@ class _Session(requests.Session):
 
 def make_session(settings: Settings, auth: Auth, connections: int = 64) -> requests.Session:
     """
-    Return a session that signs calls to the service, and no others.
+    Return a session that signs calls to the service, and no other calls.
 
-    :param connections: Connections that are kept, one for each thread that uses the session.
-    :raises ConfigurationError: ``verify`` names a CA bundle that is not there.
+    :param connections: How many connections are kept; each thread needs one.
+    :raises ConfigurationError: ``verify`` is the path of a CA bundle that does not exist.
     """
     session = _Session()
     session.verify = check_verify(settings.verify)
     if settings.verify is not False and settings.base_url.startswith("https://"):
-        # Left to requests, a bundle without a certificate would look like a broken connection.
+        # With requests alone, a bundle without a certificate would look like a broken connection.
         load_trust(settings.verify)
     session.auth = _SignForOrigin(settings.base_url, auth)
     session.headers["User-Agent"] = make_user_agent("requests")
@@ -256,7 +256,7 @@ def make_session(settings: Settings, auth: Auth, connections: int = 64) -> reque
 
 
 def _kind(error: Exception) -> FaultKind | None:
-    """Return what an exception means, or None for one that is no fault of the network."""
+    """Return the kind of network fault that an exception means, or None for any other exception."""
     if isinstance(error, requests.exceptions.SSLError | urllib3.exceptions.SSLError):
         return read_tls_trouble(error)
     if isinstance(error, requests.exceptions.ConnectTimeout | requests.exceptions.ProxyError):
@@ -267,7 +267,7 @@ def _kind(error: Exception) -> FaultKind | None:
         reason = error.args[0] if error.args else None
         if isinstance(getattr(reason, "reason", None), urllib3.exceptions.NewConnectionError):
             return FaultKind.CONNECT
-        # While a request is sent, the end of the time comes in the guise of a connection that broke.
+        # While a request is sent, urllib3 reports the timeout as a broken connection.
         is_late = isinstance(reason, urllib3.exceptions.ProtocolError) and isinstance(
             reason.args[-1], TimeoutError
         )

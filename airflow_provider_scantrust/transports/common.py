@@ -16,14 +16,14 @@ from airflow_provider_scantrust.api.messages import FaultKind, Notice, Pause
 from airflow_provider_scantrust.api.texts import one_line
 from airflow_provider_scantrust.exceptions import ConfigurationError
 
-# The longest answer that is known is one to 999 items; this is some 250 times that. Read as JSON it may take
-# 20 times as much memory.
+# About 250 times the longest known answer, which is for 999 items. Parsed JSON may need 20 times as much
+# memory.
 MOST_BYTES = 16 * 1024 * 1024
 _TLS_PROBE = 1.0
 
 
 class Log(Protocol):
-    """What a transport needs of a logger: Airflow's are not all of one class."""
+    """The part of a logger that a transport uses; Airflow's loggers have different classes."""
 
     def info(self, event: str, *args: Any) -> Any: ...
 
@@ -31,14 +31,14 @@ class Log(Protocol):
 
 
 class TooLong(Exception):
-    """An answer that is longer than any of the API's can be."""
+    """An answer that is longer than any answer of the API."""
 
     def __init__(self) -> None:
         super().__init__(f"the answer is longer than {MOST_BYTES} bytes")
 
 
 def make_user_agent(library: str) -> str:
-    """Return who is asking, with the versions that are really running."""
+    """Return the User-Agent, with the versions that are running."""
     return (
         f"airflow-provider-scantrust/{__version__} apache-airflow/{version('apache-airflow')} "
         f"python/{platform.python_version()} {library}/{version(library)}"
@@ -52,13 +52,13 @@ def common_headers(user_agent: str) -> dict[str, str]:
 
 def unpack(body: bytes, encoding: str) -> bytes:
     """
-    Return a body unpacked, for proxies that pack although they are asked not to.
+    Decompress a body, for proxies that compress although the request forbids it.
 
-    The libraries would unpack without a bound, so their own unpacking is off. What cannot be unpacked is
-    returned as it is, and is then no JSON.
+    The libraries would decompress without a limit, so this is off in them. A body that cannot be decompressed
+    is returned as it is, and then is not JSON.
 
     :param encoding: The header Content-Encoding.
-    :raises TooLong: It unpacks to more than any of the API's answers.
+    :raises TooLong: The decompressed body is longer than any answer of the API.
     """
     kind = encoding.strip().lower()
     if kind not in ("gzip", "x-gzip", "deflate"):
@@ -78,9 +78,11 @@ def unpack(body: bytes, encoding: str) -> bytes:
 
 def load_trust(verify: bool | str) -> ssl.SSLContext:
     """
-    Return a context that trusts the bundle of the connection, else the environment's, else certifi's, as requests does.
+    Return a context that trusts the same CA bundle as requests.
 
-    :raises ConfigurationError: The bundle is not there, or holds no certificate.
+    This is the bundle of the connection, else of the environment, else of certifi.
+
+    :raises ConfigurationError: The bundle does not exist, or has no certificate.
     """
     from certifi import where
 
@@ -99,9 +101,9 @@ def load_trust(verify: bool | str) -> ssl.SSLContext:
 
 def speaks_tls(url: str) -> bool:
     """
-    Whether a server speaks TLS that was called without it, and has cut the connection; it takes a second at most.
+    Whether a server that cut a plain http connection speaks TLS. This takes at most a second.
 
-    :param url: Nothing is sent there but the start of a handshake.
+    :param url: Where the server is; it gets only the start of a handshake.
     """
     parts = urlsplit(url)
     if parts.scheme != "http":
@@ -113,11 +115,11 @@ def speaks_tls(url: str) -> bool:
 
 
 def read_tls_trouble(error: Exception) -> FaultKind:
-    """Return what went wrong with TLS; the libraries wrap OpenSSL's errors and keep no more than its words."""
+    """Return the kind of TLS error, from its text: the libraries keep only the words of OpenSSL's errors."""
     said = str(error).upper().replace(" ", "_")
     if "CERTIFICATE" in said:
         return FaultKind.CERTIFICATE
-    # What OpenSSL says when it is answered in plain HTTP differs with its version.
+    # OpenSSL's words for an answer in plain HTTP differ between its versions.
     if any(
         word in said for word in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
     ):
@@ -127,20 +129,20 @@ def read_tls_trouble(error: Exception) -> FaultKind:
 
 def check_verify(verify: bool | str) -> bool | str:
     """
-    Return ``verify`` when it can be used.
+    Return ``verify`` if it can be used.
 
-    :raises ConfigurationError: It is a path and nothing is there.
+    :raises ConfigurationError: It is a path that does not exist.
     """
     if isinstance(verify, str) and not os.path.exists(verify):
         raise ConfigurationError(
-            f"verify in the connection's extra is the path {verify!r}, and there is nothing on this machine. It "
+            f"verify in the connection's extra is the path {verify!r}, which does not exist on this machine. It "
             "must be true, false, or the path of a CA bundle."
         )
     return verify
 
 
 def say(step: Pause | Notice, log: Log) -> None:
-    """Write to the task's log what a conversation has to say."""
+    """Write a notice or the reason for a pause to the task's log."""
     if isinstance(step, Pause):
         if step.reason:
             log.warning("%s", step.reason)
@@ -151,27 +153,27 @@ def say(step: Pause | Notice, log: Log) -> None:
 
 
 def is_plain_and_local(url: str) -> bool:
-    """Whether a request would go unencrypted to this machine: allowed because it stays on this machine."""
+    """Whether a request would go unencrypted to this machine, which is allowed."""
     parts = urlsplit(url)
     return parts.scheme == "http" and is_this_machine(parts.hostname or "")
 
 
 def check_proxy(proxy: str | None) -> None:
     """
-    Refuse a proxy that not both transports can use.
+    Refuse a proxy that one of the transports cannot use.
 
-    :raises ConfigurationError: It is no HTTP proxy.
+    :raises ConfigurationError: The proxy is not an HTTP proxy.
     """
     scheme, separator, _ = (proxy or "").partition("://")
     if separator and scheme.lower() not in ("http", "https"):
         raise ConfigurationError(
             f"The environment names a proxy of the kind {scheme!r}; only http and https proxies can be used. "
-            "NO_PROXY takes Scantrust's host out."
+            "To connect without a proxy, add Scantrust's host to NO_PROXY."
         )
 
 
 def describe_fault(kind: FaultKind, error: Exception) -> str:
-    """Return why no answer came; what a library says of a bad URL may hold the password of a proxy."""
+    """Return why no answer came, without a library's text on a bad URL: it may have a proxy's password."""
     if kind is FaultKind.UNUSABLE:
         return f"{type(error).__name__}, of the host or of a proxy that the environment names"
     return describe(error)

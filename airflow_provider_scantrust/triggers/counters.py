@@ -20,10 +20,12 @@ STATS_SECONDS = 10.0
 
 class Counters:
     """
-    Counts of one watcher; a packet of stats for each poll would cost more than the poll.
+    The counts of one watcher.
 
-    :param where: The service, for people.
-    :param conn_id: The tag of the stats: the connection that the watcher was made for.
+    They are sent together: a packet of stats for each poll would cost more than the poll.
+
+    :param where: The service, for the log.
+    :param conn_id: The tag ``conn_id`` of the stats: the connection that the watcher was made for.
     :param clock: Monotonic seconds.
     """
 
@@ -37,18 +39,18 @@ class Counters:
         self.polled = self.answered = self.throttled = self.failed = self.done = 0
         # Seconds between two answers about a job, summed over the answers.
         self.stretched = 0.0
-        # Jobs that have ended, and when that was heard; their times are read together, when stats are sent.
+        # Jobs that have ended, and when we learned it; their times are parsed later, when stats are sent.
         self._ends: list[tuple[Task, float]] = []
         self._said = self._sent = (0, 0, 0, 0, 0, 0.0)
         self.start()
 
     def start(self) -> None:
-        """Begin a minute, when the first wait has come."""
+        """Begin a minute when the first wait joins."""
         self._said_at = self._sent_at = self._clock()
         self._said = self._now()
 
     def tick(self, waits: int, jobs: int) -> float:
-        """Say and send what is due; return the seconds until something is."""
+        """Log and send what is due; return the seconds until the next time."""
         now = self._clock()
         if now - self._sent_at >= STATS_SECONDS:
             self._sent_at = now
@@ -94,7 +96,7 @@ class Counters:
         """
         Count a job that has ended.
 
-        :param heard_at: Seconds since the epoch, by this machine's clock.
+        :param heard_at: When the answer arrived, in seconds since the epoch by this machine's clock.
         """
         self.done += 1
         self._ends.append((task, heard_at))
@@ -110,8 +112,8 @@ def find_stats() -> Any:
     """
     Return the ``Stats`` that the triggerer has set up.
 
-    Not common.compat's: on Airflow 3.2 and later that is the task SDK's, which the triggerer sets up by
-    chance only.
+    Not the one of common.compat: on Airflow 3.2 and later that is the task SDK's, which the triggerer does
+    not reliably set up.
     """
     try:
         return importlib.import_module("airflow.observability.stats").Stats

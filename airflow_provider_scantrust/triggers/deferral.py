@@ -14,10 +14,10 @@ from airflow_provider_scantrust.exceptions import WaitTimedOut
 from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger, read_event
 from airflow_provider_scantrust.waits.outcome import Outcome
 
-# Airflow's own defer timeout ends a task without a word from the trigger; it is only a backstop.
+# Seconds after the trigger's deadline. Airflow's own defer timeout gives no reason, so it is only a backstop.
 BACKSTOP = 300.0
-# Airflow keeps a trigger's arguments in a column that holds 65,535 bytes on MySQL, encrypted by some
-# versions, which makes them a third longer. 32 KB of ids come to 44 KB there.
+# Airflow stores a trigger's arguments in a column that holds 65,535 bytes on MySQL. Some versions encrypt
+# them, which makes them a third longer: 32 KB of ids become 44 KB.
 ROW_BYTES = 32 * 1024
 TASK_IDS_KEY = "task_ids"
 
@@ -26,7 +26,7 @@ class Deferral(NamedTuple):
     """
     The arguments of ``defer``.
 
-    :param deadline_is: What has passed when the trigger's deadline has: ``timeout`` or ``execution_timeout``.
+    :param deadline_is: Which limit the trigger's deadline is: ``timeout`` or ``execution_timeout``.
     """
 
     trigger: ScantrustTaskTrigger
@@ -44,15 +44,15 @@ def make_deferral(
     **options: Any,
 ) -> Deferral:
     """
-    Return what to defer with.
+    Return the arguments of ``defer``.
 
-    ``execution_timeout`` becomes the trigger's deadline where it comes first: Airflow 3 does not enforce it
-    while a task is deferred. Ids that are too many for the trigger's row are in the XCom ``task_ids`` of this
-    task, which Airflow does not clear when a deferred task goes on.
+    ``execution_timeout`` becomes the trigger's deadline if it comes first, because Airflow 3 does not enforce
+    it while a task is deferred. If there are too many ids for the trigger's row, they are in the XCom
+    ``task_ids`` of this task, which Airflow does not clear when a deferred task continues.
 
     :param ti: The task instance.
     :param deadline: Seconds since the epoch at which the user's ``timeout`` has passed.
-    :param started: Seconds since the epoch at which the task has started.
+    :param started: Seconds since the epoch at which the task started.
     :param options: Further arguments of :class:`ScantrustTaskTrigger`.
     """
     deadline_is = "timeout"
@@ -75,10 +75,10 @@ def fits_a_row(value: Any) -> bool:
 
 def read_end_of_wait(event: Any, deadline_is: str) -> Outcome:
     """
-    Return what the jobs did.
+    Return the result of the wait.
 
     :raises AirflowTaskTimeout: The task's ``execution_timeout`` has passed.
-    :raises ScantrustError: As :func:`read_event`.
+    :raises ScantrustError: As for :func:`read_event`.
     """
     try:
         return read_event(event)
@@ -90,9 +90,9 @@ def read_end_of_wait(event: Any, deadline_is: str) -> Outcome:
 
 def is_deferral_timeout(error: BaseException | None) -> bool:
     """
-    Whether an error is Airflow's own timeout of a deferral, which comes where the trigger sent no event.
+    Whether an error is Airflow's own timeout of a deferral, raised because the trigger sent no event.
 
-    Airflow offers no public name for it that holds from 2.11 to 3.3, so its class is told by its name.
+    From 2.11 to 3.3, Airflow has no common public class for it, so this compares the name of the class.
     """
     return type(error).__name__ == "TaskDeferralTimeout"
 
@@ -101,11 +101,11 @@ def raise_deferral_timeout(
     error: BaseException, timeout: float, execution_timeout: timedelta | None
 ) -> NoReturn:
     """
-    Raise the error of the shorter limit: Airflow does not tell which of both has passed.
+    Raise the error of the shorter limit: Airflow does not tell which of the two has passed.
 
-    :param error: One for which :func:`is_deferral_timeout` holds.
-    :raises AirflowTaskTimeout: It was ``execution_timeout``.
-    :raises AirflowSensorTimeout: It was ``timeout``.
+    :param error: An error for which :func:`is_deferral_timeout` is true.
+    :raises AirflowTaskTimeout: ``execution_timeout`` is shorter.
+    :raises AirflowSensorTimeout: ``timeout`` is shorter.
     """
     if execution_timeout is not None and execution_timeout.total_seconds() < timeout:
         raise AirflowTaskTimeout("execution_timeout has passed, and the triggerer sent no event.") from error

@@ -31,36 +31,36 @@ from airflow_provider_scantrust.waits.outcome import Outcome
 _CLASS_PATH = "airflow_provider_scantrust.triggers.scantrust.ScantrustTaskTrigger"
 _LOOKUP_PAUSES = (1.0, 2.0, 4.0)
 _RENDERING_SECONDS = 60.0
-# Seconds from the start of a deferred wait to its event, at least. An event that comes before Airflow has
-# recorded that the worker's process has ended makes the scheduler fail the task.
+# The least seconds from the start of a deferred wait to its event. If the event comes before Airflow has
+# recorded the end of the worker's process, the scheduler fails the task.
 FIRST_EVENT = 5.0
 
 
 class ScantrustTaskTrigger(BaseTrigger):
     """
-    Fire once, when all jobs have ended, the deadline has come, or asking has become useless.
+    Fire once, when all jobs have ended, the deadline has passed, or polling cannot succeed any more.
 
-    Its arguments hold ids and seconds only: Airflow stores and prints them.
+    Its arguments have no secrets, because Airflow stores and prints them.
 
-    Ids come in one of three ways: ``task_ids`` as they are; ``stored_at``, an XCom, when they are too many
-    for a row of the database; ``scantrust_task_id``, with templates, when Airflow starts the wait here
-    without a worker.
+    The ids come in one of three ways: in ``task_ids``; in the XCom ``stored_at``, if they are too many for a
+    row of the database; or in ``scantrust_task_id``, with templates, if Airflow starts the wait in the
+    triggerer without a worker.
 
     :param task_ids: The jobs' ids.
-    :param deadline: Seconds since the epoch at which the wait ends: it holds over restarts. None to go by
-        Airflow's own timeout of the trigger.
+    :param deadline: Seconds since the epoch at which the wait ends, also after restarts. With None, Airflow's
+        own timeout of the trigger sets the end; see ``spare_seconds``.
     :param poll_interval: Seconds between two polls of one job.
-    :param longest_poll_interval: When given, the interval doubles after each poll up to this.
+    :param longest_poll_interval: If given, the interval doubles after each poll, up to this value.
     :param error_budget: Seconds without a readable answer about a job after which the wait ends.
-    :param scantrust_conn_id: The Airflow connection. (templated where the wait starts here)
+    :param scantrust_conn_id: The Airflow connection. (templated if the wait starts in the triggerer)
     :param stored_at: Where the list of ids is: the arguments of ``XCom.get_one``.
-    :param scantrust_task_id: As the sensor's. (templated)
-    :param spare_seconds: Instead of ``deadline``: the wait ends so long before Airflow's own timeout of the
-        trigger, which is the only moment that a wait which starts here knows of its start.
-    :param end_from_trigger: End the task here when all went well, without a worker.
-    :param do_xcom_push: Store the result then.
-    :param account: ``Settings.account_digest`` of the connection that the jobs were submitted with, where
-        that is known: a 404 of another account does not mean that a job is gone.
+    :param scantrust_task_id: As for the sensor. (templated)
+    :param spare_seconds: Without ``deadline``: the wait ends this long before Airflow's own timeout of the
+        trigger. A wait that starts in the triggerer has no other record of when it started.
+    :param end_from_trigger: End the task in the triggerer, without a worker, if all jobs succeeded.
+    :param do_xcom_push: Store the result in this case.
+    :param account: ``Settings.account_digest`` of the connection that the jobs were submitted with, if it is
+        known. A 404 for another account does not mean that a job is gone.
     """
 
     # Set by Airflow's triggerer before it calls run.
@@ -94,7 +94,7 @@ class ScantrustTaskTrigger(BaseTrigger):
         self.do_xcom_push = do_xcom_push
         self.account = account
         self._deadline = deadline
-        # What templates replace.
+        # The templates as given; rendering replaces the attributes.
         self._templates = None if scantrust_task_id is None else (scantrust_task_id, scantrust_conn_id)
         self._context: Any = None
 
@@ -103,7 +103,7 @@ class ScantrustTaskTrigger(BaseTrigger):
         """Seconds since the epoch at which the wait ends."""
         if self._deadline is not None:
             return self._deadline
-        # Without a timeout of the deferral there is no deadline.
+        # Without a timeout of the deferral, the wait has no deadline.
         return inf if self.timeout_after is None else self.timeout_after.timestamp() - self.spare_seconds
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -125,11 +125,11 @@ class ScantrustTaskTrigger(BaseTrigger):
         }
 
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
-        """Keep the context for :meth:`run`, which can end a template that gets no answer here."""
+        """Keep the context for :meth:`run`, which renders the templates with a time limit."""
         self._context = context
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, and yield the one event that :func:`read_event` reads; or the one that ends the task here."""
+        """Wait, and yield one event: for :func:`read_event`, or to end the task in the triggerer."""
         from airflow_provider_scantrust.triggers.sharing import wait_shared
 
         started = time.monotonic()
@@ -137,16 +137,16 @@ class ScantrustTaskTrigger(BaseTrigger):
         try:
             await self._find_task_ids()
             if self.task_ids:
-                # Awaited right here: each further coroutine is memory for each of thousands of waits.
+                # Awaited directly, because another coroutine would take memory in each of thousands of waits.
                 codes = await wait_shared(
                     Jobs(self.task_ids, deadline=self.deadline, error_budget=self.error_budget),
                     self.scantrust_conn_id,
                     self.poll_interval,
                     self.longest_poll_interval,
-                    # Of the class: a log for each of thousands of waits would take a kilobyte of each.
+                    # The logger of the class: one for each of thousands of waits would take a kilobyte each.
                     self.logger(),
                     account=self.account,
-                    # A worker has just polled, unless there was none.
+                    # If a worker started the wait, it has just polled.
                     poll_first=self.scantrust_task_id is not None,
                 )
             else:
@@ -165,20 +165,19 @@ class ScantrustTaskTrigger(BaseTrigger):
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
-        """Say that the jobs go on; Airflow 3.3 calls this when a user marks or clears the deferred task."""
+        """Log that the jobs continue. Airflow 3.3 calls this when a user marks or clears a deferred task."""
         self.log.warning("The wait was ended by hand. %s", jobs_go_on(self.task_ids))
 
     async def _find_task_ids(self) -> None:
         """
-        Get the ids from wherever they are.
+        Get the ids from the XCom or the template, if they are not in the arguments.
 
-        :raises InvalidInput: There are none where they should be.
-        :raises ConfigurationError: A template asks for what the triggerer cannot give.
+        :raises InvalidInput: There are no ids.
+        :raises ConfigurationError: A template needs a value that the triggerer cannot get.
         """
         if self._context is not None:
             try:
-                # Templates wait for Airflow's API in this very task, by a switch of greenlets that no linter
-                # sees.
+                # Templates wait for Airflow's API in this task: they switch greenlets, which no linter sees.
                 async with asyncio.timeout(_RENDERING_SECONDS):  # noqa: ASYNC100
                     super().render_template_fields(self._context)
             except TimeoutError as error:
@@ -196,7 +195,7 @@ class ScantrustTaskTrigger(BaseTrigger):
 
         for pause in (*_LOOKUP_PAUSES, None):
             try:
-                # In a thread, as this way works on every Airflow and does not block the triggerer.
+                # In a thread, which works on every Airflow and does not block the triggerer.
                 if (
                     stored := await sync_to_async(XCom.get_one, thread_sensitive=False)(**stored_at)
                 ) is not None:
@@ -212,13 +211,13 @@ class ScantrustTaskTrigger(BaseTrigger):
 
     async def _store_result(self, outcome: Outcome) -> bool:
         """
-        Store the task's result as a worker would.
+        Store the task's result as a worker would; return whether it is stored.
 
-        The event's own ``xcoms`` would be stored encoded twice, and past the XCom backend.
+        The event's own ``xcoms`` would be encoded twice and would bypass the XCom backend.
         """
         ti: Any = self.task_instance
         if ti is None:
-            # `dag.test()` has no triggerer that could end a task.
+            # `dag.test()` has no triggerer to end the task.
             return False
         if not self.do_xcom_push:
             return True
@@ -241,15 +240,15 @@ def read_event(event: Any) -> Outcome:
     """
     Return the outcome in a trigger's event.
 
-    :raises ScantrustError: The error that ended the wait; also for an event that is not understood, since it
-        crossed a process and a database and an unknown word must not pass for success.
+    :raises ScantrustError: The error that ended the wait, or an event that is not understood: events cross
+        processes and a database, and an unknown status must not count as success.
     """
     if isinstance(event, Mapping):
         status, outcome, error = (event.get(name) for name in ("status", "outcome", "error"))
         if status == "complete" and isinstance(outcome, Mapping):
             with suppress(ValueError):
                 return Outcome.from_dict(outcome)
-        # A triggerer that has not been upgraded yet.
+        # The event comes from a triggerer with an older release.
         if status == "complete" and isinstance(codes := event.get("codes_affected"), Mapping):
             return Outcome.of(codes)
         if status == "error" and isinstance(error, Mapping):

@@ -2,10 +2,10 @@
 What the triggers of one event loop share: connection lookups and watchers.
 
 Rule 1: triggers that start together share one lookup. The lookup is repeated after five minutes, and when a
-        changed connection could explain Scantrust's answer or the lack of one.
-Rule 2: a failed lookup ends no wait before its error budget has passed, because Airflow also says "not
-        found" when a secrets backend is down. Until then the wait uses the last good settings, if there are
-        any.
+        changed connection could explain an error.
+Rule 2: a failed lookup does not end a wait before its error budget has passed, because Airflow also says
+        "not found" when a secrets backend is down. Until then the wait uses the last good settings, if there
+        are any.
 Rule 3: connections with the same service and credentials share one watcher.
 """
 
@@ -29,11 +29,11 @@ from airflow_provider_scantrust.transports.common import Log
 from airflow_provider_scantrust.triggers.watcher import TriggerWait, Watcher
 from airflow_provider_scantrust.waits.jobs import Jobs, changed_since
 
-# Seconds for which a lookup is good.
+# Seconds for which a lookup is valid.
 _GOOD_FOR = 300.0
-# Seconds between two lookups because of errors: a thousand polls that are refused are not a thousand lookups.
+# Seconds between two lookups because of errors, so that a thousand refused polls do not make as many lookups.
 _APART = 0.2
-# An idle watcher keeps its login and what it knows of the rate.
+# Seconds for which an idle watcher is kept: it has a login and has learned the rate.
 _KEPT_IDLE = 600.0
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class _Lookup:
     settings: Settings | None = None
     at: float = -inf
     flight: asyncio.Task[Settings] | None = None
-    # When it was last made because of an error.
+    # When an error last caused this lookup.
     doubted_at: float = -inf
 
 
@@ -63,8 +63,8 @@ class Watchers:
         """
         Give a wait to its watcher.
 
-        :raises ConfigurationError: The connection cannot work, or does not exist.
-        :raises TransientError: It was not found within the wait's error budget; a retry may find it.
+        :raises ConfigurationError: A field of the connection is wrong, or the connection does not exist.
+        :raises TransientError: The connection was not found within the error budget; a retry may find it.
         :raises WaitTimedOut: The deadline has passed.
         """
         ends_at = wait.joined + wait.jobs.error_budget
@@ -96,9 +96,9 @@ class Watchers:
         self, wait: TriggerWait, error: ScantrustError, polled_at: float
     ) -> ScantrustError | None:
         """
-        Judge an error by the connection as it is now.
+        Look up the connection again, and return the error to use.
 
-        Return None when the connection has changed since the poll; its waits have moved then.
+        Return None if the connection has changed since the poll: its waits have moved to another watcher.
         """
         lookup = self._lookups[wait.conn_id]
         if lookup.at < polled_at:
@@ -108,7 +108,7 @@ class Watchers:
         settings = await self._look_up(wait.conn_id, not_before=polled_at)
         old = wait.watcher
         if old is not None and settings.account != old.settings.account:
-            log.info("The connection %s has changed; its waits go on with it.", wait.conn_id)
+            log.info("The connection %r has changed; its waits use it as it is now.", wait.conn_id)
             old.hand_over(wait.conn_id, self._watcher(settings, wait.conn_id))
             return None
         has_changed = wait.has_moved
@@ -160,13 +160,13 @@ async def wait_shared(
     poll_first: bool = False,
 ) -> dict[str, int | None]:
     """
-    Wait for jobs beside all other waits of this event loop; return the codes affected by each.
+    Wait for jobs together with all other waits of this event loop; return the codes affected by each job.
 
-    :param task_log: Takes what is new, in the caller's context.
-    :param account: Digest of the account that the jobs were submitted to, where that is known.
-    :param poll_first: The first poll does not wait for an interval. It never does once the deadline has
-        passed.
-    :raises ScantrustError: As ``ScantrustHook.wait_for_jobs``.
+    :param task_log: Gets news about the jobs, in the caller's context.
+    :param account: Digest of the account that the jobs were submitted to, if it is known.
+    :param poll_first: Send the first poll immediately, not after one interval. After the deadline, it is
+        always sent immediately.
+    :raises ScantrustError: As for ``ScantrustHook.wait_for_jobs``.
     """
     if not jobs.open:
         return jobs.outcome()
@@ -196,10 +196,10 @@ async def wait_shared(
 
 async def read_connection(conn_id: str) -> Settings:
     """
-    Look a connection up.
+    Look up a connection.
 
-    :raises ConfigurationError: It cannot work.
-    :raises TransientError: It is not there, or Airflow cannot say.
+    :raises ConfigurationError: A field of the connection is wrong.
+    :raises TransientError: The connection was not found, or Airflow failed to read it.
     """
     from airflow.providers.common.compat.connection import get_async_connection
     from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
@@ -210,15 +210,15 @@ async def read_connection(conn_id: str) -> Settings:
         connection = await get_async_connection(conn_id)
     except AirflowNotFoundException:
         try:
-            # In `dag.test()` of Airflow 3.3 only this way leads to Airflow's database.
+            # In `dag.test()` of Airflow 3.3, only this call reaches Airflow's database.
             connection = await sync_to_async(BaseHook.get_connection, thread_sensitive=False)(conn_id)
         except Exception as error:
             raise TransientError(
                 f"The triggerer does not find the connection {conn_id!r}, or a secrets backend is down."
             ) from error
-    # It registers the secret with Airflow's masker, which asks Airflow's supervisor. In a thread of
-    # asgiref's: from any other one, Airflow 3.0 reads the answer in a second event loop, and its triggerer
-    # dies of that.
+    # settings_of registers the secret with Airflow's masker, which calls Airflow's supervisor. This must run
+    # in a thread of asgiref: from another thread, Airflow 3.0 reads the answer in a second event loop, and
+    # its triggerer dies.
     return await sync_to_async(settings_of, thread_sensitive=False)(connection, log)
 
 

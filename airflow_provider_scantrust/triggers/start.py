@@ -1,7 +1,7 @@
 """
 Decide which waits Airflow can start and end in the triggerer, without a worker.
 
-Rule: a wait whose result would differ there starts, or ends, on a worker.
+Rule: if the result would be different in the triggerer, the wait starts, or ends, on a worker.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from airflow.triggers.base import StartTriggerArgs
 
 _CLASS_PATH = "airflow_provider_scantrust.triggers.scantrust.ScantrustTaskTrigger"
-# The triggerer must have reported before Airflow's own timeout ends the task without a word.
+# The trigger must report before Airflow's own timeout, which ends the task without a reason.
 _SPARE = 10.0
-# What a worker does besides the waiting, and the triggerer does not.
+# What a worker does at the end of a task, and the triggerer does not.
 _ONLY_ON_A_WORKER = ("outlets", "on_execute_callback", "_pre_execute_hook", "_post_execute_hook")
 
 
@@ -36,7 +36,7 @@ def has_start() -> bool:
 
 
 def why_end_on_worker(task: BaseOperator) -> str | None:
-    """Return why a task must end on a worker, None when it need not."""
+    """Return why a task must end on a worker, or None."""
     if not has_start():
         return "this Airflow is older than 3.3"
     needed = [name.strip("_") for name in _ONLY_ON_A_WORKER if getattr(task, name, None)]
@@ -47,11 +47,11 @@ def make_start(
     task: BaseOperator, scantrust_task_id: Any, *, timeout: float, deadline_is: str, **options: Any
 ) -> StartTriggerArgs:
     """
-    Return what Airflow starts the wait with.
+    Return what Airflow needs to start the wait in the triggerer.
 
     :param timeout: Seconds.
     :param options: Further arguments of the trigger.
-    :raises StartsOnWorker: It cannot.
+    :raises StartsOnWorker: The wait must start on a worker.
     """
     if not has_start():
         raise StartsOnWorker(
@@ -83,9 +83,9 @@ def make_start(
 
 def _as_template(value: Any) -> Any:
     """
-    Return ids, or templates of them, as the triggerer can read them.
+    Return ids, or templates of them, in a form that the triggerer can read.
 
-    Airflow resolves no XComArg there, and a pull without ``map_indexes`` gets no answer.
+    The triggerer does not resolve an XComArg, and ``xcom_pull`` without ``map_indexes`` gets no answer.
     """
     if isinstance(value, str):
         if "xcom_pull" in value and "map_indexes" not in value:

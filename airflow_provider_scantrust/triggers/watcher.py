@@ -3,8 +3,8 @@ The watcher polls for all waits in a triggerer that use the same service and cre
 
 Rule 1: ``waits`` decides when to poll and when a wait ends. This module has the clock, the HTTP session and
         the tasks.
-Rule 2: an error in this module ends no wait: it costs one poll, or a pause of all polls.
-Rule 3: the watcher keeps no state beyond that of its waits, and ends with the last of them.
+Rule 2: an error in this module does not end a wait: it costs one poll, or a pause of all polls.
+Rule 3: the watcher keeps no state but that of its waits, and ends with the last of them.
 Rule 4: the watcher logs to the triggerer's log; news about a job goes to the log of the task that waits for
         it.
 """
@@ -40,18 +40,18 @@ if TYPE_CHECKING:
 _FIRST_RESTART, _LONGEST_RESTART = 1.0, 60.0
 
 log = logging.getLogger(__name__)
-# A task without a reference may be collected before it has run.
+# Keeps a reference, because an asyncio task without one may be garbage-collected before it runs.
 _MASKING: set[asyncio.Future[None]] = set()
 
 
 class TriggerWait(Wait):
     """
-    The wait of a trigger, with what it takes to tell the trigger.
+    The wait of a trigger, with a future that reports its end to the trigger.
 
-    :param conn_id: Where its settings come from.
-    :param account: Digest of the account that the jobs were submitted to, where that is known.
-    :param log: Takes what is new, in the context in which the wait was made: Airflow takes the task from
-        that.
+    :param conn_id: The connection that its settings come from.
+    :param account: Digest of the account that the jobs were submitted to, if it is known.
+    :param log: Gets news about the jobs, in the context in which the wait was made; this context tells
+        Airflow the task.
     """
 
     __slots__ = ("account", "conn_id", "context", "ended", "has_moved", "log", "watcher")
@@ -79,7 +79,7 @@ class TriggerWait(Wait):
         self.watcher: Watcher | None = None
 
     def end(self, error: ScantrustError | None) -> None:
-        """Let the trigger go on."""
+        """Let the trigger continue."""
         super().end(error)
         if not self.ended.done():
             self.ended.set_result(error)
@@ -87,11 +87,11 @@ class TriggerWait(Wait):
 
 class Watcher:
     """
-    Polls for its waits while it has any.
+    Poll for waits as long as there are any.
 
-    :param settings: Of the connection that it was made for.
-    :param look_up: Called with a wait, an error that a changed connection would explain, and the time of the
-        poll; returns the error to go by, or None when the wait has moved to another watcher.
+    :param settings: The settings of the connection that the watcher was made for.
+    :param look_up: Called with a wait, an error that a changed connection could explain, and the time of the
+        poll; returns the error to use, or None if the wait has moved to another watcher.
     """
 
     def __init__(
@@ -123,17 +123,17 @@ class Watcher:
         return self._queue.waits
 
     def join(self, wait: TriggerWait) -> None:
-        """Take a wait on."""
+        """Add a wait."""
         wait.watcher = self
         self._start(min(self._queue.add(wait), wait.until))
 
     def leave(self, wait: TriggerWait) -> asyncio.Task[None] | None:
-        """Let a wait go; return the task that is closing down, when it was the last."""
+        """Remove a wait; if it was the last, return the asyncio task that is closing."""
         self._queue.leave(wait)
         return self._stop_if_idle()
 
     def hand_over(self, conn_id: str, other: Watcher) -> None:
-        """Let another watcher go on with the waits of a connection; each job keeps its turn."""
+        """Move the waits of a connection to another watcher; each job keeps its turn."""
         waits = {wait for wait in self.waits if _is_of(wait, conn_id, other)}
         other._queue.take_in(waits, self._queue.take_out(waits))
         other._start(-inf)
@@ -141,7 +141,7 @@ class Watcher:
 
     def _start(self, first_due: float) -> None:
         if self._task is None or self._task.done():
-            # In an empty context: it works for many tasks, and its lines belong to none of them.
+            # An empty context, because the watcher works for many tasks and its log lines belong to none.
             self._task = asyncio.get_running_loop().create_task(
                 self._run(), name=f"scantrust-watcher {self.settings.host}", context=contextvars.Context()
             )
@@ -158,10 +158,10 @@ class Watcher:
         return task
 
     async def _run(self) -> None:
-        """Watch until cancelled; an error of its own costs a pause."""
+        """Watch until cancelled; after an internal error, pause and continue."""
         pause = _FIRST_RESTART
         self._counters.start()
-        # For the first stats of a process Airflow reads a file, which takes too long for an event loop.
+        # In a thread: for the first stats of a process, Airflow reads a file, which blocks the event loop.
         await asyncio.to_thread(self._counters.send, len(self.waits))
         while True:
             started = self._clock()
@@ -174,7 +174,7 @@ class Watcher:
                 return
             except Exception:
                 log.exception(
-                    "The watcher of jobs at %s met an error of its own; it goes on.", self.settings.host
+                    "The watcher of jobs at %s had an internal error; it continues.", self.settings.host
                 )
                 if self._clock() - started > _LONGEST_RESTART:
                     pause = _FIRST_RESTART
@@ -204,14 +204,14 @@ class Watcher:
             seconds = self._counters.tick(len(self.waits), self._queue.open)
             now = self._clock()
             seconds = min(seconds, self._queue.expire(now))
-            # One alone may have to log in first.
+            # Without a token, only one poll starts: it logs in first.
             turn = self._queue.take(now, MOST_AT_ONCE if self._auth.header() else 1)
             if isinstance(turn, Job):
                 poll = loop.create_task(self._poll(transport, turn))
                 polls.add(poll)
                 poll.add_done_callback(polls.discard)
             else:
-                # Who has something for the queue before that wakes it.
+                # A change of the queue before then wakes the watcher.
                 self._sleeps_until = now + turn
                 await self._sleep(min(seconds, turn))
 
@@ -259,7 +259,7 @@ class Watcher:
         if isinstance(result, Task):
             self._counters.answered += 1
             self._counters.stretched += waited
-            # Logging comes last: what goes wrong there must not hold the wait up.
+            # Logging comes last, so that an error in it does not delay the wait.
             if notice is not None:
                 wait.context.run(say, notice, wait.log)
             if result.is_done:
@@ -277,7 +277,7 @@ class Watcher:
                 self._counters.failed += 1
 
     async def _judge(self, job: Job, error: ScantrustError, sent_at: float) -> ScantrustError | None:
-        """Return the error to go by, None when the connection has changed and the wait has moved."""
+        """Return the error to use, or None if the connection has changed and the wait has moved."""
         wait = job.wait
         assert isinstance(wait, TriggerWait)  # noqa: S101 - the queue gives back what it was given
         if not calls_for_lookup(error) or not self._queue.holds(job):
@@ -289,12 +289,12 @@ class Watcher:
             return TransientError(f"{error} The connection cannot be looked up: {type(fault).__name__}.")
 
     def _own_error(self, error: Exception) -> TransientError:
-        log.exception("The watcher of jobs at %s met an error of its own; it goes on.", self.settings.host)
+        log.exception("The watcher of jobs at %s had an internal error; it continues.", self.settings.host)
         return TransientError(f"The provider did not understand an answer ({type(error).__name__}: {error}).")
 
 
 def _is_of(wait: Wait, conn_id: str, watcher: Watcher) -> bool:
-    """Whether a wait is of a connection; if so, it is that watcher's from now on."""
+    """Whether a wait belongs to a connection; if so, give it to this watcher."""
     if not isinstance(wait, TriggerWait) or wait.conn_id != conn_id:
         return False
     wait.watcher, wait.has_moved = watcher, True
@@ -302,7 +302,7 @@ def _is_of(wait: Wait, conn_id: str, watcher: Watcher) -> bool:
 
 
 def _mask(token: str) -> None:
-    """Register a login's token with Airflow's masker: in a thread of asgiref's (see ``sharing.read_connection``)."""
+    """Register a login's token with Airflow's masker, in a thread of asgiref (see ``read_connection``)."""
     from airflow.providers.common.compat.sdk import mask_secret
     from asgiref.sync import sync_to_async
 

@@ -12,15 +12,15 @@ from airflow_provider_scantrust.uploads.check import Row
 @dataclass(frozen=True)
 class Call:
     """
-    One call to make, or a part of one that had to be cut.
+    One call to make, or one part of a call that was split.
 
-    :param number: Its place in the plan; the same in each plan of the same rows, and in all parts of the
-        call.
-    :param rows: What a synchronous call carries.
-    :param constraints: What selects the codes of a job; None for a synchronous call.
-    :param scm_data: What a job sets.
-    :param example: What stands for a job in reports: one of its keys.
-    :param is_probe: The rows carry identical data, and come from a job that Scantrust refused.
+    :param number: The call's place in the plan. It is the same in each plan of the same rows, and in all
+        parts of the call.
+    :param rows: The rows of a synchronous call.
+    :param constraints: Selects the codes that a job updates; None for a synchronous call.
+    :param scm_data: The values that a job sets.
+    :param example: One of the job's keys, to name the job in reports.
+    :param is_probe: The rows come from a job that Scantrust refused, and carry identical data.
     """
 
     number: int
@@ -32,30 +32,30 @@ class Call:
 
     @property
     def is_job(self) -> bool:
-        """Whether it is made asynchronously."""
+        """Whether the call is asynchronous."""
         return self.constraints is not None
 
     @property
     def keys(self) -> int:
-        """How many key values it carries."""
+        """How many key values the call carries."""
         if self.constraints is None:
             return len(self.rows)
         return max((len(value) for value in self.constraints.values() if isinstance(value, list)), default=1)
 
     def fields(self, data_key: str) -> set[str]:
-        """Return the names of the fields that it sets."""
+        """Return the names of the fields that the call sets."""
         names = self.scm_data.keys() if self.is_job else {name for row in self.rows for name in row}
         return set(names) - {data_key}
 
     def as_rows(self, data_key: str) -> Sequence[Row]:
-        """Return what it carries, row by row; of a job only where rows became it."""
+        """Return the call's rows. Not for a job with constraints that the user wrote."""
         if self.constraints is None:
             return self.rows
         keys = self.constraints[data_key]
         return [{data_key: key, **self.scm_data} for key in (keys if isinstance(keys, list) else [keys])]
 
     def parts(self, size: int) -> list[Call]:
-        """Return calls that together carry the same, each at most ``size`` keys; for a size of 0, two halves."""
+        """Split the call into calls of at most ``size`` keys; with a size of 0, into two halves."""
         if self.constraints is None:
             return [replace(self, rows=rows, is_probe=False) for rows in _cut(self.rows, size)]
         return [
@@ -68,7 +68,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Steps:
-    """The calls of a plan, by when they may be made: ``jobs`` wait until those in ``first`` have ended, others do not."""
+    """The calls of a plan: ``jobs`` may start when all in ``first`` have ended, ``others`` at any time."""
 
     first: Iterator[Call]
     jobs: Iterator[Call]
@@ -87,7 +87,7 @@ def make_job(number: int, data_key: str, keys: Sequence[str], scm_data: Row) -> 
 
 
 def _cut(values: Sequence[Any], size: int) -> Iterator[Any]:
-    """Return the values in order, in the fewest pieces of at most ``size``, as equal in length as can be."""
+    """Cut the values into the fewest pieces of at most ``size``, nearly equal in length; for 0, into two."""
     pieces = min(2, len(values)) if size == 0 else -(-len(values) // size)
     for index in range(pieces):
         yield values[len(values) * index // pieces : len(values) * (index + 1) // pieces]

@@ -23,15 +23,15 @@ SPECIAL_FIELDS: dict[str, tuple[range, str]] = {
     "blacklist_reason": (range(11), "0 (none) to 10 (maximum scan count exceeded)"),
 }
 
-# Assumed: no field of a code holds more. Calls of 999 rows stay within what a process can hold.
+# Assumed: no field of a code holds more characters. With this limit, a call of 999 rows fits into memory.
 LONGEST_TEXT = 65_536
 # Python refuses to write numbers of more than 4300 digits.
 _MOST_BITS = 4_096
 _MOST_SHAPES = 10_000
-# The first rows are all looked at value by value, to learn which fields hold dates.
+# The first rows are checked value by value, to learn which fields hold dates.
 _LOOK_AT_EACH = 100
 _MOST_NAMED = 20
-# Scantrust: an extended_id holds no blanks, so those around it are not part of it.
+# Scantrust: an extended_id holds no blanks, so blanks around it are removed.
 _STRIPPED_KEY = "extended_id"
 
 Row = dict[str, Any]
@@ -49,18 +49,18 @@ class BadRow(Exception):
         self.kind = kind
 
 
-# A row as it is sent: its key, its other fields sorted, their values, and these joined by BETWEEN where all
-# are text.
+# A row as it is sent: the key, the names of the other fields (sorted), their values, and the values joined by
+# BETWEEN if all are text (otherwise None).
 Checked = tuple[str, tuple[str, ...], Sequence[Any], str | None]
 
 
 class _Shape(NamedTuple):
     """
-    What rows with the same names have in common.
+    What all rows with the same field names share.
 
     :param width: How many fields a row has, the key included.
     :param get: Returns the key and the values of a row, in the order of ``names``.
-    :param is_plain: None of the fields is special, and all names are Python's own texts.
+    :param is_plain: No field is special, and each name is a ``str``, not a subclass.
     """
 
     width: int
@@ -90,10 +90,9 @@ class RowCheck:
 
     def read_plain(self, items: Sequence[Any]) -> list[str] | None:
         """
-        Return the key and the values of rows of plain text, joined, or None if any of them is something else.
+        Return the key and the values of each row, joined, if all rows are plain text; otherwise None.
 
-        Most rows are such rows: one look at many of them finds that out, and costs a tenth of a look at each
-        value.
+        Most rows are plain text. One check of many rows together costs a tenth of a check of each value.
         """
         shape = self._last
         if shape is None:
@@ -113,10 +112,10 @@ class RowCheck:
 
     def read(self, item: Any, number: int) -> Checked:
         """
-        Return a row as it is sent, after a look at each of its values.
+        Check each value of a row, and return the row as it is sent.
 
-        :param number: Where the row is, for warnings.
-        :raises BadRow: It cannot be sent.
+        :param number: The row's number, for warnings.
+        :raises BadRow: The row cannot be sent.
         """
         self._looked_at += 1
         if not isinstance(item, Mapping):
@@ -129,7 +128,7 @@ class RowCheck:
             given, *values = shape.get(item)
         except BadRow:
             raise
-        except Exception as error:  # any mapping, any exception
+        except Exception as error:  # a user's mapping may raise anything
             raise BadRow("unreadable", f"it cannot be read ({type(error).__name__})") from error
         self._last = shape if shape.is_plain and self._looked_at > _LOOK_AT_EACH else None
         key = self._read_key(given, number)
@@ -139,7 +138,7 @@ class RowCheck:
                 values[place] = read = read_value(field, value)
             except ValueError as error:
                 problems.append(f"field {show(field)}: {error}")
-            except Exception as error:  # any object, any exception
+            except Exception as error:  # a user's object may raise anything
                 problems.append(f"field {show(field)}: the value cannot be read ({type(error).__name__})")
             else:
                 if isinstance(read, str) and isinstance(value, str):
@@ -164,7 +163,7 @@ class RowCheck:
 
     def _read_shape(self, given: tuple[Any, ...]) -> _Shape:
         """
-        Return what rows with these names have in common.
+        Return what all rows with these field names share.
 
         :raises BadRow: The key is missing, or a name cannot be sent.
         """
@@ -176,7 +175,7 @@ class RowCheck:
             try:
                 field = read_name(name)
                 if field in fields or (field == wanted and key is not None):
-                    raise ValueError("the field is there twice")
+                    raise ValueError("the field appears twice")
             except ValueError as error:
                 problems.append(f"field {show(name)}: {error}")
                 continue
@@ -205,10 +204,10 @@ class RowCheck:
 
 def check_values(fields: Any, what: str, *, warn: Callable[[str], None]) -> Row:
     """
-    Return one set of values to send, checked as those of a row.
+    Check one set of values like those of a row, and return it as it is sent.
 
     :param what: The argument's name, for the message.
-    :raises InvalidInput: It is empty, or a value cannot be sent.
+    :raises InvalidInput: There is no value, or a value cannot be sent.
     """
     if not isinstance(fields, Mapping) or not (fields := copy_mapping(fields, what)):
         raise InvalidInput(f"{what} must be a dict with at least one field.")
@@ -219,12 +218,12 @@ def check_values(fields: Any, what: str, *, warn: Callable[[str], None]) -> Row:
         try:
             field = read_name(name)
             if field in row:
-                raise ValueError("the field is there twice")
+                raise ValueError("the field appears twice")
             row[field] = read = read_value(field, value)
         except ValueError as error:
             problems.append(f"field {show(name)}: {error}")
             continue
-        except Exception as error:  # any object, any exception
+        except Exception as error:  # a user's object may raise anything
             problems.append(f"field {show(name)}: the value cannot be read ({type(error).__name__})")
             continue
         if isinstance(read, str):
@@ -237,22 +236,22 @@ def check_values(fields: Any, what: str, *, warn: Callable[[str], None]) -> Row:
 
 def copy_mapping(given: Mapping[Any, Any], what: str) -> dict[Any, Any]:
     """
-    Return what is in a mapping.
+    Return a mapping as a dict.
 
-    :raises InvalidInput: It cannot be read.
+    :raises InvalidInput: The mapping cannot be read.
     """
     try:
         return dict(given)
-    except Exception as error:  # any mapping, any exception
+    except Exception as error:  # a user's mapping may raise anything
         raise InvalidInput(f"{what} cannot be read ({type(error).__name__}).") from error
 
 
 def read_key(value: Any, data_key: str = "") -> str:
     """
-    Return a key as the text that Scantrust knows it by.
+    Return a key as text, as Scantrust stores it.
 
-    :param data_key: Its field; blanks around an ``extended_id`` are left out.
-    :raises ValueError: It cannot select codes; the reason is in it.
+    :param data_key: The key's field; blanks around an ``extended_id`` are removed.
+    :raises ValueError: The value cannot be a key; the message says why.
     """
     value = plain_number(value)
     if isinstance(value, bool) or not isinstance(value, str | int):
@@ -272,7 +271,7 @@ def read_name(name: Any) -> str:
     """
     Return the name of a field, without blanks around it.
 
-    :raises ValueError: It is not text, or text that cannot be sent.
+    :raises ValueError: The name is not text, or is text that cannot be sent.
     """
     if not isinstance(name, str) or not (cleaned := clean_name(str.__str__(name))):
         raise ValueError("a field's name must be text")
@@ -281,12 +280,12 @@ def read_name(name: Any) -> str:
 
 def read_text(text: str) -> str:
     """
-    Return text that JSON can carry and a database can hold.
+    Return the text, if JSON can carry it and a database can store it.
 
-    :raises ValueError: It holds half a character (a lone surrogate), or a NUL, or is longer than any field.
+    :raises ValueError: The text holds half a character (a lone surrogate) or a NUL, or is too long.
     """
     if len(text) > LONGEST_TEXT:
-        raise ValueError(f"the text has {len(text)} characters; {LONGEST_TEXT} are the most that can be sent")
+        raise ValueError(f"the text has {len(text)} characters; at most {LONGEST_TEXT} can be sent")
     # Assumed: Scantrust is a Django service, which refuses NUL.
     if "\x00" in text:
         raise ValueError("the text holds a NUL character, which cannot be stored")
@@ -303,11 +302,11 @@ def read_value(field: str, value: Any) -> Any:
     """
     Return a value as it is sent.
 
-    A date is sent as YYYY-MM-DD, and so is midnight, in the value's own zone; any other time of day is sent
-    with it, as in ISO 8601. Numbers of any library are numbers; a whole number that arrives as a float
-    becomes an integer.
+    A date is sent as YYYY-MM-DD. So is a datetime at midnight in its own time zone; any other datetime is
+    sent with its time, as in ISO 8601. Numbers of any library are sent as numbers; a float that is a whole
+    number is sent as an integer.
 
-    :raises ValueError: It cannot be sent; the reason is in it.
+    :raises ValueError: The value cannot be sent; the message says why.
     """
     if is_missing(value):
         raise ValueError(f'there is no value ({value}); leave the field out, or send "" to clear it')
@@ -327,7 +326,7 @@ def read_value(field: str, value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return what a value is without what its class makes of it: the text of a member of an enumeration, say."""
+    """Return the plain text or number of a subclass of str or int, such as a member of an enum."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int) and not isinstance(value, bool):

@@ -14,7 +14,7 @@ from airflow_provider_scantrust.uploads.check import Row, copy_mapping, read_key
 
 @dataclass(frozen=True)
 class ConstraintsPlan:
-    """The plan for constraints that the user wrote: nothing is left to choose."""
+    """The plan for constraints that the user wrote; it has only jobs."""
 
     calls: Sequence[Call]
     mode: Literal["async"] = "async"
@@ -29,7 +29,7 @@ class ConstraintsPlan:
 
     @property
     def keys(self) -> int:
-        """Values that select codes."""
+        """How many key values the calls carry."""
         return sum(call.keys for call in self.calls)
 
     @property
@@ -39,7 +39,7 @@ class ConstraintsPlan:
 
     @property
     def contents(self) -> list[Any]:
-        """All that the calls depend on."""
+        """What the calls depend on, for the fingerprint."""
         return [[call.constraints, call.scm_data] for call in self.calls]
 
     def describe(self) -> str:
@@ -47,7 +47,7 @@ class ConstraintsPlan:
         return f"The constraints make {plural(self.jobs, 'job')}."
 
     def keys_in(self, numbers: Collection[int]) -> int:
-        """Return how many keys some of the calls carry."""
+        """Return how many keys the calls with these numbers carry."""
         return sum(call.keys for call in self.calls if call.number in numbers)
 
     def steps(self, skip: Container[int] = ()) -> Steps:
@@ -69,10 +69,10 @@ def read_constraints(constraints: Any) -> dict[str, Any]:
     checked: dict[str, Any] = {}
     for given, value in constraints.items():
         try:
-            # As text or not at all: a constraint that is lost would select more codes.
+            # A name that is not text is an error: without its constraint, the job would update more codes.
             name = read_name(given)
             if name in checked:
-                raise ValueError("the field is there twice")
+                raise ValueError("the field appears twice")
         except ValueError as error:
             raise InvalidInput(f"constraints, field {show(given)}: {error}.") from error
         several = isinstance(value, list | tuple | set | frozenset)

@@ -8,8 +8,8 @@ from datetime import date
 
 from airflow_provider_scantrust.api.texts import plural, show
 
-# Texts that tools write where a value is missing: pandas, numpy, databases, R, JavaScript. Excel's errors
-# begin with "#".
+# Texts that pandas, numpy, databases, R and JavaScript write for a missing value. For Excel's errors, see
+# _EXCEL_ERROR.
 PLACEHOLDERS = frozenset(
     {
         *(
@@ -34,7 +34,7 @@ PLACEHOLDERS = frozenset(
         *("\\n", "<na>", "<null>", "<none>", "<nil>", "(null)", "(none)", "(blank)", "[null]"),
     }
 )
-# Between the values of a row.
+# Separates the values of a row.
 BETWEEN = "\x1f"
 _ROW_MARK = "\x1e"
 _BETWEEN_ROWS = f"{BETWEEN}{_ROW_MARK}{BETWEEN}"
@@ -42,9 +42,9 @@ _PRINTABLE = bytes(range(0x20, 0x7F)) + f"{BETWEEN}{_ROW_MARK}".encode()
 _EMPTY_KEY = f"{_ROW_MARK}{BETWEEN}{BETWEEN}"
 
 _KNOWN = 50_000
-# No value of such a row is too long.
+# In a row of at most this length, no value is too long.
 _LONGEST_ROW = 65_536
-# Values that need a look of their own, by their first character; good dates do not.
+# Finds values that must be checked one by one. A good date is not among them.
 _NEEDS_LOOK = re.compile(
     r"""\x1f(?:
     [ '"=\#<\\(\[]
@@ -65,7 +65,8 @@ _ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _DATE_LIKE = re.compile(
     r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2}))(?:[T ]\d{1,2}:\d{2}[^\n]{0,20})?"
 )
-# With the name of a month, without a day, or without anything between: dates only where others are.
+# Dates with the name of a month, without a day, or without separators. They count as dates only in a field
+# that has other dates.
 _MAYBE_DATE = re.compile(
     r"""\d{1,2}[-./\ ]{1,2}[^\W\d_]{3,10}\.?[-./\ ]{1,2}(?:\d{4}|\d{2})
     | \d{4}[-./\ ][^\W\d_]{3,10}\.?[-./\ ]\d{1,2}
@@ -82,11 +83,10 @@ _EXCEL_ERROR = re.compile(r"Err:5\d\d|#[¡¿]?(?:N/?[A-Z]|[A-Z]/[A-Z]|[^\W\d_][^
 # What Excel counts from 1900 on: 1954 to 2119.
 _SERIAL = range(20_000, 80_000)
 _SERIAL_MOMENT = re.compile(r"(\d{5})(?:[.,]\d+)?")
-# What databases and other languages write in CSV for a quote, a backslash, or a line end.
+# Backslashes that databases and other languages write into CSV before a quote, a backslash, or a line end.
 _ESCAPE = re.compile(r"""\\(?:[\\"]|\Z)""")
 _ESCAPE_AMONG = re.compile(r"""\\[\\"\x1f]""")
-# UTF-8 that was read as a Western encoding of one byte, as in "KÃ¶ln", and what stands for letters that were
-# lost.
+# UTF-8 that was read as Latin-1 or cp1252, as in "KÃ¶ln", and U+FFFD, which replaces letters that were lost.
 _LATER_BYTES = "\x80-\xbf" + bytes(range(0x80, 0xA0)).decode("cp1252", "ignore")
 _DAMAGED = re.compile(f"Ã[{_LATER_BYTES}]|Â[\x80-\xbf]|â[€\x80]|[\x80-\x9f\ufffd]")
 # Stray marks are blanks, too.
@@ -99,7 +99,7 @@ _TEXTS = {
     ),
     "placeholder": (
         "holds text that tools write where a value is missing",
-        "It is sent as text; list it in null_values= to leave these fields alone.",
+        "It is sent as text. To leave these fields unchanged, list it in null_values=.",
     ),
     "digits": (
         "holds numbers that lost digits",
@@ -119,7 +119,7 @@ _TEXTS = {
     ),
     "escapes": (
         "holds backslashes that look like escapes",
-        "They are sent as part of the value; in CSV only doubled quotes protect a quote.",
+        "They are sent as part of the value. CSV escapes a quote by doubling it, not with a backslash.",
     ),
     "blanks": ("holds values with blanks at the beginning or end", "They are sent as part of the value."),
 }
@@ -154,7 +154,7 @@ class Doubts:
         for (field, kind), (count, first, row) in self._found.items():
             if kind != "maybe date":
                 continue
-            # Only in a field that otherwise holds dates.
+            # Counts only in a field that also holds dates.
             odd = found.get((field, "dates"))
             if odd or self._dates.get(field):
                 found[field, "dates"] = (odd[0] + count, *odd[1:]) if odd else (count, first, row)
@@ -167,10 +167,10 @@ class Doubts:
 
 def are_plain(rows: Sequence[str], values: int) -> bool:
     """
-    Whether rows need no look at each of their values.
+    Whether no value of the rows must be checked alone.
 
-    :param rows: Of each the key and the values, with BETWEEN between them.
-    :param values: How many each has.
+    :param rows: For each row, the key and the values, joined by BETWEEN.
+    :param values: How many values each row has, including the key.
     """
     text = BETWEEN + _BETWEEN_ROWS.join(rows) + BETWEEN
     return (
@@ -184,16 +184,16 @@ def are_plain(rows: Sequence[str], values: int) -> bool:
         and (len(text) <= _LONGEST_ROW or max(map(len, rows)) <= _LONGEST_ROW)
         and ("\\" not in text or not _ESCAPE_AMONG.search(text))
         and _NEEDS_LOOK.search(text) is None
-        # Nothing else than printable characters; a third of the time of str.isprintable.
+        # Only printable characters. This takes a third of the time of str.isprintable.
         and not text.encode().translate(None, _PRINTABLE)
     )
 
 
 def classify(value: str) -> str:
     """
-    Return what is doubtful about a text: a kind of warning, "" for nothing.
+    Return the kind of warning for a text, or "" for a text without a doubt.
 
-    "date" is a good date, and "maybe date" is one where the field's other values are dates.
+    "date" is a good date. "maybe date" counts as a date only in a field that has other dates.
     """
     if not value.isascii() and _DAMAGED.search(value):
         return "damaged"

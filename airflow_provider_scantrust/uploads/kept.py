@@ -6,16 +6,16 @@ Rule 1: a call counts as done only if all its rows were updated. Other calls are
         are repeated, too, because the campaign may have the field now.
 Rule 2: the number of a job is written before the job is submitted, and its task_id before it is waited for.
         If a try dies in between, the next try finds a number without an id and reports that the job may
-        have been submitted twice. It reports the same for a repeated call of which a row had become a job.
-Rule 3: the end of a successful upload is written, because a worker can die before Airflow records the
+        have been submitted twice. It reports the same when it repeats a call that had already submitted a
+        job for one of its rows.
+Rule 3: the report of a successful upload is written, because a worker can die before Airflow records the
         success. A retry of that try, or a retry of that retry, returns the same report and sends nothing.
-        In doubt, everything is uploaded.
-Rule 4: for jobs that failed at Scantrust, only their calls are forgotten, so that a retry submits these
-        again and no others.
-Rule 5: no entry of the store grows with the upload: every ``JOBS_TOGETHER`` jobs get an entry, which is
-        written once.
-Rule 6: progress belongs to a service and an account. Another account starts over.
-Rule 7: an upload does not fail because the store fails; it loses only its progress.
+        If it is not certain that a try is such a retry, everything is uploaded.
+Rule 4: if jobs fail at Scantrust, only their calls are forgotten. A retry submits these again and no others.
+Rule 5: no entry of the store grows with the upload: each ``JOBS_TOGETHER`` jobs get an entry of their own,
+        which is written once.
+Rule 6: progress belongs to one service and one account. With another account, the upload starts over.
+Rule 7: an upload does not fail because the store fails; only its progress is lost.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from typing import Any, Protocol
 from airflow_provider_scantrust.uploads.report import Report
 
 STORE_KEY = "scantrust_upload"
-# Some 75 bytes each, so that an entry stays far below the 64 KB from which on Airflow warns.
+# About 75 bytes for each job, so an entry stays far below 64 KB, where Airflow begins to warn.
 JOBS_TOGETHER = 200
-# An upload that no try follows.
+# Stored instead of a try, so that no try counts as its retry.
 _NEVER = [[], 0, None]
 
 
 class Log(Protocol):
-    """Where an upload writes what a human should know."""
+    """The log lines of an upload, for the user."""
 
     def info(self, event: str, *args: Any) -> None:
         """Write a line."""
@@ -48,7 +48,7 @@ class Log(Protocol):
 
 
 class Store(Protocol):
-    """What is used of Airflow's task state store."""
+    """The part of Airflow's task state store that this package uses."""
 
     def get(self, key: str) -> Any:
         """Return a value, or None."""
@@ -65,10 +65,9 @@ class Try:
     """
     A try of a task.
 
-    :param series: What all tries have in common until a user clears the task.
-    :param number: Its number, from 1 on; 0 where it is not known.
-    :param id: Of the try; None where it is not known. ``airflow tasks test`` runs with the id of the try that
-        was.
+    :param series: The same for all tries until a user clears the task.
+    :param number: The number of the try, from 1; 0 if it is not known.
+    :param id: The id of the try; None if not known. ``airflow tasks test`` reuses the id of the last try.
     """
 
     series: tuple[int, ...]
@@ -76,14 +75,14 @@ class Try:
     id: str | None
 
     def as_list(self) -> list[Any]:
-        """Return it as plain JSON."""
+        """Return the try as plain JSON."""
         return [list(self.series), self.number, self.id]
 
     def follows(self, ended: Any) -> bool:
         """
-        Whether it is a retry of a try that :meth:`as_list` wrote down, and nothing else.
+        Whether this try is a retry of a try that :meth:`as_list` wrote down.
 
-        A retry that died before it wrote anything may stand between the two. A clear begins another series.
+        Between the two, a retry may have died before it wrote anything. A clear begins another series.
         """
         if not isinstance(ended, list) or len(ended) != 3:
             return False
@@ -101,7 +100,7 @@ def forget_jobs(store: Store | None, failed_jobs: Mapping[str, Any], log: Log) -
     """
     Forget the calls of jobs that failed at Scantrust, so that a retry makes them again.
 
-    Everything is forgotten where not each of the jobs is named, or known to be all that became of its call.
+    If a failed job is not named, or its call did more than submit this job, all progress is forgotten.
 
     :param failed_jobs: See :class:`~airflow_provider_scantrust.exceptions.TaskFailed`.
     """
@@ -119,17 +118,17 @@ def forget_jobs(store: Store | None, failed_jobs: Mapping[str, Any], log: Log) -
         for number in range(saved.get("job_entries", 0)):
             store.delete(_job_entry(number))
         if saved.get("rejects"):
-            # Which rejects file is this task instance's is still true.
+            # The rejects file still belongs to this task instance.
             store.set(STORE_KEY, {"rejects": saved["rejects"], "ended": _NEVER})
         else:
             store.delete(STORE_KEY)
 
 
 def end_progress(store: Store | None, this_try: Try, report: Report, log: Log) -> None:
-    """Keep how the upload has ended, for a retry of a task whose success Airflow did not learn of."""
+    """Keep the report of a successful upload, in case the worker dies before Airflow records the success."""
     with _unharmed(log), _saved(store) as saved:
         if store is not None and saved is not None and "fingerprint" in saved:
-            # The report as a whole: rows that were not updated are in no call that is done.
+            # The whole report: the counts so far leave out calls with rows that were not updated.
             ended = {"ended": this_try.as_list(), "rejects": report.rejects, "counts": report.save_counts()}
             nothing = Report("", 0, 0.0).save_counts()
             write_kept(store, {**saved, **ended, "doubtful_counts": nothing, "whole": None}, report.jobs, 0)
@@ -151,9 +150,9 @@ def _unharmed(log: Log) -> Iterator[None]:
 
 def write_kept(store: Store, saved: Mapping[str, Any], jobs: Mapping[str, list[Any]], entries: int) -> int:
     """
-    Write what is kept; return how many entries hold the first of the jobs.
+    Write the progress; return how many full entries of jobs there are.
 
-    :param entries: How many there are already.
+    :param entries: How many full entries of jobs are already written.
     """
     full = len(jobs) // JOBS_TOGETHER
     for number in range(entries, full):
@@ -166,7 +165,7 @@ def write_kept(store: Store, saved: Mapping[str, Any], jobs: Mapping[str, list[A
 
 
 def load_jobs(store: Store | None, saved: Mapping[str, Any]) -> dict[str, list[Any]] | None:
-    """Return the jobs, or None where some of them have expired, or are of another upload."""
+    """Return the jobs, or None if some of them have expired or belong to another upload."""
     jobs: dict[str, list[Any]] = {}
     for number in range(saved.get("job_entries", 0) if store is not None else 0):
         entry = store.get(_job_entry(number)) if store is not None else None

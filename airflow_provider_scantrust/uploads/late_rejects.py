@@ -1,5 +1,5 @@
 """
-Find the rows of jobs that matched no code after the wait for them, in a process other than the upload's.
+Find the rows of jobs that matched no code, after a deferral: the upload ran in another process.
 
 Rule: no error here fails an upload that has ended.
 """
@@ -30,7 +30,7 @@ class LateRejects:
     """
     Add rows to a rejects file.
 
-    :param wanted: Number of a call -> the beginnings of the keys that matched no code.
+    :param wanted: Number of a call -> the keys that matched no code; of a long key, only the beginning.
     """
 
     def __init__(self, file: RejectsFile, data_key: str, wanted: Mapping[int, list[str]], log: Log) -> None:
@@ -41,19 +41,18 @@ class LateRejects:
 
     def write(self, read_again: Callable[[], tuple[Source, Spool, Plan]], mine: Mine) -> Mine:
         """
-        Add the rows; return what the rejects file then is.
+        Add the rows; return the path and the digest of the rejects file.
 
-        :param read_again: Returns the source, read once more, or raises why it cannot be read as it was
-            uploaded.
-        :param mine: The rejects file of this upload.
+        :param read_again: Reads the source once more; raises if it cannot be read as it was uploaded.
+        :param mine: The rejects file of this upload, if there is one.
         """
         try:
             return self._append(*read_again(), mine)
-        except Exception as error:  # of a file, a service or a program that may be gone
+        except Exception as error:  # the file, the service or the program may be gone
             keys = [example for examples in self._wanted.values() for example in examples if example]
             self._log.warning(
-                "%s of jobs matched no code. The source cannot be read as it was uploaded (%.200s), so only their keys are "
-                "listed (%s of them are known).",
+                "%s of jobs matched no code. The source cannot be read as it was uploaded (%.200s), so only the known keys "
+                "(%s) are written.",
                 plural(sum(map(len, self._wanted.values())), "row"),
                 error,
                 len(keys),
@@ -83,13 +82,13 @@ class LateRejects:
         return written
 
     def _write_keys(self, keys: Sequence[str]) -> Mine:
-        """Write keys and the reason, to a file of their own."""
+        """Write keys and the reason to a new rejects file."""
         if not keys:
             return None
         try:
             written = self._file.write(lambda out: self._put_keys(keys, out), None)
         except Exception as error:  # as above
-            self._log.warning("They cannot be written to %s (%s).", self._file.path, type(error).__name__)
+            self._log.warning("The keys cannot be written to %s (%s).", self._file.path, type(error).__name__)
             return None
         self._log.warning("The keys are in %s.", written["path"])
         return written
@@ -112,10 +111,10 @@ class LateRejects:
 
 def find_keys(plan: Plan, data_key: str, wanted: Mapping[int, list[str]]) -> Iterator[str]:
     """
-    Return the keys of jobs that had only this one.
+    Return the whole keys of jobs that had a single key.
 
-    Such a job may be what a 504 left of a larger call, whose other rows have got an answer. Where several of
-    them begin with the same eighty characters, which it was is not known.
+    Such a job may come from a larger call that timed out (504) and whose other rows got an answer. If several
+    keys of that call begin with the same eighty characters, the job's key is not known and is left out.
 
     :param wanted: Number of a call -> the beginnings of the keys.
     """

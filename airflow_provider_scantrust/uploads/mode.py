@@ -31,16 +31,16 @@ class Choice(NamedTuple):
 
 def choose_mode(data_key: str, keys: int, codes_per_key: float | None = None) -> Choice:
     """
-    Return how Scantrust would upload.
+    Return the mode that Scantrust recommends.
 
     :param data_key: The field that selects codes.
     :param keys: Distinct key values to upload.
-    :param codes_per_key: Codes that one value of an SCM key is on, as far as the user knows.
+    :param codes_per_key: How many codes have the same value of the SCM key; None if the user does not know.
     """
     if data_key in SINGLE_CODE_KEYS:
         return Choice("sync", f"{data_key} selects one code each, which is quick")
     if codes_per_key is None:
-        return Choice("async", f"how many codes one {data_key} is on is not known (codes_per_key)")
+        return Choice("async", f"the number of codes per {data_key} is not known (codes_per_key is not set)")
     codes = round(keys * codes_per_key)
     per_call = max(1, min(FEW_CODES - 1, int((FEW_CODES - 1) / max(codes_per_key, 1e-9))))
     if codes < FEW_CODES:

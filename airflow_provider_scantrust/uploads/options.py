@@ -14,7 +14,8 @@ from airflow_provider_scantrust.uploads.plan import Mode
 from airflow_provider_scantrust.waits.pacing import Pacer
 
 Write = Callable[[BinaryIO], int]
-# Also given the name that tells the packing, and whether to write rows or only what stands before them.
+# Also gets the file's name, whose ending selects the compression, and whether to write the rows or only the
+# header.
 Append = Callable[[BinaryIO, str, bool], int]
 
 
@@ -41,7 +42,7 @@ class Options:
 
 
 class Service(Protocol):
-    """What is used of the hook."""
+    """The part of the hook that an upload uses."""
 
     @property
     def pacer(self) -> Pacer:
@@ -55,7 +56,7 @@ class Service(Protocol):
         """Make a synchronous call."""
 
     def stop_uploads(self) -> None:
-        """Let calls that pause end early."""
+        """End the pauses of calls early."""
 
 
 class RejectsFile(Protocol):
@@ -64,13 +65,13 @@ class RejectsFile(Protocol):
     path: str
 
     def write(self, write: Write, mine: Mapping[str, str] | None) -> dict[str, str]:
-        """Write a file, in the place of mine if there is one; return what it is."""
+        """Write a file, in place of ``mine`` if there is one; return its path and digest."""
 
     def append(self, write: Append, mine: Mapping[str, str] | None) -> dict[str, str]:
-        """Add to mine."""
+        """Add rows to ``mine``, or to a new file; return its path and digest."""
 
     def remove(self, mine: Mapping[str, str]) -> None:
-        """Remove mine."""
+        """Remove the file."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ class Rows:
     """
     What an upload reads its rows from.
 
-    :param open: Opens it; a missing file may also show when it is read.
-    :param name: Its path or URL; None for rows of a program.
+    :param open: Opens the source; for a missing file, the first read may raise instead.
+    :param name: The path or URL; None for rows from a program.
     """
 
     open: Callable[[], AbstractContextManager[Source]]

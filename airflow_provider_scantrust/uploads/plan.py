@@ -1,22 +1,22 @@
 """
-From the rows of a spool to the fewest calls that carry them.
+Plan the calls of an upload: the fewest that carry the rows of a spool.
 
-The cost of an upload is its number of calls, since Scantrust takes so many a second of both kinds together. n
-rows cost
+The number of calls decides how long an upload takes, because Scantrust's rate limit counts synchronous calls
+and jobs together. n rows need
 
-    n / items_per_call    calls, rounded up once for all of them, when they go synchronously, with any data;
-    n / ids_per_job       calls, rounded up for each set of identical data, when they go as jobs.
+    n / items_per_call    synchronous calls, rounded up once, with any data;
+    n / ids_per_job       jobs, rounded up for each set of identical data.
 
-So a job pays when it carries more rows than a synchronous call, and no other job does: k jobs that carry at
-most ``k * items_per_call`` rows save at most k calls. The planner takes the largest jobs first, and of
-several plans with the fewest calls the one with the fewest jobs, because a synchronous answer tells what
-became of each row and a job does not.
+So a job saves calls only if it carries more rows than a synchronous call: k jobs that carry at most
+``k * items_per_call`` rows replace at most k calls. The planner takes the largest jobs first. Of several
+plans with the fewest calls, it takes the one with the fewest jobs, because a synchronous answer reports on
+each row and a job does not.
 
-A job never tells which fields the campaign discards. So, where the planner chooses jobs, up to three rows of
-each set of field names leave them and go first, in ordinary synchronous calls: the tasting calls. Jobs are
-made after those have ended.
+A job does not report which fields the campaign discards. So where the planner chooses jobs, it first sends
+up to three rows of each set of field names in synchronous calls, the tasting calls. Jobs start after these
+have ended.
 
-Rule 1: no key is in two calls, so calls may run in any order, and any of them again.
+Rule 1: no key is in two calls, so calls may run in any order, and any call may be repeated.
 Rule 2: the same spool makes the same plan, call by call; a retry knows its calls by number.
 Rule 3: synchronous calls have the first numbers, the tasting calls the very first; jobs come after them.
 """
@@ -38,7 +38,7 @@ from airflow_provider_scantrust.uploads.spool import Spool
 
 Mode = Literal["auto", "sync", "async"]
 
-# An unmatched row tells nothing of its fields, so one row of a set is not enough.
+# One row of a set is not enough: if no code has its key, the answer says nothing about its fields.
 _TASTERS = 3
 
 
@@ -49,7 +49,7 @@ class Limits:
 
     :param ids_per_job: The most extended_ids that one asynchronous job may carry.
     :param calls_per_second: Both kinds together (Scantrust: rate limits, scm_update).
-    :raises ConfigurationError: With one of them, nothing could be sent.
+    :raises ConfigurationError: A limit is not above 0.
     """
 
     items_per_call: int = FEW_CODES - 1
@@ -68,11 +68,11 @@ class Plan:
     The calls of an upload of rows.
 
     :param mode: "sync", "async", or "mixed" for both.
-    :param reason: Why.
-    :param groups: Sets of identical data that share jobs.
+    :param reason: Why the upload has this mode.
+    :param groups: How many sets of identical data go as jobs.
     :param items_per_call: Rows in a synchronous call.
-    :param in_jobs: Data -> how many rows with it, the first ones, go as jobs; None when all rows do.
-    :param tasters: Data -> places of those of its rows in ``in_jobs`` that leave their job to be sent first.
+    :param in_jobs: Data -> how many of its rows go as jobs (the first ones); None if all rows do.
+    :param tasters: Data -> places of those of its rows in ``in_jobs`` that a tasting call sends instead.
     """
 
     spool: Spool
@@ -88,22 +88,22 @@ class Plan:
 
     @property
     def rows(self) -> int:
-        """Rows that came in, merged and rejected ones included."""
+        """Rows of the source, including merged and rejected ones."""
         return self.spool.rows
 
     @property
     def keys(self) -> int:
-        """Rows that go out, one for each key."""
+        """Rows to send, one for each key."""
         return self.spool.keys
 
     @property
     def tasting_calls(self) -> int:
-        """How many of the synchronous calls go before any job."""
+        """How many of the synchronous calls must end before the first job starts."""
         return _calls(sum(map(len, self.tasters.values())), self.items_per_call)
 
     @property
     def contents(self) -> list[Any]:
-        """All that the calls depend on."""
+        """What the calls depend on, for the fingerprint."""
         return [
             self.spool.fingerprint,
             self.summary(),
@@ -114,7 +114,7 @@ class Plan:
 
     @property
     def least_seconds(self) -> float:
-        """The least time that the calls can take at the limit."""
+        """The shortest time that the calls can take at the rate limit."""
         return (self.sync_calls + self.jobs) / self.limits.calls_per_second
 
     def describe(self) -> str:
@@ -155,7 +155,7 @@ class Plan:
         }
 
     def keys_in(self, numbers: Collection[int]) -> int:
-        """Return how many keys some of the calls carry; only the last synchronous call may be counted as too large."""
+        """Return how many keys the calls with these numbers carry; each synchronous call counts as full."""
         if not numbers:
             return 0
         in_jobs = sum(
@@ -171,7 +171,7 @@ class Plan:
         :param skip: Numbers of calls to leave out.
         """
         sync_calls = self._sync_calls(skip)
-        # Taken out at once: both iterators read one sequence of rows.
+        # A list, because the tasting calls and the others read the same sequence of rows.
         first = [call for call in islice(sync_calls, self.tasting_calls) if call is not None]
         others = (call for call in sync_calls if call is not None)
         return Steps(iter(first), self._job_calls(skip), others)
@@ -245,12 +245,13 @@ def make_plan(
     """
     Return the fewest calls that carry a spool's rows.
 
-    :param spool: Filled, and open as long as the plan is in use.
-    :param mode: ``auto`` follows Scantrust's advice, and joins rows of identical data where that saves calls.
-    :param codes_per_key: Codes that one value of an SCM key is on, as far as the user knows.
-    :param limits: None for Scantrust's own.
-    :param answer_for_each_row: With ``auto``, do not join rows: the answer to a job does not tell the fate of
-        each.
+    :param spool: Filled; must stay open while the plan is in use.
+    :param mode: ``auto`` follows Scantrust's advice, and sends rows of identical data as jobs where that
+        saves calls.
+    :param codes_per_key: How many codes have the same value of the SCM key; None if the user does not know.
+    :param limits: None for the default limits.
+    :param answer_for_each_row: With ``auto``, do not send rows of identical data as jobs, because a job does
+        not report on each row.
     """
     limits = limits or Limits()
     choice = choose_mode(spool.data_key, spool.keys, codes_per_key)
@@ -287,10 +288,10 @@ def choose_jobs(
     groups: Mapping[str, int], rows: int, items_per_call: int, ids_per_job: int
 ) -> dict[str, int]:
     """
-    Return how many rows of each group go as jobs, so that as few calls as can be carry all rows.
+    Return how many rows of each group go as jobs, so that the fewest calls carry all rows.
 
-    :param groups: Data -> rows with it; groups of at most ``items_per_call`` may be left out.
-    :param rows: All rows, those of no group too.
+    :param groups: Data -> rows with it; groups of at most ``items_per_call`` rows may be left out.
+    :param rows: All rows, including those of no group.
     """
     pieces = [
         (min(ids_per_job, size - start), data)
@@ -330,7 +331,7 @@ def _choose_tasters(spool: Spool, in_jobs: Mapping[str, int]) -> dict[str, list[
 def _cut_lists(
     groups: Iterator[tuple[str, int]], tasters: Mapping[str, Sequence[int]], ids_per_job: int
 ) -> Iterator[tuple[str, int, int]]:
-    """Return data, first place and number of rows of each job; tasters are in none."""
+    """Return data, first place and number of rows of each job, without the tasters."""
     for data, rows in groups:
         gone = tasters.get(data, ())
         for start in range(0, rows, ids_per_job):

@@ -1,4 +1,4 @@
-"""What an upload has done so far, and when it is written to the store; ``kept`` has the rules."""
+"""What an upload has done so far, and when that is written to the store; the rules are in ``kept``."""
 
 from __future__ import annotations
 
@@ -27,14 +27,13 @@ _UNCERTAIN = (ConnectionFailed, ServiceUnavailable, UnreadableAnswer)
 
 class Progress:
     """
-    What is known to have been done, and when it has to be written down.
+    What an upload has done, and when that must be written to the store.
 
-    At most ``max_in_flight`` calls are repeated after a crash: those under way and those not yet written
-    together.
+    After a crash, at most ``max_in_flight`` calls are repeated: those in flight and those not yet written.
 
     :param store: None before Airflow 3.3.
-    :param account: Stands for service and account.
-    :param options: Stands for what is uploaded, as far as that is known without reading it.
+    :param account: Identifies service and account.
+    :param options: Identifies the upload without reading its source.
     """
 
     def __init__(
@@ -50,16 +49,16 @@ class Progress:
         self._job_entries = 0
         self._announced: set[int] = set()
         self._begun: set[int] = set()
-        # Calls of which a part has become a job, or may have.
+        # Calls that have submitted a job, or may have.
         self._may_be_there: set[int] = set()
         # How many jobs each of them has become, or may have.
         self._parts: dict[int, int] = {}
         # Calls that are repeated, and have left a job.
         self._left: set[int] = set()
         self.done: set[int] = set()
-        # Calls of which more became than the one request.
+        # Calls that took more than one request.
         self._cut: set[int] = set()
-        # Calls of which a field was discarded, and counts apart from theirs.
+        # Calls with discarded fields. _doubtful_counts has their counts, _counts those of all other calls.
         self._doubtful: set[int] = set()
         self._counts = Report("", 0, 0.0)
         self._doubtful_counts = Report("", 0, 0.0)
@@ -69,7 +68,7 @@ class Progress:
 
     @property
     def report(self) -> Report:
-        """What earlier tries have done."""
+        """The counts and jobs of the calls that are done."""
         report = Report("", 0, 0.0)
         for counts in (self._counts, self._doubtful_counts):
             report.add(counts)
@@ -80,7 +79,7 @@ class Progress:
         """
         Take up what earlier tries have done; return whether they did everything.
 
-        :param fingerprint: Stands for the calls of this try; progress with other calls is forgotten.
+        :param fingerprint: Identifies the calls of this try; progress of other calls is forgotten.
         :param jobs: The numbers of the calls that are jobs.
         """
         self._saved["fingerprint"] = fingerprint
@@ -102,9 +101,9 @@ class Progress:
 
     def take_up_without_source(self) -> Report | None:
         """
-        Return what earlier tries have done, if they made every call of this very upload; otherwise None.
+        Return what earlier tries have done, if they made every call of this upload; otherwise None.
 
-        For a source that is gone: its jobs can still be waited for.
+        For a source that is gone: the task can still wait for its jobs.
         """
         saved = self._read() if self._store is not None else None
         if saved is None or not self._is_of_this_upload(saved, "options"):
@@ -130,9 +129,9 @@ class Progress:
         return report
 
     def before_call(self, call: Call, in_flight: int) -> None:
-        """Write down what is done, and which jobs come next, before another call is under way."""
+        """Before another call starts, write down what is done and which jobs come next."""
         if new := call.is_job and call.number not in self._announced:
-            # Several at once: a write is a call to Airflow's API server.
+            # Several jobs with one write, because each write is a call to Airflow's API server.
             following = {
                 number
                 for number in range(call.number, call.number + self._max_in_flight)
@@ -145,23 +144,23 @@ class Progress:
             self._begun.add(call.number)
 
     def answered(self, call: Call, error: Exception | None) -> None:
-        """Take note that it is known whether a job was made."""
+        """Note whether Scantrust may have made a job for this call."""
         if not call.is_job:
             return
         if error is None or isinstance(error, _UNCERTAIN) or getattr(error, "after_trouble", True):
             self._may_be_there.add(call.number)
             self._parts[call.number] = self._parts.get(call.number, 0) + 1
         elif call.number not in self._may_be_there:
-            # Another part of the call may have become a job.
+            # Not where another part of the call may have submitted a job.
             self._announced.discard(call.number)
 
     def call_done(self, number: int, counted: Report) -> None:
-        """Take note of a call that has ended."""
+        """Note that a call has ended."""
         self._announced.discard(number)
         self._parts.pop(number, None)
         if counted.unmatched or counted.rejected:
             if counted.jobs:
-                # A retry repeats the whole call, so that this job, too, comes a second time.
+                # A retry repeats the whole call, and so submits this job again.
                 self._left.add(number)
             return
         self.done.add(number)
@@ -186,12 +185,12 @@ class Progress:
         try:
             yield
         finally:
-            # All others were only to come next.
+            # The other announced jobs were never submitted.
             self._announced &= self._begun
             self._save()
 
     def all_calls_made(self, report: Report) -> None:
-        """Note that nothing is left but to wait for jobs."""
+        """Note that only the wait for jobs is left."""
         self._saved["whole"] = report.save_counts()
         self._saved["other_jobs"] = {
             task_id: job for task_id, job in report.jobs.items() if task_id not in self._task_jobs
@@ -199,12 +198,12 @@ class Progress:
         self._save()
 
     def note_rejects(self, rejects: dict[str, str] | None) -> None:
-        """Note which rejects file is this task instance's."""
+        """Note which rejects file belongs to this task instance."""
         self.rejects = rejects
         self._save()
 
     def _is_of_this_upload(self, saved: Mapping[str, Any], what: str) -> bool:
-        """Whether saved progress can be taken up; the log says why not."""
+        """Whether the saved progress belongs to this upload; a warning names what has changed."""
         ended = saved.get("ended")
         if ended is not None and not self._try.follows(ended):
             return False
@@ -236,9 +235,7 @@ class Progress:
         self._task_jobs = jobs
         self._job_entries = saved["job_entries"]
         if saved.get("ended") is not None:
-            self._log.info(
-                "The last try had ended well, but Airflow did not learn of it; nothing is sent again."
-            )
+            self._log.info("The last try succeeded, but Airflow did not record that; nothing is sent again.")
             return True
         if self._doubtful_counts.discarded and self._is_cleared(saved):
             self._forget_doubtful()
@@ -257,7 +254,7 @@ class Progress:
 
     def _forget_doubtful(self) -> None:
         self._log.info(
-            "The task was cleared, so %s of which Scantrust discarded fields (%s) are repeated.",
+            "The task was cleared, so this try repeats %s with fields that Scantrust discarded (%s).",
             plural(len(self._doubtful), "call"),
             ", ".join(sorted(self._doubtful_counts.discarded)[:10]),
         )
@@ -274,14 +271,14 @@ class Progress:
         self._counts.possibly_twice += left + unknown
         if left:
             self._log.warning(
-                "%s had become a job in a call that is repeated, because not all of its rows were updated. The job is "
-                "submitted once more; both set the same values.",
+                "%s will be submitted as a job a second time: other rows of the same call were not updated, so the call "
+                "is repeated. Both jobs set the same values.",
                 plural(left, "row"),
             )
         if unknown:
             self._log.warning(
-                "The last try ended while it submitted up to %s whose ids it did not learn. They are submitted now, so "
-                "Scantrust may run them twice; both set the same values.",
+                "The last try ended while it submitted up to %s, and got no task_id. Each is submitted again, so Scantrust "
+                "may run it twice; both runs set the same values.",
                 plural(unknown, "job"),
             )
 
@@ -290,7 +287,7 @@ class Progress:
             saved = self._store.get(STORE_KEY) if self._store is not None else None
         except Exception as error:
             if self._try.number > 1:
-                # Without it, all jobs would be submitted a second time. The next try may read it.
+                # Without the progress, all jobs would be submitted again. The next try may read it.
                 raise
             self._log.warning("The progress of this task cannot be read (%s).", type(error).__name__)
             return None
@@ -317,7 +314,7 @@ class Progress:
             if not self._has_failed:
                 self._has_failed = True
                 self._log.warning(
-                    "The progress of this upload cannot be kept (%s). It continues; if this try fails, the next one "
+                    "The progress of this upload cannot be kept (%s). The upload continues; if this try fails, the next one "
                     "may submit the same jobs again.",
                     type(error).__name__,
                 )

@@ -38,7 +38,7 @@ class ProgressLog:
         if now - self._told < PROGRESS_SECONDS:
             return
         self._told = now
-        # Pauses after a 429 say nothing about the speed of the rest.
+        # Without pauses after a 429, which say nothing about the speed of the remaining calls.
         worked = self._worked(now) - self._worked_from
         rate = self.rows_done / worked if worked > 0 else 0.0
         left = f"{(self._rows - self.rows_done) / rate:.0f} s left" if rate else "time left unknown"

@@ -1,4 +1,4 @@
-"""What an operator does when no code has some of the keys, or the campaign does not have a field."""
+"""What an operator does when keys match no code, or the campaign does not have a field."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def react(
     report: Report, data_key: str | None, *, on_unmatched: Reaction, on_discarded: Reaction, log: Log
 ) -> None:
     """
-    Warn or fail.
+    Warn or fail, as the reactions say.
 
     :param data_key: The field of the keys; None for an upload with constraints.
     :raises UnmatchedKeys: No code has some of the keys; the message names discarded fields, too.

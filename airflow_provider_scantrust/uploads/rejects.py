@@ -1,7 +1,7 @@
 """
 The rejects file: the rows that were not uploaded, each with its line and the reason, ready to be fixed.
 
-Rule: a row of this file that is uploaded without a fix is rejected again; no value changes its meaning.
+Rule: no value changes its meaning in this file. A row that is uploaded again without a fix is rejected again.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ def rejects_format(format: str) -> str:
 
 def check_rejects_name(name: str, format: str, delimiter: str | None = None) -> None:
     """
-    Find a name that does not fit before anything is sent.
+    Refuse a name that does not fit the rejects of a source, before anything is sent.
 
-    :param format: The source's.
-    :param delimiter: The source's, where it is given.
-    :raises ConfigurationError: The name's ending says another format, or a packing that is not there.
+    :param format: The source's format.
+    :param delimiter: The source's delimiter, if the user gave one.
+    :raises ConfigurationError: The name ends like another format, or its compression cannot be written.
     """
     said, written = find_format(name), rejects_format(format)
-    # Tabs are found in a file of any name; in one that is called TSV nothing else is looked for, so it gets
+    # A reader finds tabs in a file of any name, but expects nothing else in a TSV file. So a TSV file gets
     # tabs.
     fits = {said, written} <= {"csv", "tsv"} and (said == "csv" or delimiter in (None, "\t", "\\t"))
     if said not in (None, written) and not fits:
@@ -69,23 +69,23 @@ def write_rejects(
     data_key: str = "extended_id",
 ) -> int:
     """
-    Write the rows that were not uploaded, as they stand in the copy that the source kept; return how many.
+    Write the rows that were not uploaded, from the copy that the source kept; return how many.
 
-    Delimiter (except tabs in a file that is called TSV), encoding, columns, their names and values are the
-    source's; before them stand ``rejected_line``, ``rejected_kind`` and ``rejected_reason``. Parquet is
-    written as JSON lines, a sheet as CSV. No more than one reject is in memory at a time.
+    Encoding, delimiter, columns and values are the source's; a file named TSV has tabs. The columns
+    ``rejected_line``, ``rejected_kind`` and ``rejected_reason`` come first. The rejects of Parquet are JSON
+    lines, those of a sheet are CSV. Only one reject is in memory at a time.
 
     :param source: Read to its end, or as far as it could be read, with ``keep_copy``.
-    :param rejects: Returns line, kind and reason of each, in the order of the lines.
-    :param out: Written to, and left open.
-    :param name: Its name; what ends in ``.gz`` or ``.zst`` is packed.
+    :param rejects: Returns line, kind and reason of each reject, ordered by line.
+    :param out: Stays open.
+    :param name: The file's name; with the ending ``.gz`` or ``.zst``, the file is compressed.
     :param data_key: The field that selects codes.
     :raises ConfigurationError: The name does not fit the format, or no copy was kept.
     """
     check_rejects_name(name, source.format, source.delimiter if isinstance(source, DelimitedSource) else None)
     with _packed(out, name) as stream:
         if isinstance(source, DelimitedSource):
-            # A user who gave a delimiter reads the rejects with it, too.
+            # If the user gave a delimiter, the fixed file will be read with it, too.
             tabs = source.delimiter is None and find_format(name) == "tsv"
             return _write_delimited(source, rejects(), stream, tabs=tabs)
         if isinstance(source, ExcelSource):
@@ -102,7 +102,7 @@ def write_rejects(
 
 
 def _matched(rows: Iterable[tuple[int, T]], rejects: Iterable[Reject]) -> Iterator[tuple[int, T, str, str]]:
-    """Return those rows of a source that were rejected, each with kind and reason; both come in the order of lines."""
+    """Return the rejected rows of a source, each with kind and reason; both inputs are ordered by line."""
     waiting = iter(rejects)
     rejected = next(waiting, None)
     for line, row in rows:
@@ -129,7 +129,7 @@ def _write_delimited(
     rows = ((line, cells) for line, cells, _ in records)
 
     def protect(cells: list[str]) -> list[str]:
-        # Without quotes nothing protects a cell, so none may look like two.
+        # Without quotes, a delimiter or a line end would cut the cell in two.
         return (
             cells
             if source.quotechar
@@ -151,7 +151,7 @@ def _write_table(
     write: Callable[[list[object]], object],
     protect: Callable[[list[str]], list[str]],
 ) -> int:
-    # A rejects file that is uploaded and rejected again has the columns already.
+    # A rejects file that is uploaded again already has these columns.
     dropped = set(REJECTED) if set(REJECTED) <= set(header) else set()
     kept = [name not in dropped for name in header]
     write([*REJECTED, *_select(header, kept)])
@@ -164,9 +164,9 @@ def _write_table(
 
 
 def _select(cells: list[str], kept: list[bool]) -> list[str]:
-    """Return the cells of the columns to keep, and those for which there is no column."""
+    """Return the cells of the columns to keep, and cells without a column."""
     if len(cells) < len(kept) and not all(kept):
-        # Which cells these are is not known, so all of them stay; never as many as make a row.
+        # It is not known which cells are missing, so all cells stay. The row must not look complete.
         return [*cells, ""] if len(cells) == sum(kept) else cells
     chosen = [cell for cell, keep in zip(cells, kept, strict=False) if keep]
     return chosen + cells[len(kept) :]
@@ -187,7 +187,7 @@ def _write_members(
 
 
 class _Encoded:
-    """A stream for text; what the encoding lacks (in a reason, never in a row's own values) is escaped."""
+    """A text stream that escapes what the encoding lacks; only a reason has such characters, never a value."""
 
     def __init__(self, out: BinaryIO, encoding: str) -> None:
         self._out = out

@@ -20,7 +20,7 @@ from airflow_provider_scantrust.waits.outcome import NAMED, Outcome
 
 EXAMPLES = 10
 _LONGEST_EXAMPLE = 80
-# Sets of jobs of one size that are kept over a deferral; of more, only their sum.
+# The most groups of equal jobs that a deferral stores; of more groups, it stores only the sum.
 _RUNS = 500
 _FIELDS = 100
 
@@ -28,11 +28,11 @@ _FIELDS = 100
 @dataclass
 class Report:
     """
-    Counts of one upload; plain JSON by :meth:`save`, so that they survive a deferral.
+    The counts of one upload; :meth:`save` makes them plain JSON, so that they survive a deferral.
 
-    :param rows: Rows that came in.
+    :param rows: Rows of the source.
     :param reason: Why the upload has this mode.
-    :param requests: Upload calls that were made, those that ended in a 504 included.
+    :param requests: Upload calls that were made, including those that ended in a 504.
     :param codes_affected: Codes updated, as far as the answers say.
     :param discarded: Field -> rows in whose answer the campaign discarded it.
     :param fields_told: An answer has told which fields were updated.
@@ -40,10 +40,10 @@ class Report:
     :param job_keys: Keys of all jobs together, where those of each are not known; then they count as 0.
     :param jobs_ended: The jobs have ended, and are counted.
     :param rejected: Kind -> rows that were not sent, or that Scantrust refused.
-    :param fingerprint: Of the rows and their plan.
-    :param possibly_twice: Jobs of which an earlier try may have left a second one at Scantrust.
+    :param fingerprint: Identifies the rows and their plan.
+    :param possibly_twice: Jobs that an earlier try may have submitted already.
     :param fields: Names of the fields that were sent, for lineage.
-    :param unsaid: Jobs of which Scantrust did not say how many codes they updated.
+    :param unsaid: Jobs for which Scantrust did not say how many codes they updated.
     :param rejects: Path and digest of the rejects file that this upload has written.
     """
 
@@ -89,7 +89,7 @@ class Report:
         self._add_fields(other.fields)
 
     def add_answer(self, rows: Sequence[Row], data_key: str, result: UploadResult) -> list[str]:
-        """Compare the answer to a synchronous call with what was sent; return the keys that matched nothing."""
+        """Compare the answer to a synchronous call with its rows; return the keys that matched no code."""
         self.codes_affected += result.codes_affected
         unmatched = []
         self._add_fields({name for row in rows for name in row} - {data_key})
@@ -115,10 +115,9 @@ class Report:
 
     def end_jobs(self, outcome: Outcome) -> None:
         """
-        Add what the jobs did.
+        Add the results of the jobs.
 
-        Of a job that selects by a list of ids only the number of ids that matched nothing is known, not
-        which.
+        For a job with a list of ids, it is known how many ids matched no code, but not which.
         """
         self.codes_affected += outcome.codes_affected
         self.unsaid += outcome.unsaid
@@ -130,11 +129,11 @@ class Report:
         self._add_unmatched(self._unmatched_beyond(outcome), None)
 
     def jobs_without_code(self, outcome: Outcome) -> dict[int, list[str]]:
-        """Return the jobs of a single key that updated nothing: their calls, each with the beginnings of its keys."""
+        """Return the single-key jobs that updated nothing: number of a call -> the beginnings of its keys."""
         found: dict[int, list[str]] = {}
         for task_id in outcome.ids_of_nothing(self.task_ids):
             keys, example, *number = self.jobs.get(task_id, (0, ""))
-            # Jobs that were stored before numbers were are left out: which rows they carried is not known.
+            # Older releases stored jobs without the call's number: it is not known which rows they carried.
             if keys == 1 and number:
                 found.setdefault(number[0], []).append(example)
         return found
@@ -231,7 +230,7 @@ class Report:
         return f"Scantrust discarded fields that the codes' campaign does not have: {names}.{jobs}"
 
     def save(self) -> dict[str, Any]:
-        """Return everything but the ids of the jobs as plain JSON; jobs of one size with neighboring numbers are one entry."""
+        """Return all but the ids of the jobs as plain JSON; consecutive jobs of one size are one entry."""
         runs: list[list[int]] = []
         entries = [self.jobs[task_id] for task_id in self.task_ids]
         for keys, _, number in entries:
@@ -250,15 +249,15 @@ class Report:
         return {**self.save_counts(), "jobs": runs, "job_keys": job_keys, "job_examples": examples}
 
     def save_counts(self) -> dict[str, Any]:
-        """Return everything but the jobs as plain JSON."""
+        """Return all but the jobs as plain JSON."""
         return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "jobs"}
 
     @classmethod
     def load(cls, data: Mapping[str, Any], task_ids: Sequence[str] = ()) -> Report:
         """
-        Return the report that :meth:`save` wrote, in this release or the last; names it does not know are left out.
+        Return the report that :meth:`save` wrote, in this release or the last; unknown names are ignored.
 
-        :param task_ids: Of its jobs, in their order; where there are none, the jobs have only numbers.
+        :param task_ids: The ids of the report's jobs, in order; without them, the jobs are only numbered.
         """
         known = {name: value for name, value in data.items() if name in cls.__dataclass_fields__}
         # The last release wrote only what was discarded.
@@ -293,7 +292,7 @@ class Report:
             return outcome.nothing - kept.count(0)
         if outcome.unsaid > kept.count(None):
             return 0
-        # Only extended_ids go in lists, and no two codes have the same.
+        # Only extended_ids go in lists, and each belongs to one code.
         return max(0, sum(keys) - (outcome.codes_affected - sum(number or 0 for number in kept)))
 
     def _add_unmatched(self, count: int, example: str | None) -> None:
@@ -303,5 +302,5 @@ class Report:
 
 
 def make_example(key: str) -> str:
-    """Return a key, or the beginning of a long one, as the report keeps it."""
+    """Return a key as the report keeps it: of a long key, only the beginning."""
     return one_line(key, _LONGEST_EXAMPLE)

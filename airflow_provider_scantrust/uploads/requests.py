@@ -21,11 +21,11 @@ Submit = Callable[[Mapping[str, Any], Mapping[str, Any]], str]
 @dataclass(frozen=True)
 class Ended:
     """
-    What a request brought.
+    The outcome of a request.
 
     :param result: The answer to a synchronous call, or the task_id of a job.
     :param requests: How many requests it took; a probe takes two.
-    :param is_refused_alike: Of a probe: Scantrust refuses what all rows share.
+    :param is_refused_alike: For a probe: Scantrust refuses the data that all rows share.
     """
 
     call: Call
@@ -37,7 +37,7 @@ class Ended:
 
 class Requests:
     """
-    Send calls in threads of their own.
+    Send calls, each in its own thread.
 
     :param upload: Makes a synchronous call.
     :param submit: Submits a job and returns its task_id.
@@ -58,7 +58,7 @@ class Requests:
         self.in_flight += 1
         if self._threads < self.in_flight:
             self._threads += 1
-            # A daemon: the end of a task must not wait for a call that has no end.
+            # A daemon thread, so that a call that hangs does not keep the task alive.
             threading.Thread(target=self._work, name="scantrust-upload", daemon=True).start()
         self._todo.put(call)
 
@@ -75,7 +75,7 @@ class Requests:
         return self._arrived.popleft()
 
     def close(self) -> None:
-        """Let each thread end after its request; none is waited for."""
+        """Let each thread end after its request, without waiting for it."""
         for _ in range(self._threads):
             self._todo.put(None)
 
@@ -97,9 +97,9 @@ class Requests:
 
     def _probe(self, call: Call) -> Ended:
         """
-        Find out whether Scantrust refuses the data of many rows, or the keys of some.
+        Find out whether Scantrust refuses the data that all rows share, or only some keys.
 
-        When the first and the last row are refused alone, with the same words, it is what they share.
+        If the first and the last row, each sent alone, are refused for the same reason, it is the data.
         """
         refusals: list[RequestRejected] = []
         requests = 0

@@ -4,8 +4,8 @@ Make the calls of an upload, several at a time, and handle 504, 413 and 400.
 Rule 1: no two calls carry the same key, so they may end in any order.
 Rule 2: only the thread that runs :meth:`Runner.run` counts; the other threads only send.
 Rule 3: a call counts when all its parts have ended, so a call that is sent again is never counted twice.
-Rule 4: however the upload ends, every answer that has arrived is counted first, and no thread is waited for
-        without a limit.
+Rule 4: however the upload ends, every answer that has arrived is counted first, and the wait for threads has
+        a time limit.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ Reject = Callable[[str, str, str], int]
 UNMATCHED = "no code that the token sees has this key"
 
 _TICK = 0.25
-# Airflow kills a task that has not ended 5 s after it was told to; progress is saved in that time, too.
+# Airflow kills a task 5 s after telling it to stop, and progress must be saved in that time, too.
 _WIND_DOWN = 1.0
 
 
 class Watcher(Protocol):
-    """Is told what happens to each call; see :class:`~airflow_provider_scantrust.uploads.progress.Progress`."""
+    """Told what happens to each call; see :class:`~airflow_provider_scantrust.uploads.progress.Progress`."""
 
     def before_call(self, call: Call, in_flight: int) -> None:
-        """Take note that a request comes next."""
+        """Called before a request is sent."""
 
     def answered(self, call: Call, error: Exception | None) -> None:
-        """Take note of what a request brought."""
+        """Called with the outcome of a request."""
 
     def call_done(self, number: int, counted: Report) -> None:
-        """Take note of a call that has ended, all its parts included."""
+        """Called when a call has ended, with all its parts."""
 
 
 class Runner:
@@ -60,22 +60,23 @@ class Runner:
     Make the calls of an upload.
 
     :param data_key: The field that selects codes.
-    :param report: Counts what became of the rows.
+    :param report: Counts the results.
     :param upload: Makes a synchronous call; runs in several threads.
     :param submit: Submits a job and returns its task_id; runs in several threads.
-    :param warn: Called with what a human should know.
-    :param watcher: Told what happens to each call.
-    :param max_in_flight: Requests at once.
-    :param split: Halve a call that times out, and submit a single item that still does.
+    :param warn: Called with each warning for the user.
+    :param watcher: Learns what happens to each call.
+    :param max_in_flight: Most requests at once.
+    :param split: Halve a call that times out; if a call of a single item times out, submit a job instead.
     :param items_per_call: Rows in a synchronous call that is made instead of a refused job.
     :param reject: Called with key, kind and reason of a row that was not updated; returns how many rows have
-        the key. When None, a call that Scantrust refuses ends the upload; otherwise it is cut until the
-        refused rows stand alone.
-    :param max_rejected: Refused rows after which the upload ends early.
-    :param hopeless_after: Rows refused alone after which it does when Scantrust has accepted none.
-    :param before_jobs: Called when the tasting calls have ended; may raise what ends the upload.
+        the key. If None, a refused call ends the upload. Otherwise a refused call is split until only the bad
+        rows are refused.
+    :param max_rejected: With more refused rows than this, the upload ends early.
+    :param hopeless_after: If Scantrust refuses this many rows, each sent alone, and accepts none, the upload
+        ends early.
+    :param before_jobs: Called when the tasting calls have ended; may raise to end the upload.
     :param tick: Called at least every second.
-    :param stop: Makes calls that pause end early.
+    :param stop: Ends the pauses of calls early.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class Runner:
         self._before_jobs = before_jobs
         self._tick = tick
         self._stop = stop
-        # Not an event: it is set by a signal handler, which runs in the thread that would wait for it.
+        # Not a threading.Event: the signal handler that sets it runs in the thread that would wait for it.
         self._is_stopped = False
         self._requests = Requests(upload, submit, data_key)
         self._taking: Ended | None = None
@@ -120,7 +121,7 @@ class Runner:
         self._tasting: set[int] = set()
         self._rejected = self._refused_alone = 0
         self._last_reason = ""
-        # Calls of which Scantrust has accepted or refused nothing yet.
+        # Calls of which Scantrust has neither accepted nor refused a row yet.
         self._undecided: set[int] = set()
         # What earlier tries achieved counts as well.
         self._took_any = bool(report.codes_affected or report.jobs)
@@ -134,8 +135,8 @@ class Runner:
         Make all calls.
 
         :raises UploadTimedOut: A call ended in 504 and ``split`` is off.
-        :raises TooManyRejected: More rows were refused than allowed; or all of them, or so many before any
-            was accepted.
+        :raises TooManyRejected: Scantrust refused more rows than allowed, or all rows, or accepted none of
+            the first ones (see ``hopeless_after``).
         :raises UploadInterrupted: :meth:`stop` was called.
         :raises ScantrustError: The first error that ends the upload, after the requests under way have ended.
         """
@@ -177,7 +178,7 @@ class Runner:
             raise self.none_taken()
 
     def none_taken(self) -> TooManyRejected:
-        """Return the error for an upload of which Scantrust has refused everything that it was sent."""
+        """Return the error for an upload of which Scantrust has refused every row so far."""
         return TooManyRejected(
             f"Scantrust refused {plural(self._rejected, 'row')} and accepted none, so the data as a whole is wrong, and "
             f"the upload ended. The last reason: {self._last_reason}"
@@ -217,7 +218,7 @@ class Runner:
     def _wind_down(self) -> None:
         taking = self._taking
         if taking is not None and taking.call.is_job and isinstance(taking.result, str):
-            # The interruption came while this answer was counted. The id is what must not be lost.
+            # The interruption came while this answer was being counted. The task_id must not be lost.
             self._report.add_job(taking.call, taking.result)
         end = monotonic() + _WIND_DOWN
         self._take_arrived()
@@ -262,7 +263,7 @@ class Runner:
             self._took_any = True
             counted.add_job(call, str(ended.result))
         self._close(call.number)
-        # A call that is slower than those that were refused may still be accepted.
+        # A slow call that is still in flight may be accepted.
         if self._seems_hopeless and not self._undecided:
             raise self.none_taken()
 
@@ -286,8 +287,8 @@ class Runner:
             if self._took_any or self._hopeless_after == inf:
                 self._replace(call, call.parts(0))
             else:
-                # Last in line, so that the result is true of everything that was sent and not of its
-                # beginning.
+                # The parts go to the end of the queue, so that rows of every call are tried before the upload
+                # gives up, not only those of the first call.
                 parts = [replace(call, rows=part) for part in _sample(rows)]
                 self._open[call.number] += len(parts)
                 self._cut.extend(parts)
@@ -311,7 +312,7 @@ class Runner:
         return self._refused_alone >= self._hopeless_after and not self._took_any
 
     def _replace(self, call: Call, parts: Sequence[Call]) -> None:
-        """Put what a call becomes first in line, in its order."""
+        """Put the parts of a call at the front of the queue, in order."""
         self._open[call.number] += len(parts)
         self._cut.extendleft(reversed(parts))
 
@@ -326,13 +327,13 @@ class Runner:
                 self._watcher.call_done(number, counted)
 
     def _count_rest(self) -> None:
-        """After an error, count also what was done of calls that did not end."""
+        """After an error, also count what was done of calls that have not ended."""
         while self._counted:
             self._report.add(self._counted.popitem()[1])
 
 
 def _sample(rows: Sequence[Row]) -> list[Sequence[Row]]:
-    """Cut three rows out that stand alone, evenly spread; after them come the rows between."""
+    """Split rows: three single rows, evenly spread, and after them the parts between."""
     alone, between = [], []
     for third in range(3):
         part = rows[len(rows) * third // 3 : len(rows) * (third + 1) // 3]

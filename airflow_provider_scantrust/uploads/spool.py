@@ -26,7 +26,7 @@ from airflow_provider_scantrust.uploads.check import BadRow, Row, RowCheck
 from airflow_provider_scantrust.uploads.doubts import BETWEEN
 
 _BATCH = 500
-# A statement for many rows costs little more than half of as many statements.
+# One INSERT of many rows takes little more than half the time of one INSERT for each row.
 _TOGETHER = 50
 _LOOKED_AT_TOGETHER = 50
 _MOST_NAMED = 20
@@ -40,9 +40,8 @@ CREATE TABLE rows (line INTEGER PRIMARY KEY, key TEXT, data TEXT);
 CREATE TABLE rejects (line INTEGER PRIMARY KEY, kind TEXT, reason TEXT);
 """
 
-# Line, key and data. Data is all that a row sets, as one text: the number of its field set and the values,
-# with BETWEEN between them. A row with a value that is no text or that holds BETWEEN is kept as JSON, where
-# it never stands bare.
+# Line, key and data. Data is what a row sets, as one text: the number of its field set and the values, joined
+# by BETWEEN. If a value is not text or holds BETWEEN, data is JSON, which escapes BETWEEN.
 _Kept = tuple[int, str, str]
 
 
@@ -55,8 +54,8 @@ class Spool:
 
     :param data_key: The field that selects codes.
     :param on_duplicate: For rows of one key with different data: the last value of each field wins, or fail.
-    :param folder: Where the temporary file goes; None for the system's place.
-    :raises InvalidInput: ``data_key`` is no name.
+    :param folder: Where the temporary file goes; None for the system's temporary folder.
+    :raises InvalidInput: ``data_key`` is not a name.
     """
 
     def __init__(
@@ -68,10 +67,10 @@ class Spool:
         self._folder = folder
         self._check = RowCheck(data_key)
         self._field_sets: dict[tuple[str, ...], int] = {}
-        # Lengths and texts of keys and of data, apart, so that it does not matter in what batches rows came
-        # in.
+        # Separate hashes for lengths and texts, so that the size of the batches does not change the
+        # fingerprint.
         self._hashes = [(blake2b(digest_size=16), blake2b(digest_size=16)) for _ in range(2)]
-        # How many rows carry data of each hash: never fewer than carry the same data.
+        # Hash of data -> rows: at least as many as have the same data.
         self._counts = array("I", bytes(array("I").itemsize * _HASHES))
 
     def __enter__(self) -> Spool:
@@ -94,18 +93,17 @@ class Spool:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of data_key and of the rows that passed, in their order: all that a plan depends on but its limits."""
+        """A hash of data_key and of the checked rows, in order. It and the limits determine the plan."""
         hashes = [one.hexdigest() for pair in self._hashes for one in pair]
         whole = [self.data_key, list(self._field_sets), hashes]
         return blake2b(json.dumps(whole).encode(), digest_size=16).hexdigest()
 
     def fill(self, rows: Iterable[tuple[int, Any]], *, warn: Callable[[str], None]) -> None:
         """
-        Check and keep rows; one that cannot be sent is rejected with the reason. To be called once.
+        Check and store rows; a row that cannot be sent is rejected with the reason. Call this once.
 
-        :param rows: Line and row, or what stands for a row that could not be read; lines rise from row to
-            row.
-        :param warn: Called with each thing that a person should know and that is not an error.
+        :param rows: Line and row (or an ``UnreadableRow``); line numbers rise from row to row.
+        :param warn: Called with each warning for the user.
         :raises InvalidInput: Rows of one key carry different data, and ``on_duplicate`` is "fail".
         :raises sqlite3.OperationalError: The disk is full.
         """
@@ -125,7 +123,7 @@ class Spool:
         self._check.doubts.report(warn)
 
     def reject(self, key: str, kind: str, reason: str) -> int:
-        """Note that the rows of a key were not uploaded, merged ones too; return how many."""
+        """Note that the rows of a key, including merged ones, were not uploaded; return how many."""
         return self._db.execute(
             "INSERT OR REPLACE INTO rejects SELECT line, ?, ? FROM rows WHERE key = ?",
             (kind, _storable(reason), key),
@@ -136,11 +134,11 @@ class Spool:
         self._db.executemany("INSERT OR REPLACE INTO rejects VALUES (?, ?, ?)", rejects)
 
     def rejects(self) -> Iterator[tuple[int, str, str]]:
-        """Return line, kind and reason of each row rejected at once ("unreadable", "key missing", "invalid") or noted since."""
+        """Return line, kind and reason of each rejected row, ordered by line."""
         yield from self._db.execute("SELECT line, kind, reason FROM rejects ORDER BY line")
 
     def count_rejects(self) -> int:
-        """Return how many there are."""
+        """Return how many rows are rejected."""
         (count,) = self._db.execute("SELECT count(*) FROM rejects").fetchone()
         return int(count)
 
@@ -159,7 +157,7 @@ class Spool:
                     yield key, data
 
     def crowds(self, more_than: int) -> dict[str, int]:
-        """Return data -> rows, for data that is on more than so many rows."""
+        """Return data -> rows with it, where these are more than ``more_than``."""
         if max(self._counts) <= more_than:
             return {}
         return {data: rows for data, rows in self.groups() if rows > more_than}
@@ -256,8 +254,8 @@ class Spool:
         return BETWEEN.join(values) if is_text else json.dumps(values)
 
     def _merge(self) -> None:
-        """Fold rows of one key into the first of them; the others keep their line and lose their data."""
-        # The plus keeps SQLite from looking each key up, and then sorting.
+        """Merge rows of one key into the first of them; the others keep their line and lose their data."""
+        # With the plus, SQLite reads the index in order instead of looking each key up and sorting.
         rows = self._db.execute(
             "SELECT line, key, data FROM rows INDEXED BY by_key WHERE +key IN "
             "(SELECT key FROM rows GROUP BY key HAVING count(*) > 1) ORDER BY key, line"
@@ -266,7 +264,7 @@ class Spool:
         self._db.executemany("UPDATE rows SET data = ? WHERE line = ?", self._fold(rows, conflicts))
         if conflicts:
             raise InvalidInput(
-                f"Nothing was sent, because rows have one key and different data: {'; '.join(conflicts)}. Fix them, "
+                f"Nothing was sent, because rows with the same key have different data: {'; '.join(conflicts)}. Fix them, "
                 'or set on_duplicate="last".'
             )
 
@@ -293,7 +291,7 @@ class Spool:
 
 
 def _storable(reason: str) -> str:
-    """Return a reason without lone surrogates: what is wrong with a text may stand in the reason too."""
+    """Return a reason without lone surrogates, which it may quote from a row and which SQLite refuses."""
     return reason.encode(errors="backslashreplace").decode()
 
 

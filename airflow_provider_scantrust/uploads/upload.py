@@ -2,7 +2,7 @@
 One upload: check, spool, plan, load earlier progress, run, and write the rejects.
 
 Rule: the source is read once. Rejects come from the copy that was made while reading. Only after a deferral
-is the source read again; its rows are matched by key, and no error there fails the upload.
+is the source read again. Then rows are matched by key, and no error in this step fails the upload.
 """
 
 from __future__ import annotations
@@ -44,12 +44,11 @@ class Upload:
     """
     A context manager that carries out one upload.
 
-    It keeps the rows at hand until it is closed, so that jobs that are waited for here can still be told from
-    each other.
+    It keeps the rows until it is closed: after a wait in this process, the rows of each job are still known.
 
-    :param report: Counts what becomes of the rows.
+    :param report: Counts the results.
     :param make_progress: Returns what earlier tries have done; not called for a dry run.
-    :param rejects: None when rows that were not updated are only counted.
+    :param rejects: None if rows that were not updated are only counted.
     """
 
     def __init__(
@@ -98,10 +97,10 @@ class Upload:
         """
         Upload rows, and return the plan that was carried out (or, for a dry run, that would be).
 
-        :raises SourceNotFound: There is no such file, and there is more to do than to wait for jobs.
+        :raises SourceNotFound: The file does not exist, and some calls must still be made.
         :raises InvalidInput: A row cannot be sent, and the upload is strict.
-        :raises TooManyRejected: More rows cannot be sent, or are refused, than ``max_rejected`` allows; or
-            all of them; or a hundred before Scantrust accepted any.
+        :raises TooManyRejected: More rows are invalid or refused than ``max_rejected`` allows; or all rows
+            are; or Scantrust refused a hundred rows and accepted none.
         """
         try:
             self._read(rows)
@@ -112,7 +111,7 @@ class Upload:
             known = self._progress.take_up_without_source()
             if known is None:
                 raise
-            self._log.warning("%s The last try had made every call, so nothing is left but its jobs.", error)
+            self._log.warning("%s The last try made every call, so this try only waits for its jobs.", error)
             self._take_over(known)
             return None
         assert self._plan is not None  # noqa: S101 - made by _read
@@ -121,7 +120,7 @@ class Upload:
         return self._plan
 
     def end_jobs(self, outcome: Outcome) -> None:
-        """Count what jobs did that were waited for here."""
+        """Count the results of jobs, after a wait in this process."""
         nothing = self._count_jobs(outcome)
         if self._plan is None or self._spool is None:
             self._add_late_rejects(nothing, lambda: None)
@@ -132,7 +131,7 @@ class Upload:
 
     def end_jobs_after_deferral(self, outcome: Outcome, rows: Callable[[], Rows | None]) -> None:
         """
-        Count what jobs did that were waited for elsewhere.
+        Count the results of jobs, after a deferral.
 
         :param rows: Returns the rows to read again, or None when they cannot be.
         """
@@ -203,13 +202,13 @@ class Upload:
             report.add_rejected(kind, count)
         if self._rejects is not None and plan.jobs and self._options.data_key == "extended_id":
             self._log.warning(
-                "Jobs do not tell which keys no code has: such rows are counted, but not in the rejects file."
+                "Jobs do not report which keys match no code: such rows are counted, but are not in the rejects file."
             )
         try:
             self._check_rejected(spool)
             self._run(plan, progress, spool)
         except UploadInterrupted:
-            # There is no time; the next try has the same rejects.
+            # There is no time to write the rejects, and the next try has the same.
             raise
         except BaseException:
             try:
@@ -254,7 +253,7 @@ class Upload:
             items_per_call=self._items_per_call,
             reject=spool.reject if spool is not None and may_reject else None,
             max_rejected=self._allowed(spool) - spool.rejected if spool is not None else inf,
-            # To find each row of a file that is simply wrong would take two calls a row.
+            # If every row of a file is wrong, splitting calls down to single rows takes two calls per row.
             hopeless_after=_HOPELESS_AFTER if options.max_rejected is None else inf,
             before_jobs=self._check_discarded,
             tick=lambda: lines.tick(report.codes_affected),
@@ -273,7 +272,7 @@ class Upload:
             raise DiscardedFields(f"{self.report.describe_discarded()} No job was submitted with them.")
 
     def _count_jobs(self, outcome: Outcome) -> dict[int, list[str]]:
-        """Count what jobs did; return those of a single key that matched nothing: their calls, each with its examples."""
+        """Count the results of jobs; return the jobs without a code, as :meth:`Report.jobs_without_code`."""
         self.report.end_jobs(outcome)
         if self._rejects and self.report.job_keys is not None and outcome.nothing:
             self._log.warning(
@@ -327,7 +326,7 @@ class Upload:
 
 
 class _Watchers:
-    """Tell both progress and log what happens to each call."""
+    """Pass what happens to each call on to both progress and log."""
 
     def __init__(self, progress: Progress, lines: ProgressLog) -> None:
         self._progress = progress

@@ -39,9 +39,9 @@ _ONE_TRY = Budget(attempts=1, seconds=0.0, retry_unreadable=True)
 
 class Jobs:
     """
-    The jobs that one task waits for, and what is known of them; it sends nothing.
+    The jobs that one task waits for, and what is known about them. It sends nothing.
 
-    :param deadline: Seconds since the epoch at which the wait ends: it must outlive the process.
+    :param deadline: Seconds since the epoch at which the wait ends, so that it stays valid after a restart.
     :param error_budget: Seconds without any readable answer about a job after which the wait ends.
     """
 
@@ -59,7 +59,7 @@ class Jobs:
         self.error_budget = error_budget
 
     def take(self, task: Task) -> Notice | None:
-        """Take an answer about an open job; return what the task's log should say about it."""
+        """Take an answer about an open job; return the line for the task's log, if there is news."""
         is_new = self.open[task.id] != task.state_word
         if task.is_done:
             del self.open[task.id]
@@ -72,7 +72,7 @@ class Jobs:
             return None
         if task.state is TaskState.UNKNOWN:
             return Notice(
-                f"Task {task.id} is in the state {task.state_word!r}, which this package does not know. The wait goes on."
+                f"Task {task.id} is in the state {task.state_word!r}, which this package does not know. The wait continues."
             )
         if task.is_failed:
             return Notice(f"An asynchronous upload failed at Scantrust: {task.describe()}.")
@@ -100,7 +100,7 @@ class Jobs:
             raise TaskFailed(
                 f"{len(self.failed):,} of {plural(len(self.ended), 'asynchronous upload')} failed at Scantrust: "
                 + _some([f"({text})" for text in self.failed.values()])
-                + ". Scantrust gives no reason here; its portal or support can.",
+                + ". Scantrust's API gives no reason; its portal or support can.",
                 failed_jobs={
                     "jobs": len(self.ended),
                     "failed": len(self.failed),
@@ -115,7 +115,7 @@ def poll_job(task_id: str, settings: Settings, auth: Auth, *, random: Random) ->
     Poll one job once; the queue decides when to poll again.
 
     :param random: Returns a number in [0, 1); used for jitter only.
-    :raises ScantrustError: Why there is no answer to use.
+    :raises ScantrustError: There is no usable answer.
     """
     try:
         return (
@@ -124,17 +124,17 @@ def poll_job(task_id: str, settings: Settings, auth: Auth, *, random: Random) ->
             )
         )
     except TransientError as error:
-        # Without what the conversation adds about its single try.
+        # The original error, without the conversation's text about its single try.
         raise (error.__cause__ if isinstance(error.__cause__, TransientError) else error) from None
 
 
 def calls_for_lookup(error: ScantrustError) -> bool:
-    """Whether the connection may have changed: a permanent answer, or no host at the other end."""
+    """Whether a changed connection could explain the error: a permanent error, or no answer from the host."""
     return error.permanent or isinstance(error, ConnectionFailed)
 
 
 def changed_since(error: ScantrustError, conn_id: str) -> ScantrustError:
-    """Return the error for a job that cannot be read with a connection that has changed since the job was submitted."""
+    """Return the error for a job that cannot be read because its connection has changed since the submit."""
     if not isinstance(error, NotFound | PermissionDenied):
         return error
     return ConfigurationError(

@@ -1,5 +1,5 @@
 """
-The result of a wait that ended well, small enough to be stored.
+The result of a successful wait, small enough to be stored.
 
 Rule: the totals cover all jobs. Counts per job are kept for at most ``KEPT`` jobs: those that affected the
 fewest codes.
@@ -15,10 +15,10 @@ from typing import Any
 
 from airflow_provider_scantrust.api.texts import plural
 
-# Ids of 36 characters make that about 46 KB in an event, which Airflow stores with the task and prints to its
-# log.
+# With ids of 36 characters, an event has about 46 KB. Airflow stores it with the task and prints it to the
+# task's log.
 KEPT = 1000
-# How many jobs a result names, of a sensor or of a wait that failed.
+# How many jobs are named in a sensor's result or in the XCom of a failed wait.
 NAMED = 100
 
 
@@ -28,13 +28,13 @@ class Outcome:
     The codes that jobs affected.
 
     :param jobs: How many jobs there were.
-    :param codes_affected: By all jobs together, as far as Scantrust said.
-    :param nothing: Jobs that affected no code.
-    :param unsaid: Jobs of which Scantrust did not say how many codes they affected.
-    :param counts: task_id -> codes affected, None where Scantrust did not say. Of more than ``KEPT`` jobs,
-        these are the unsaid first, then those that affected least.
-    :param nothing_bits: Of more than ``KEPT`` jobs, a bit for each in the order of their ids: whether it
-        affected no code.
+    :param codes_affected: Codes affected by all jobs together, as far as Scantrust gave numbers.
+    :param nothing: How many jobs affected no code.
+    :param unsaid: For how many jobs Scantrust gave no number of codes.
+    :param counts: task_id -> codes affected, or None if Scantrust gave no number. With more than ``KEPT``
+        jobs, only jobs without a number and then those that affected the fewest codes.
+    :param nothing_bits: With more than ``KEPT`` jobs, a bit for each job, ordered by id: whether it affected
+        no code.
     """
 
     jobs: int
@@ -67,7 +67,7 @@ class Outcome:
         """
         Return the jobs that affected no code.
 
-        :param task_ids: Of all jobs, in any order.
+        :param task_ids: The ids of all jobs, in any order.
         """
         if not self.nothing_bits:
             return {task_id for task_id, number in self.counts.items() if number == 0}
@@ -79,10 +79,10 @@ class Outcome:
 
     def result(self) -> dict[str, Any]:
         """
-        Return what the sensor returns: codes affected in all, and by each of up to ``NAMED`` jobs.
+        Return what the sensor returns: the codes affected in total, and by each of up to ``NAMED`` jobs.
 
-        Of more jobs it tells how many there are, and names only those worth a look, at most ``NAMED``: they
-        affected nothing, or Scantrust gives no count.
+        If there are more jobs, it has their number, and at most ``NAMED`` jobs that affected no code or have
+        no count.
         """
         if self.jobs <= NAMED:
             return {"codes_affected": self.codes_affected, "tasks": self.counts}
@@ -113,12 +113,12 @@ class Outcome:
         """
         Return the outcome that :meth:`as_dict` wrote.
 
-        :raises ValueError: It is none.
+        :raises ValueError: The data is not an outcome.
         """
         numbers = {name: data.get(name) for name in ("jobs", "codes_affected", "nothing", "unsaid")}
         counts = data.get("counts")
         if not isinstance(counts, Mapping) or not all(isinstance(number, int) for number in numbers.values()):
-            raise ValueError("this is no outcome of a wait")
+            raise ValueError("this is not an outcome of a wait")
         bits = str(data.get("nothing_bits") or "")
         return cls(**numbers, counts=dict(counts), nothing_bits=bits)  # type: ignore[arg-type]
 

@@ -2,11 +2,10 @@
 How fast the calls with one token may follow each other.
 
 Rule 1: in any window of the service's limit, no more calls start than the limit allows, with a small margin
-        for network delays. A thread that starts its call late costs nothing: the next calls may follow more
-        closely.
-Rule 2: a 429 stops all calls for the time that the service asks for. It lowers the rate once, however many
-        calls it hit, to below the rate of the last second: other clients with this token use the rest of
-        the limit.
+        for network delays. If a thread starts its call late, the next calls may follow more closely.
+Rule 2: a 429 stops all calls for the time that the service asks for. It also lowers the rate to below that
+        of the last second, because other clients with this token use the rest of the limit. Several 429s
+        at the same time lower the rate only once.
 Rule 3: the rate then recovers step by step, so that several processes with one token settle below the limit
         together.
 """
@@ -22,29 +21,28 @@ UPLOADS_PER_SECOND = 10
 # Seconds by which a window is stretched: calls that start a second apart may arrive a little closer.
 _MARGIN = 0.015
 _SLOWEST = 0.2
-# Of what has passed in the last second: where a 429 puts the rate, and how far from there it recovers
-# quickly.
+# Shares of the rate of the last second: the rate after a 429, and the rate up to which it recovers quickly.
 _LOWERED, _JUST_BELOW = 0.8, 0.9
-# Of the rate itself, for each second; and what is added to that for each second since the 429.
+# Growth per second, as a share of the rate: up to this point; and beyond it, for each second since the 429.
 _RECOVERY, _FEELING = 0.05, 0.0004
-# An exponent: as a factor it takes the slowest rate to above any limit.
+# The largest exponent of the growth: e**50 takes the slowest rate above any limit.
 _MOST_GROWTH = 50.0
-# Closer than evenly: how a late turn is made up for.
+# The share of an even distance that two calls keep at least, to make up for late turns.
 _CLOSER = 0.95
 _ONE_SIGN = 1.0
 
 
 class Pacer:
     """
-    Gives out turns; it has no clock and does not wait.
+    Decide when each call may start. It has no clock and does not wait.
 
     :param limit: Calls that the service allows in a second.
     :param random: Returns a number in [0, 1); used for jitter only.
-    :param windows: Further limits, as calls and the seconds in which there may be so many.
-    :param closer: The part of an even distance that calls keep at least, to make up for late turns.
-    :param beat: Seconds whose turns may be taken all at once: fewer awakenings, and each finds the code still
-        in the processor's cache.
-    :param margin: The part by which a second is stretched; little where ``limit`` is below the service's.
+    :param windows: Further limits: number of calls and window in seconds.
+    :param closer: The share of an even distance that calls keep at least, to make up for late turns.
+    :param beat: The turns of this many seconds may be taken together. The caller then wakes up less often,
+        and finds the code still in the processor's cache.
+    :param margin: The share by which a second is stretched; small if ``limit`` is below the service's limit.
     """
 
     def __init__(
@@ -74,7 +72,7 @@ class Pacer:
 
     def take_turn(self, now: float) -> float:
         """
-        Take a turn when there is one; return 0, or else the seconds after which to try again.
+        Take a turn if there is one, and return 0; otherwise return the seconds after which to try again.
 
         :param now: Monotonic seconds.
         """
@@ -95,12 +93,12 @@ class Pacer:
 
     def slow_down(self, now: float, seconds: float) -> None:
         """
-        Take note of a 429.
+        Note a 429.
 
         :param seconds: How long the service asks to wait.
         """
         self.throttled += 1
-        # Calls that were under way together are hit together; that is one sign, not many.
+        # Calls in flight at the same time get their 429 at the same time, so they count as one.
         if now >= self._lowered_at + _ONE_SIGN:
             self._recover(now)
             passed = sum(started > now - _ONE_SIGN for started in self._started) - 1
@@ -108,7 +106,7 @@ class Pacer:
             self._ceiling = passed_rate * _JUST_BELOW
             self._rate = max(_SLOWEST, passed_rate * _LOWERED)
             self._lowered_at = self._recovered_at = now
-        # Clients that were stopped together must not come back together.
+        # Clients that were throttled together must not come back together.
         end = now + seconds + self._random() / self._rate
         self._pauses += max(0.0, end - max(now, self._paused_until))
         self._paused_until = max(self._paused_until, end)
@@ -118,7 +116,7 @@ class Pacer:
         return self._pauses - max(0.0, self._paused_until - now)
 
     def _recover(self, now: float) -> None:
-        """Go back quickly to just below where the 429 came, then faster and faster, since the others may have left."""
+        """Recover quickly to just below the rate of the 429, then faster and faster: others may have left."""
         if self._rate < self._full:
             before, after = (max(0.0, moment - self._lowered_at) for moment in (self._recovered_at, now))
             quick = min(max(self._ceiling, self._rate), self._rate * _grow(_RECOVERY * (after - before)))
@@ -128,5 +126,5 @@ class Pacer:
 
 
 def _grow(exponent: float) -> float:
-    # There may have been no call for hours; the growth would then be too large for a float.
+    # After hours without a call, the growth would be too large for a float.
     return exp(min(exponent, _MOST_GROWTH))

@@ -1,21 +1,22 @@
 """
 Which job is polled next, when, and when a wait ends: one queue for all waits that use the same credentials.
 
-Rule 1: a job is due one interval after its last answer, with a tenth of jitter. The first poll comes after
-        one interval, or immediately.
-Rule 2: of the jobs that are due, the one that is due longest goes first. When more is due than may be polled,
-        all intervals stretch alike: the worst delay stays near the number of open jobs divided by the rate.
+Rule 1: a job is due one interval after its last answer, with a jitter of 10%. The first poll comes after one
+        interval, or immediately.
+Rule 2: of the jobs that are due, the one that has been due longest goes first. If more jobs are due than may
+        be polled, all intervals become longer by the same factor: the longest delay is about the number of
+        open jobs divided by the rate.
 Rule 3: the rate limit holds for every second and for every minute (``pacing``).
 Rule 4: a 429 stops all polls for the time that the service names and lowers the rate; the job keeps its
-        place. No time that is named stops the queue for longer than five minutes, since the service may be
-        back before.
-Rule 5: a failed poll is repeated soon, before the jobs that are due, but not two repeats in a row; after
-        three failures in a row the job waits for its turn again, so that broken jobs do not hold up the
+        place. The stop is never longer than five minutes, because the service may be back earlier.
+Rule 5: a failed poll is repeated soon, before the jobs that are due, but not two repeats in a row. After
+        three failures in a row the job waits for its turn again, so that broken jobs do not delay the
         others.
 Rule 6: after five failures with no answer in between, one poll at a time is sent, after growing pauses, until
         an answer can be read.
 Rule 7: a wait ends when its jobs have ended, with a permanent error, at its deadline, or when its error
-        budget has passed: no answer to any poll for so long, or a long run of failures of one of its jobs.
+        budget has passed: for that long no poll got an answer, or the polls of one job failed many times in
+        a row.
 """
 
 from __future__ import annotations
@@ -35,27 +36,27 @@ from airflow_provider_scantrust.waits.pacing import Pacer
 # Scantrust: rate limits, authenticated.
 POLLS_PER_MINUTE = 3000
 MOST_AT_ONCE = 10
-# Seconds for a last answer when the deadline had passed before the wait began, as after a triggerer that was
-# away.
+# Seconds for a last answer if the deadline passed before the wait began, for example while the triggerer was
+# down.
 GRACE = 120.0
-# An event loop that others share keeps its timers badly, so late polls may close up by a fifth. By much more,
-# two watchers on one token would come back from each 429 in bursts that cause the next one.
+# Timers in a shared event loop are often late, so late polls may follow each other 20% more closely. With
+# much more than that, two watchers with one token would send bursts after each 429 that cause the next one.
 _CLOSER = 0.8
-# Seconds whose polls may be sent together: seven, at 47 a second.
+# The polls of this many seconds may be sent together: seven polls at 47 a second.
 _BEAT = 0.15
-# Next to none: the rate is below the service's already.
+# Very small, because the rate is already below the service's limit.
 _MARGIN = 0.001
 
 _DOWN = 5
 _LONGEST_QUIET = 15.0
-# The last poll before a deadline comes so many seconds before it.
+# Seconds from the last poll to the deadline.
 _LAST_POLL = 1.0
-# Failures in a row that are repeated before all other jobs.
+# A poll that failed up to three times in a row is repeated before all other jobs.
 _REPEATED_SOON = 3
-# Failures in a row that end a wait. In a long queue they are minutes apart, so few of them are mere chance:
-# where every third answer is broken, one wait of two hundred meets five in a row.
+# Failures in a row that end a wait. In a long queue they are minutes apart, and a few in a row may be chance:
+# if every third answer is broken, one of two hundred waits has five in a row.
 _RUN = 20
-# Seconds between two looks at all deadlines, at least: one look at ten thousand waits takes a millisecond.
+# The least seconds between two checks of all deadlines: to check ten thousand waits takes a millisecond.
 _LOOK = 0.05
 
 
@@ -76,12 +77,12 @@ class Wait:
     The wait of one task, as the queue sees it.
 
     :param interval: Seconds between two polls of one job.
-    :param longest: When given, the interval doubles after each poll up to this.
-    :param joined: Monotonic seconds, as all times here.
+    :param longest: If given, the interval doubles after each poll, up to this value.
+    :param joined: When the wait began, in monotonic seconds, like all times here.
     :param left: Seconds to the deadline.
-    :param once: Poll each job until it has given one answer that can be read.
-    :param poll_first: The first poll does not wait for an interval. It never does once the deadline has
-        passed.
+    :param once: Poll each job until there is one readable answer.
+    :param poll_first: Send the first poll immediately, not after one interval. After the deadline, it is
+        always sent immediately.
     """
 
     __slots__ = ("error", "interval", "is_over", "jobs", "joined", "longest", "once", "poll_first", "until")
@@ -108,12 +109,12 @@ class Wait:
         self.error: ScantrustError | None = None
 
     def end(self, error: ScantrustError | None) -> None:
-        """Take note of the end; the queue calls this."""
+        """End the wait, with an error or without; called by the queue."""
         self.error = error
 
 
 class Job:
-    """One job of a wait; ``due`` changes only while it is in no heap."""
+    """One job of a wait; ``due`` may change only while the job is in no heap."""
 
     __slots__ = ("due", "failing_since", "failures", "interval", "task_id", "wait")
 
@@ -131,22 +132,22 @@ class Job:
 
 class Queue:
     """
-    The jobs of all waits; it has no clock, sends nothing and does not sleep.
+    The jobs of all waits. It has no clock, sends nothing and does not sleep.
 
-    :param pacer: The rate.
+    :param pacer: Limits the rate.
     :param random: Returns a number in [0, 1); used for jitter only.
-    :param most_at_once: Polls that may be under way together.
+    :param most_at_once: Most polls in flight at the same time.
     """
 
     def __init__(self, pacer: Pacer, *, random: Random, most_at_once: int = MOST_AT_ONCE) -> None:
         self.waits: set[Wait] = set()
-        # Since when no answer could be read; infinite while there are answers.
+        # The time since which no answer could be read; infinite while answers can be read.
         self.silent_since = inf
         self.under_way: set[Job] = set()
         self._pacer = pacer
         self._random = random
         self._most_at_once = most_at_once
-        # Jobs in their turn, and jobs whose failed poll is repeated.
+        # Jobs that wait for their turn, and jobs whose failed poll is repeated.
         self._turns: list[Job] = []
         self._repeats: list[Job] = []
         self._stale = 0
@@ -181,9 +182,9 @@ class Queue:
         """
         Return the job to poll now, or the seconds after which to try again.
 
-        Each job that is returned comes back through :meth:`take_result`, or by :meth:`put_back`.
+        Give each returned job back with :meth:`take_result` or :meth:`put_back`.
 
-        :param at_most: Do not go beyond so many polls under way.
+        :param at_most: Most polls in flight at the same time.
         """
         for heap in (self._turns, self._repeats):
             while heap and heap[0].wait.is_over:
@@ -198,20 +199,20 @@ class Queue:
             seconds = self._pacer.take_turn(now)
         if seconds > 0:
             return seconds
-        # Never two repeats in a row while others are due: those may be the broken ones.
+        # Never two repeats in a row while other jobs are due, because the repeated jobs may be broken.
         self._repeated = repeat <= now and not (self._repeated and turn <= now)
         job = heappop(self._repeats if self._repeated else self._turns)
         self.under_way.add(job)
         return job
 
     def holds(self, job: Job) -> bool:
-        """Whether the result of a poll under way is still of use here; if not, the poll is forgotten."""
+        """Whether the queue still needs the result of a poll in flight; if not, the poll is forgotten."""
         if job.wait.is_over:
             self.under_way.discard(job)
         return job in self.under_way
 
     def take_result(self, job: Job, result: Task | ScantrustError, now: float) -> Notice | None:
-        """Take what a poll has brought; return what the task's log should say about it."""
+        """Take the result of a poll; return the line for the task's log, if there is news."""
         if not self.holds(job):
             return None
         self.under_way.discard(job)
@@ -243,7 +244,7 @@ class Queue:
         return None
 
     def expire(self, now: float) -> float:
-        """End the waits whose deadline or error budget has passed; return the seconds until the next look."""
+        """End waits whose deadline or error budget has passed; return the seconds until the next check."""
         if now < self._look_at:
             return self._look_at - now
         self._look_at = inf
@@ -266,19 +267,19 @@ class Queue:
             wait.end(error)
 
     def leave(self, wait: Wait) -> None:
-        """Pass over the jobs of a wait from now on."""
+        """Ignore the jobs of a wait from now on."""
         if wait not in self.waits:
             return
         self.waits.remove(wait)
         wait.is_over = True
-        # Those under way are in no heap.
+        # Jobs with a poll in flight are in no heap.
         under_way = sum(job.wait is wait and job.task_id in wait.jobs.open for job in self.under_way)
         self._stale += len(wait.jobs.open) - under_way
         if self._stale > (len(self._turns) + len(self._repeats)) // 2:
             self._sweep(set())
 
     def take_out(self, waits: set[Wait]) -> list[Job]:
-        """Remove waits that go to another queue; return their jobs, also those under way."""
+        """Remove waits that move to another queue; return their jobs, also those with a poll in flight."""
         jobs = [job for job in (*self._turns, *self._repeats, *self.under_way) if job.wait in waits]
         jobs = [job for job in jobs if not job.wait.is_over]
         self.waits -= waits
@@ -287,19 +288,19 @@ class Queue:
         return jobs
 
     def take_in(self, waits: set[Wait], jobs: Iterable[Job]) -> None:
-        """Take on what :meth:`take_out` of another queue has returned; each job keeps its turn."""
+        """Add the waits and jobs from :meth:`take_out` of another queue; each job keeps its turn."""
         self.waits |= waits
         self._look_at = -inf
         self.put_back(jobs)
 
     def put_back(self, jobs: Iterable[Job]) -> None:
-        """Put jobs where they were: they were not polled after all, or come from another queue."""
+        """Put jobs back in the queue: they were not polled, or come from another queue."""
         for job in jobs:
             if not job.wait.is_over:
                 heappush(self._repeats if 0 < job.failures <= _REPEATED_SOON else self._turns, job)
 
     def put_back_all(self) -> None:
-        """Put back all that is under way: the watcher had to stop."""
+        """Put back all jobs with a poll in flight, because the watcher stopped."""
         jobs, self.under_way = self.under_way, set()
         self.put_back(jobs)
 
@@ -317,10 +318,10 @@ class Queue:
         if job.failures <= _REPEATED_SOON:
             pause = min(pause, backoff(job.failures, self._random))
         self._push(job, now, max(pause, named))
-        # A repeat that fails is no news about the service.
+        # A failed repeat says nothing new about the service.
         if not 1 < job.failures <= _REPEATED_SOON + 1:
             self._failures_in_a_row += 1
-        # Polls that were under way together fail together; that is one sign, not many.
+        # Polls in flight at the same time fail at the same time, so they count as one.
         if self.is_down and now >= self._quiet_until:
             pause = min(_LONGEST_QUIET, FIRST_BACKOFF * 2.0 ** min(self._quiet_times, 10)) * self._random()
             self._quiet_until = now + max(pause, named)

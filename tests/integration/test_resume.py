@@ -106,7 +106,7 @@ def test_retry_of_an_upload_whose_success_airflow_did_not_learn_of_sends_nothing
     assert second.pop("seconds") >= 0
     assert first == second
     assert 1 == len(sandbox.tasks())
-    assert "Airflow did not learn of it" in capsys.readouterr().out
+    assert "Airflow did not record that" in capsys.readouterr().out
 
 
 @payloads
@@ -219,7 +219,7 @@ def test_crash_between_submit_and_noting_the_id_is_told(
     report = attempt(store, payload, try_number=2)
     assert 2 == len(sandbox.tasks())
     assert 1 == report["possibly_submitted_twice"]
-    assert "Scantrust may run them twice" in capsys.readouterr().out
+    assert "Scantrust may run it twice" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("wait", [True, False])

@@ -69,5 +69,5 @@ def test_event_of_an_older_triggerer_is_still_read() -> None:
 
 @pytest.mark.parametrize("data", [{}, {"jobs": "1"}, {"counts": {}}])
 def test_what_is_no_outcome_is_refused(data: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="no outcome"):
+    with pytest.raises(ValueError, match="not an outcome"):
         Outcome.from_dict(data)

@@ -1,8 +1,8 @@
 """
 The assumptions that calls can check, by their ids on the page "Fidelity".
 
-Rule: an assumption that needs a write, a login or a chance event says so, so that the report can say why it
-was not tried.
+Rule: an assumption states if it needs a write, a login or an event that may not occur. Then the report can
+say why it was not tried.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Assumption:
     """
     One line of the page.
 
-    :param needs: What must be there to try it.
+    :param needs: What is needed to try it.
     """
 
     says: str

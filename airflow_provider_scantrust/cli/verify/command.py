@@ -20,7 +20,7 @@ from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 
 
 def verify(arguments: argparse.Namespace, out: Output) -> int:
-    """Ask the service, or turn a report into samples."""
+    """Check the service, or turn a report into samples."""
     if arguments.samples:
         written = write_samples(*arguments.samples)
         out.result([str(path) for path in written], rows(("sample",), [[path] for path in written]))
@@ -35,7 +35,7 @@ def verify(arguments: argparse.Namespace, out: Output) -> int:
     try:
         run_survey(survey, target, out)
     finally:
-        # An error or Ctrl-C must not lose what was learned before it.
+        # Also after an error or Ctrl-C, write a report of the calls before it.
         if survey.seen:
             _write_report(survey, arguments.report, out)
     found = survey.findings
@@ -60,7 +60,7 @@ def run_survey(survey: Survey, target: Target | None, out: Output) -> None:
             judge_errors(survey)
             if target is not None and survey.is_value_changed:
                 out.warning(
-                    "The field %r of %r may not have the value %r now; set it.",
+                    "The field %r of %r may not have the value %r now. Please set it.",
                     target.field,
                     target.extended_id,
                     target.value,
@@ -74,14 +74,14 @@ def _target(arguments: argparse.Namespace) -> Target | None:
     if given == [None, None, None]:
         return None
     if not all(given):
-        raise ConfigurationError("--extended-id, --field and --value go together, and none of them is empty.")
+        raise ConfigurationError("--extended-id, --field and --value go together, and none may be empty.")
     return Target(*given)
 
 
 def _confirm(hook: ScantrustHook, target: Target, out: Output) -> None:
     out.say(
         f"This writes to the code {target.extended_id!r} at {hook.settings.base_url}: the field {target.field!r} gets some "
-        f"other values, one after the other, and in the end {target.value!r}. It makes about 25 uploads and 5 jobs."
+        f"other values, one after the other, and at the end {target.value!r}. It makes about 25 uploads and 5 jobs."
     )
     if not sys.stdin.isatty():
         raise ConfigurationError("There is no terminal to confirm this; give --yes. Nothing was sent.")

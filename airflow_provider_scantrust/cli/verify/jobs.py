@@ -1,4 +1,4 @@
-"""Check what jobs show: the submit, the status until the end, and the path of the status."""
+"""Check assumptions about jobs: the submit, the status until the end, and the path of the status."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class Jobs:
 
     def _try_constraints(self, mine: dict[str, Any], wanted: dict[str, Any]) -> None:
         target, survey = self._target, self._survey
-        # Also where only the first constraint counts, the code gets the value that it shall have.
+        # If only the first constraint counts, the code still gets the value that the user wants.
         both = self._submit("two_constraints", {**mine, target.field: target.unknown_key}, wanted)
         task_id = _task_id(both)
         if task_id is not None and survey.is_found("task-path", "task_path"):
@@ -165,7 +165,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _task_id(seen: Seen) -> str | None:
-    """Return the id of a submitted job; the name of its field may differ."""
+    """Return the id of a submitted job; the service may call this field differently."""
     if seen.status != 200:
         return None
     texts = [seen.fields.get(name) for name in ("task_id", "id", "task", "uuid")]

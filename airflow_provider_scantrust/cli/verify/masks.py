@@ -24,7 +24,7 @@ _WORD = re.compile(r"[A-Za-z][A-Za-z _-]{0,29}")
 _NAME = re.compile(r"[A-Za-z_]{1,40}")
 _COUNTS = {"codes_affected", "total_updates", "codesAffected", "totalUpdates", "count"}
 _HEADERS = ("content-type", "allow", "retry-after", "www-authenticate", "location")
-# What the service is known to call things; anything else may be a name of the user's.
+# Names that are known to come from the service; any other name may be the user's.
 _KNOWN = {
     *("total_updates", "changes", "items", "codes_affected", "task_id", "detail", "code", "non_field_errors"),
     *("id", "reference", "state", "created_by", "created_at", "started_at", "completed_at", "errors"),
@@ -35,11 +35,11 @@ class Masks:
     """
     Masks answers.
 
-    :param secrets: Text -> what stands for it.
+    :param secrets: Text -> its mask.
     """
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
-        # A secret may be in another.
+        # Long secrets first, because a secret may be part of another.
         self._secrets = dict(
             sorted(((s, m) for s, m in secrets.items() if s), key=lambda pair: -len(pair[0]))
         )
@@ -56,15 +56,15 @@ class Masks:
         }
 
     def text(self, text: str) -> str:
-        """Return a text of the service's with all that may be the user's masked."""
+        """Return a text of the service with the user's texts masked."""
         for secret, mask in self._secrets.items():
-            # A short one may be a part of any word.
+            # A short secret may be a part of any word.
             pattern = re.escape(secret) if len(secret) >= 4 else rf"(?<!\w){re.escape(secret)}(?!\w)"
             text = re.sub(pattern, mask.replace("\\", r"\\"), text)
         return _EMAIL.sub("user@example.com", _UUID.sub(TASK_ID, text))
 
     def message(self, text: str) -> str:
-        """Return a message of an error; what it quotes may be the user's."""
+        """Return an error message, with all quoted texts masked: they may be the user's."""
         text = _QUOTED.sub('"text"', self.text(text))
         return _MIXED.sub("text", text)
 
@@ -79,7 +79,7 @@ class Masks:
 
     def _body(self, seen: Seen) -> Any:
         if not seen.is_json:
-            return "" if not seen.body else f"a body of {len(seen.body)} characters that is no JSON"
+            return "" if not seen.body else f"a body of {len(seen.body)} characters that is not JSON"
         return self._value(seen.body, "", is_error=seen.status >= 400)
 
     def _value(self, value: Any, name: str, *, is_error: bool) -> Any:

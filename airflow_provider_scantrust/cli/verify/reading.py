@@ -1,4 +1,4 @@
-"""Check what needs no write: the upload calls here carry nothing that Scantrust could store."""
+"""Check assumptions without a write: the upload calls here have nothing that Scantrust could store."""
 
 from __future__ import annotations
 
@@ -92,10 +92,10 @@ def _look_at_uploads(survey: Survey) -> None:
 
 
 def look_at_logins(survey: Survey) -> None:
-    """Log in once more; the last call, since it may end the login of all others."""
+    """Log in once more. This is the last call, because it may end the login of all others."""
     if survey.hook.settings.auth_scheme != "login" or not survey.seen or survey.seen[0].status != 200:
         return
-    # It logs in as the same user, for a token of its own.
+    # A new hook logs in as the same user and gets its own token.
     ScantrustHook(survey.hook.scantrust_conn_id).get_conn()
     again = survey.call("me_after_login", "GET", survey.hook.settings.dialect.me_path)
     survey.judge("jwt-others", again.status == 200, describe(again))

@@ -65,7 +65,7 @@ def write_samples(report_path: str, folder: str) -> list[Path]:
     """
     Turn a report into samples; return their paths.
 
-    :raises InvalidInput: It is no report.
+    :raises InvalidInput: The file is not a report.
     """
     try:
         report = json.loads(Path(report_path).read_bytes())
@@ -73,7 +73,7 @@ def write_samples(report_path: str, folder: str) -> list[Path]:
             raise ValueError
         answers = [(_sample_name(answer), answer) for answer in report["answers"]]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InvalidInput(f"{report_path} is no report of this command.") from error
+        raise InvalidInput(f"{report_path} is not a report of this command.") from error
     written = {}
     for name, answer in answers:
         path = Path(folder) / f"{name}.{answer['status']}.json"

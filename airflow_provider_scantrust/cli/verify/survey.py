@@ -1,8 +1,8 @@
 """
 The calls of a survey and their answers.
 
-Rule: every call is made once and without following redirects. A throttled call waits as long as the service
-asks.
+Rule: every call is made once, and redirects are not followed. After a 429, a call is repeated after the time
+that the service asks for.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Seen:
     """
     One answer.
 
-    :param call: What was called, in a word that names its sample.
-    :param body: Parsed, or text where it is no JSON.
+    :param call: The name of the call, which also names its sample.
+    :param body: Parsed JSON, or text if it is not JSON.
     """
 
     call: str
@@ -50,7 +50,7 @@ class Seen:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The body's members, their names in snake case; none where it is no object."""
+        """The body's members, with names in snake case; empty if the body is not an object."""
         if not isinstance(self.body, dict):
             return {}
         return {
@@ -60,13 +60,13 @@ class Seen:
 
     @property
     def is_missing(self) -> bool:
-        """Whether there is nothing at this path."""
+        """Whether the service does not know this path."""
         return self.status in (404, 410) or 300 <= self.status < 400
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found out about one assumption."""
+    """The result for one assumption."""
 
     line: str
     verdict: Verdict
@@ -83,9 +83,9 @@ class Survey:
     """
     Calls a service and collects findings.
 
-    :param extra: What to set in the connection's extra, so that this package does as the service does.
-    :param is_value_changed: The user's field may have another value than the user's.
-    :param secrets: What the report must not hold -> what stands for it.
+    :param extra: What to set in the connection's extra, so that this package fits the service.
+    :param is_value_changed: The user's field may not have the user's value now.
+    :param secrets: Texts that must not be in the report -> their masks.
     """
 
     hook: ScantrustHook
@@ -100,14 +100,14 @@ class Survey:
 
     @property
     def findings(self) -> list[Finding]:
-        """One for each assumption."""
+        """One finding for each assumption."""
         return [
             self._findings.get(line, Finding(line, "not tried", WHY_NOT[each.needs]))
             for line, each in ASSUMPTIONS.items()
         ]
 
     def judge(self, line: str, agrees: bool, seen: str) -> None:
-        """Note whether an assumption holds; one that failed once stays so."""
+        """Note whether an assumption holds; one that has failed once stays failed."""
         if line not in ASSUMPTIONS:
             raise KeyError(line)
         before = self._findings.get(line)
@@ -127,15 +127,15 @@ class Survey:
         return self.holds(line) or setting in self.extra
 
     def judge_path(self, line: str, setting: str, answers: bool) -> None:
-        """Note whether a call is where it is assumed to be, or where the connection's extra says."""
+        """Note whether a call is at the assumed path, or at the path in the connection's extra."""
         from airflow_provider_scantrust.api.dialect import SCANTRUST
 
         path, usual = getattr(self.hook.settings.dialect, setting), getattr(SCANTRUST, setting)
         if not answers:
             self.judge(line, False, f"there is nothing at {path}")
             self.notes.append(
-                f"If you know where the call is that was expected at {path}, set {setting} in the connection's extra, and "
-                "start this command again."
+                f"A call was expected at {path}. If you know its path, set {setting} in the connection's extra, and start this "
+                "command again."
             )
         elif path != usual:
             self.judge(line, False, f"it is at {path}, as {setting} in the connection's extra says")
@@ -157,7 +157,7 @@ class Survey:
         """
         Make one call.
 
-        :raises Throttled: It was throttled again and again.
+        :raises Throttled: The call was throttled several times in a row.
         """
         sent = dict(headers or {})
         if json_body is not None:
@@ -172,7 +172,7 @@ class Survey:
             if seen.status != 429:
                 return seen
             self._take_throttled(seen)
-        raise Throttled("Scantrust throttled this command again and again; try later.", status=429)
+        raise Throttled("Scantrust throttled this command several times in a row. Try later.", status=429)
 
     def _send(
         self, method: str, path: str, content: bytes | None, headers: Mapping[str, str], *, signed: bool

@@ -27,12 +27,12 @@ class Target:
 
     @property
     def other(self) -> str:
-        """A value that the field does not have in the end."""
+        """A value that the field has only during the test."""
         return f"{self.value}-1"
 
     @property
     def masks(self) -> dict[str, str]:
-        """What a report shows instead."""
+        """The user's texts -> their masks in the report."""
         return {
             self.other: "OTHER-VALUE",
             self.extended_id: "EXTENDED-ID",

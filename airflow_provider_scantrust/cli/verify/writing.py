@@ -1,5 +1,5 @@
 """
-Check what a write shows: uploads and jobs for one code and one field that the user owns.
+Check assumptions with writes: uploads and jobs for one code and one field that the user owns.
 
 Rule 1: at the end the field has the user's value, also after an error.
 Rule 2: a call that could do harm if an assumption is wrong uses a key that no code has.
@@ -74,7 +74,7 @@ class _Uploads:
         survey.judge("upload-answer", known <= names, f"names: {', '.join(sorted(names))}")
         items = seen.fields.get("items")
         if not isinstance(items, dict):
-            survey.judge("items-fields", False, "items is no object")
+            survey.judge("items-fields", False, "items is not an object")
             return
         updated = items.get(target.extended_id)
         if target.extended_id not in items:

@@ -27,7 +27,8 @@ function explain(status) {
 const ACKNOWLEDGED = /^Scantrust: acknowledged \(try \d+\)\n?/gm;
 const NOTE_LENGTH = 1000;
 
-// In the task instance's note: Airflow writes down who wrote it. What else is in the note stays.
+// The acknowledgment is a line in the task instance's note, because Airflow records who wrote it.
+// The rest of the note stays.
 export function acknowledge(upload) {
   const line = `Scantrust: acknowledged (try ${upload.try_number})`;
   const note = [(upload.note ?? "").replace(ACKNOWLEDGED, "").trimEnd(), line].filter(Boolean).join("\n");

@@ -29,7 +29,7 @@ export function nextStep({ status, failure, try_number, tries, acknowledged, nee
     const next = `Airflow starts try ${try_number + 1} of ${tries} by itself after the retry delay.`;
     return is_wait
       ? `${next} It waits for the same jobs again.`
-      : `${next} From Airflow 3.3 on it continues where this try stopped; before, it sends all rows again.`;
+      : `${next} On Airflow 3.3 and later it continues where this try stopped; on older versions it sends all rows again.`;
   }
   if (["failed", "warning"].includes(status) && acknowledged) return "A user has acknowledged this.";
   if (["failed", "warning"].includes(status) && !needs_attention) return "A later run of this task succeeded without this.";
@@ -114,7 +114,7 @@ function Rows({ upload }) {
 function Facts({ upload, now, clock }) {
   const { mode, mode_reason: reason, discarded, calls, throttled, seconds, status, startedAt } = upload;
   const isUnderWay = ["waiting", "running"].includes(status) && startedAt;
-  // A task that was cleared still has the times of the try before.
+  // A cleared task still has the times of its last try.
   const hasStarted = !["pending", "queued"].includes(status);
   const facts = [
     ["Source", upload.source],

@@ -1,6 +1,6 @@
 // How the page writes moments, counts and durations: as Airflow does.
 
-// Airflow keeps the time zone that the user chose here; without a choice it takes the browser's.
+// Airflow stores the user's time zone here. Without a choice, it uses the browser's.
 function timeZone() {
   try {
     const zone = JSON.parse(globalThis.localStorage.getItem("timezone")) ?? undefined;
@@ -11,7 +11,7 @@ function timeZone() {
   }
 }
 
-// Swedish dates have the form of Airflow's: 2026-11-02 07:00:00.
+// Swedish dates look like Airflow's: 2026-11-02 07:00:00.
 const DATE = { year: "numeric", month: "2-digit", day: "2-digit" };
 const TIME = { hour: "2-digit", minute: "2-digit", second: "2-digit" };
 
@@ -37,7 +37,7 @@ export function formatSeconds(seconds) {
   return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
-// Airflow's own run ids are long: the kind and the moment say as much.
+// Airflow's own run ids are long. The kind and the time are enough.
 export function shortRun(runId, clock) {
   const [, kind, moment] = /^(scheduled|manual|backfill|asset_triggered)__(\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d))/.exec(runId) ?? [];
   if (!moment) return runId;

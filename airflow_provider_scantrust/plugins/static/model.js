@@ -1,8 +1,8 @@
-// What the page knows of an upload, and how it is counted: no DOM and no React in here.
+// What the page knows about an upload, and how uploads are counted. No DOM and no React here.
 
 export const PAGE_SIZE = 50;
 
-// The order is that of the column Status: the first need attention most.
+// In the order of the column Status: the most urgent first.
 export const STATUSES = {
   failed: { label: "Failed", mark: "✕", color: "failed" },
   warning: { label: "Warning", mark: "!", color: "warning" },
@@ -16,7 +16,7 @@ export const STATUSES = {
 };
 const ORDER = Object.keys(STATUSES);
 
-// Airflow's states of a task except success, where the report decides; any other state is shown as running.
+// Airflow's task states. For success, the report decides; any other state is shown as running.
 const STATES = {
   failed: "failed",
   upstream_failed: "failed",
@@ -31,7 +31,7 @@ const STATES = {
   removed: "skipped",
 };
 
-// The answer leaves out what is not known.
+// The answer leaves out unknown values.
 const UNKNOWN = Object.fromEntries(
   ["state", "start", "end", "connection", "source", "mode", "mode_reason", "rows", "calls", "throttled", "codes", "unmatched"]
     .concat(["rejects_path", "discarded", "jobs_total", "possibly_twice", "seconds", "portal", "failure", "note"])
@@ -53,10 +53,10 @@ function statusOf({ state, problems }) {
   return problems.length > 0 ? "warning" : "done";
 }
 
-// Rows of an upload that has ended. A row whose job was not waited for is in none of the three.
+// Only for an upload that has ended. Rows of jobs that no task waited for are not counted.
 function splitRows({ rows, codes, unmatched, mode }, rejected) {
   if (rows === null || codes === null || mode === "dry run") return { updated: null };
-  // Unknown keys are counted once each; more rows may have them, so this is an upper limit.
+  // Each unknown key counts once, but several rows may have it, so this is an upper limit.
   return { updated: codes === 0 ? 0 : Math.max(0, rows - (unmatched ?? 0) - rejected) };
 }
 
@@ -148,7 +148,7 @@ export function sortBy(uploads, { column, descending }) {
     .map(([, , upload]) => upload);
 }
 
-// Days are those of the time zone that the user chose in Airflow.
+// Days in the time zone that the user chose in Airflow.
 export function byDay(uploads, days, now, clock) {
   const found = new Map();
   for (let back = days - 1; back >= 0; back--) {

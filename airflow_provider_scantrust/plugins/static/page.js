@@ -22,7 +22,7 @@ function Scantrust({ dagId, runId, taskId, mapIndex }) {
     [dagId, runId, taskId, mapIndex],
   );
   const { found, error, loading, refresh } = useUploads(scope, filters.days);
-  // Again with each answer: the user may have chosen another time zone.
+  // A new clock for each answer, because the user may have chosen another time zone.
   const clock = useMemo(makeClock, [found]);
   const inRun = runId !== undefined;
   const isCard = inRun && taskId !== undefined && found?.uploads.length === 1;
@@ -42,7 +42,7 @@ function List({ found, loading, refresh, filters, change, scope, clock, inRun })
   const uploads = useMemo(() => select(found?.uploads ?? [], { ...filters, text }), [found, text, filters.show, filters.connection]);
   const connections = useMemo(() => connectionsOf(found?.uploads ?? []), [found]);
   const now = found ? Date.parse(found.now) : Date.now();
-  // After an error these are still the days of the last answer.
+  // After an error, the days of the last answer.
   const days = found?.days ?? filters.days;
   const chart = useMemo(() => byDay(uploads, days, now, clock), [uploads, days, now, clock]);
   const time = inRun ? "in this run" : days === 1 ? "of the last day" : `of the last ${days} days`;
@@ -77,14 +77,14 @@ function useUploads(scope, days) {
       (found) => setState({ found: { ...found, days, uploads: found.uploads.map(derive) }, error: null, loading: false }),
       (error) => {
         if (control.signal.aborted) return;
-        // Earlier rows stay, unless this user may not see them any more.
+        // Earlier rows stay, unless the user may no longer see them.
         setState((before) => ({ found: error.isForbidden ? null : before.found, error: error.message, loading: false }));
       },
     );
     return () => control.abort();
   }, [scope, days, round]);
   useEffect(() => {
-    // A slow answer is not interrupted.
+    // Do not interrupt a slow answer.
     if (state.loading) return undefined;
     const timer = setInterval(() => document.visibilityState === "visible" && refresh(), REFRESH_MS);
     return () => clearInterval(timer);

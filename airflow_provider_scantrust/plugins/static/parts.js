@@ -13,7 +13,7 @@ export const cardPath = (upload) =>
   upload.members ? `${runPath(upload)}/plugin/scantrust-run` : `${taskPath(upload)}/plugin/scantrust-task-instance`;
 export const logPath = (upload) => `${taskPath(upload)}?try_number=${upload.try_number}`;
 
-// Without loading the UI again, where Airflow shares its router (3.2 and later).
+// A link that does not reload the UI, if Airflow shares its router (3.2 and later).
 export function To({ path, children, ...rest }) {
   const Link = globalThis.ReactRouterDOM?.Link;
   if (Link) return h(Link, { to: path, ...rest }, children);

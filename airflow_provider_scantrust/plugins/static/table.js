@@ -29,7 +29,7 @@ export function UploadTable({ uploads, scope, now, clock, caption }) {
   const sorted = useMemo(() => sortBy(group(uploads), sort), [uploads, sort]);
   const pages = Math.max(1, Math.ceil(sorted.length / PAGE_SIZE));
   const shown = Math.min(page, pages - 1);
-  // No column that is empty in all rows.
+  // Leave out columns that are empty in all rows.
   const columns = useMemo(() => COLUMNS.filter((column) => uploads.some((each) => isShown(column)(each))), [uploads]);
   const order = (column) => {
     setSort({ column, descending: sort.column === column ? !sort.descending : column !== "status" });
@@ -75,7 +75,7 @@ export function UploadTable({ uploads, scope, now, clock, caption }) {
   );
 }
 
-// Those that need attention first, as only the first of many mapped tasks are shown.
+// Tasks that need attention come first, because only the first of many mapped tasks are shown.
 function members(upload, columns, context) {
   const all = sortBy(upload.members ?? [], { column: "status", descending: false });
   const rows = all.slice(0, PAGE_SIZE).map((each) => h(Row, { key: each.key, upload: each, columns, context, isMember: true }));
