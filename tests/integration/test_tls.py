@@ -146,7 +146,7 @@ def test_plain_http_to_a_server_of_tls_says_what_to_write(
         settings = read_settings(host=url.replace("https", "http"), password="marked-token")
         kind, text, *_, pauses = outcome(driver, ME, settings)
     assert (exc.ConfigurationError, []) == (kind, pauses)
-    assert f"Write {url} there" in text
+    assert f"Write {url} as the host" in text
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -156,7 +156,7 @@ def test_tls_to_a_server_without_it_says_what_to_write(driver: Callable[..., Any
     thread.start()
     url = f"127.0.0.1:{httpd.server_address[1]}"
     try:
-        with pytest.raises(exc.ConfigurationError, match=f"write http://{url} there"):
+        with pytest.raises(exc.ConfigurationError, match=f"write http://{url} as the host"):
             driver(ME, read_settings(host=url, password="marked-token"), [])
     finally:
         httpd.shutdown()
@@ -166,5 +166,5 @@ def test_tls_to_a_server_without_it_says_what_to_write(driver: Callable[..., Any
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_tls_to_the_sandbox_says_what_to_write(sandbox: Sandbox, driver: Callable[..., Any]) -> None:
-    with pytest.raises(exc.ConfigurationError, match=f"write {sandbox.url} there"):
+    with pytest.raises(exc.ConfigurationError, match=f"write {sandbox.url} as the host"):
         driver(ME, read_settings(host=f"127.0.0.1:{sandbox.port}", password=sandbox.token), [])
