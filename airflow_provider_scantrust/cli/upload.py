@@ -151,7 +151,7 @@ def _show(report: Report, out: Output, *, ended: bool, failed: int = 0) -> None:
     now = time.time()
     summary = report.summary(now=now, ended=ended)
     out.result(summary, facts(summary))
-    out.say(report.describe(now - report.started_at, ended=ended, failed=failed))
+    out.say(report.describe(now, ended=ended, failed=failed))
 
 
 def _show_plan(made: Plan, written: Mapping[str, str] | None, out: Output) -> None:

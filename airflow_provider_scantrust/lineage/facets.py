@@ -23,7 +23,7 @@ class ScantrustUploadRunFacet(RunFacet):
     rows: int = 0
     requests: int = 0
     codesAffected: int | None = None
-    unmatched: int = 0
+    unmatched: int | None = None
     discardedFields: list[str] | None = None
     rejected: dict[str, int] = attr.field(factory=dict)
     taskIds: list[str] = attr.field(factory=list)

@@ -100,8 +100,7 @@ class ScantrustUploadOperator(UploadParameters):
         from airflow_provider_scantrust.operators.endings import ending
         from airflow_provider_scantrust.uploads.report import Report
 
-        started = time.time()
-        self._report = report = Report(mode="", rows=0, started_at=started)
+        self._report = report = Report(mode="", rows=0, started_at=time.time())
         with ending(context), self._make_upload(context, report) as upload:
             self._upload = upload
             plan = self._send(context, upload)
@@ -112,7 +111,7 @@ class ScantrustUploadOperator(UploadParameters):
                 return plan
             ended = not report.jobs or report.jobs_ended
             if not ended and self.wait_for_completion:
-                self._wait(context, upload, started)
+                self._wait(context, upload)
                 ended = True
             return self._finish(context, report, ended=ended)
 
@@ -238,8 +237,7 @@ class ScantrustUploadOperator(UploadParameters):
             rows = self._rows()
             if rows is None:
                 raise InvalidInput(
-                    "There is nothing to upload: the value given to this task is None. Did the upstream task or the function "
-                    "return nothing?"
+                    "There is nothing to upload but None: did the upstream task return nothing?"
                 )
             plan = upload.send_rows(rows)
             if plan is not None and self.dry_run_only:
@@ -247,10 +245,7 @@ class ScantrustUploadOperator(UploadParameters):
             return None if plan is None else plan.summary()
         except BaseException:
             if report.requests:
-                now = time.time()
-                summary = json.dumps(report.summary(now=now, ended=False))
-                said = report.describe(now - report.started_at, ended=False)
-                self.log.warning("The upload ended early. So far: %s Report: %s", said, summary)
+                self.log.warning("The upload ended early. %s", report.describe(time.time(), ended=False))
             raise
         finally:
             if not self.dry_run_only:
@@ -272,7 +267,7 @@ class ScantrustUploadOperator(UploadParameters):
             self.log.info("More jobs are being submitted; all ids will be in the XCom 'task_ids'.")
         return task_id
 
-    def _wait(self, context: Context, upload: Upload, started: float) -> None:
+    def _wait(self, context: Context, upload: Upload) -> None:
         from airflow_provider_scantrust.operators.endings import reacting_to_jobs
 
         report = upload.report
@@ -283,7 +278,7 @@ class ScantrustUploadOperator(UploadParameters):
         with reacting_to_jobs(context, self.hook, self.log):
             outcome = self._poll(report, deadline)
             if outcome is None:
-                self._defer(context, report, deadline, started, account)
+                self._defer(context, report, deadline, account)
                 return
         self.log.info("%s", outcome.describe())
         upload.end_jobs(outcome)
@@ -299,9 +294,7 @@ class ScantrustUploadOperator(UploadParameters):
             error_budget=self.error_budget,
         )
 
-    def _defer(
-        self, context: Context, report: Report, deadline: float, started: float, account: str | None
-    ) -> None:
+    def _defer(self, context: Context, report: Report, deadline: float, account: str | None) -> None:
         from airflow_provider_scantrust.api.texts import plural
         from airflow_provider_scantrust.triggers.deferral import fits_a_row, make_deferral
 
@@ -310,7 +303,7 @@ class ScantrustUploadOperator(UploadParameters):
             context.get("ti"),
             report.task_ids,
             deadline=deadline,
-            started=started,
+            started=report.started_at,
             execution_timeout=self.execution_timeout,
             poll_interval=self.poll_interval,
             error_budget=self.error_budget,
@@ -338,16 +331,14 @@ class ScantrustUploadOperator(UploadParameters):
         now = time.time()
         self._summary = summary = report.summary(now=now, ended=ended)
         count_upload(self.hook.stats, report)
-        data_key = self.data_key if self.constraints is None else None
+        key = self.data_key if self.constraints is None else None
         try:
-            react(
-                report, data_key, on_unmatched=self.on_unmatched, on_discarded=self.on_discarded, log=self.log
-            )
+            react(report, key, on_unmatched=self.on_unmatched, on_discarded=self.on_discarded, log=self.log)
         except ScantrustError:
             _push(context, "report", summary)
             raise
         finally:
-            self.log.info("%s", report.describe(now - report.started_at, ended=ended))
+            self.log.info("%s", report.describe(now, ended=ended))
             self.log.info("Report: %s", json.dumps(summary))
             end_progress(store_of(context), try_of(context), report, self.log)
         describe_events(context, self.outlets, summary)

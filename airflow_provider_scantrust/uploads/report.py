@@ -175,12 +175,14 @@ class Report:
     def _sent(self) -> int:
         return self.rows - sum(self.rejected.values())
 
-    def describe(self, seconds: float, *, ended: bool = True, failed: int = 0) -> str:
+    def describe(self, now: float, *, ended: bool = True, failed: int = 0) -> str:
         """
         Return the upload as one sentence for the log.
 
+        :param now: Seconds since the epoch.
         :param failed: How many of the jobs failed at Scantrust.
         """
+        seconds = now - self.started_at
         took = f"in {seconds:.0f} s" if seconds >= 10 else f"in {seconds:.1f} s"
         jobs = plural(len(self.jobs), "job")
         if not self.rows:
@@ -213,11 +215,16 @@ class Report:
 
         :param data_key: Their field; None for constraints.
         """
-        examples = f", such as {', '.join(self.examples)}" if self.examples else ""
         if data_key is None:
-            return f"No code that this token sees meets {plural(self.unmatched, 'constraint')}{examples}."
-        keys = f"{plural(self.unmatched, 'key')} ({data_key}) {'is' if self.unmatched == 1 else 'are'}"
-        return f"{keys} on no code that this token sees{examples}."
+            what = "meets the constraints"
+        elif self.unmatched == 1:
+            what = f"has this key ({data_key})"
+        else:
+            what = f"has these {self.unmatched:,} keys ({data_key})"
+        such = ": " if self.unmatched == len(self.examples) else ", such as "
+        return (
+            f"No code that this token sees {what}{such if self.examples else ''}{', '.join(self.examples)}."
+        )
 
     def describe_discarded(self) -> str:
         """Return which fields were discarded."""

@@ -20,7 +20,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
-from airflow_provider_scantrust.api.texts import show
+from airflow_provider_scantrust.api.texts import plural, show
 from airflow_provider_scantrust.exceptions import InvalidInput
 from airflow_provider_scantrust.uploads.check import BadRow, Row, RowCheck
 from airflow_provider_scantrust.uploads.doubts import BETWEEN
@@ -301,3 +301,14 @@ def count_kinds(spool: Spool) -> dict[str, int]:
     for _, kind, _ in spool.rejects():
         counts[kind] = counts.get(kind, 0) + 1
     return counts
+
+
+def name_problems(spool: Spool) -> str:
+    """Return what must be fixed before anything of a strict upload is sent."""
+    problems = [f"row {line}, {reason}" for line, _, reason in spool.rejects()]
+    more = len(problems) - _MOST_NAMED
+    return (
+        f"Nothing was sent, because {plural(len(problems), 'row')} of {spool.rows} must be fixed first: "
+        + "; ".join(problems[:_MOST_NAMED])
+        + (f"; and {more} more." if more > 0 else ".")
+    )

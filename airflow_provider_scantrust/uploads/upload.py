@@ -33,11 +33,10 @@ from airflow_provider_scantrust.uploads.rejects import write_rejects
 from airflow_provider_scantrust.uploads.report import Report
 from airflow_provider_scantrust.uploads.requests import Submit
 from airflow_provider_scantrust.uploads.run import UNMATCHED, Runner
-from airflow_provider_scantrust.uploads.spool import Spool, count_kinds
+from airflow_provider_scantrust.uploads.spool import Spool, count_kinds, name_problems
 from airflow_provider_scantrust.waits.outcome import Outcome
 
 _HOPELESS_AFTER = 100
-_MOST_NAMED = 20
 
 
 class Upload:
@@ -174,7 +173,7 @@ class Upload:
                 raise
             raise SourceNotFound(f"There is no source {rows.name!r} (yet): {error}.") from error
         if options.is_strict and spool.rejected:
-            raise InvalidInput(_name_problems(spool))
+            raise InvalidInput(name_problems(spool))
         self._plan = make_plan(
             spool,
             mode=options.mode,
@@ -344,13 +343,3 @@ class _Watchers:
         self._lines.calls_done += 1
         self._lines.rows_done += self._sizes.pop(number, 0)
         self._progress.call_done(number, counted)
-
-
-def _name_problems(spool: Spool) -> str:
-    problems = [f"row {line}, {reason}" for line, _, reason in spool.rejects()]
-    more = len(problems) - _MOST_NAMED
-    return (
-        f"Nothing was sent, because {plural(len(problems), 'row')} of {spool.rows} must be fixed first: "
-        + "; ".join(problems[:_MOST_NAMED])
-        + (f"; and {more} more." if more > 0 else ".")
-    )

@@ -287,7 +287,7 @@ def test_what_cannot_work_is_refused_when_the_dag_is_read() -> None:
 def test_both_violations_are_named_and_the_failure_is_left(sandbox: Sandbox) -> None:
     ti = TaskInstance()
     rows = bottles(1, 99, color="red")
-    with pytest.raises(AirflowFailException, match=r"1 key .*color \(in 1 row\)"):
+    with pytest.raises(AirflowFailException, match=r"this key .*color \(in 1 row\)"):
         attempt(Store(), ti=ti, items=rows, on_unmatched="fail", on_discarded="fail")
     failure = ti.xcoms["failure"]
     assert ("UnmatchedKeys", 1, True) == (failure["error"], failure["try_number"], failure["permanent"])
