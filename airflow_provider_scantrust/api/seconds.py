@@ -23,6 +23,6 @@ def read_seconds(name: str, value: Any) -> float:
         or not 0 < seconds <= LONGEST_SECONDS
     ):
         raise ValueError(
-            f"`{name}` must be above 0 seconds and at most {LONGEST_SECONDS:.0f}, not {value!r}."
+            f"`{name}` must be a number of seconds or a timedelta, above 0 and at most ten years, not {value!r}."
         )
     return float(seconds)

@@ -100,7 +100,9 @@ def _upload(arguments: argparse.Namespace, out: Output, store: FileStore | None)
                 raise
             except (ScantrustError, OSError):
                 if report.requests:
-                    _show(report, out, ended=False)
+                    summary = report.summary(now=time.time(), ended=False)
+                    out.result(summary, facts(summary))
+                    out.say(f"The upload ended early: {report.describe_so_far()}.")
                 raise
     return _finish(report, options, arguments, store, out, is_done=is_done)
 
@@ -177,10 +179,7 @@ def _stopped(report: Report, arguments: argparse.Namespace, service: _Counted) -
     """Return what was done before the stop, and what happens to the jobs."""
     if not service.has_begun:
         return "Stopped before anything was sent."
-    done = (
-        f"Stopped after {plural(report.requests, 'call')}: {plural(report.codes_affected, 'code')} updated by calls, "
-        f"{plural(len(report.jobs), 'job')} submitted. Calls in flight may have an effect, too."
-    )
+    done = f"Stopped: {report.describe_so_far()}. Calls in progress may have an effect, too."
     jobs = f" {jobs_go_on(report.task_ids)}" if report.jobs else ""
     again = (
         f" The same command continues from {arguments.resume}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 from airflow.providers.common.compat.sdk import conf, mask_secret
@@ -21,6 +22,12 @@ def not_found(conn_id: str) -> ScantrustError:
     backends = [("secrets", "backend"), ("workers", "secrets_backend")]
     backend = next(filter(None, (conf.get(*option, fallback=None) for option in backends)), None)
     if backend is None:
+        variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+        if os.environ.get(variable):
+            return ConfigurationError(
+                f"{variable} is set, and Airflow cannot read it. Check the JSON and its names (the token is `password`); in a URI, "
+                "percent-encode the token."
+            )
         return ConfigurationError(
             f"There is no Airflow connection {conn_id!r}. Create it, or correct the id."
         )

@@ -78,6 +78,20 @@ def find_path(path: str) -> Any:
     return location
 
 
+def check_writable(path: str) -> None:
+    """
+    Find out before an upload whether its rejects can be written; of a URL, only its upload can tell.
+
+    :raises ConfigurationError: They cannot.
+    """
+    if isinstance(find_path(path), Path):
+        try:
+            with _part(path) as part:
+                part.touch()
+        except OSError as error:
+            raise ConfigurationError(f"rejects_path {path!r} cannot be written: {error.strerror}.") from error
+
+
 def is_same_place(one: str, other: str) -> bool:
     """Whether two paths or URLs mean the same file, even if they are written differently."""
     local = [path.removeprefix("file://").removeprefix("local://") for path in (one, other)]

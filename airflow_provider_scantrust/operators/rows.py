@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_provider_scantrust.exceptions import ConfigurationError
 from airflow_provider_scantrust.operators.arguments import refuse_set
-from airflow_provider_scantrust.operators.files import find_path, is_same_place, open_path
+from airflow_provider_scantrust.operators.files import check_writable, find_path, is_same_place, open_path
 from airflow_provider_scantrust.sources.opening import open_source
 from airflow_provider_scantrust.sources.rows import RowSource
 from airflow_provider_scantrust.uploads.options import Rows
@@ -34,6 +34,7 @@ def rows_of_file(path: str, data_key: str, options: Mapping[str, Any], rejects_p
         if is_same_place(path, rejects_path):
             raise ConfigurationError("rejects_path is the source itself, which would be overwritten.")
         check_rejects_name(rejects_path, make().format, options.get("delimiter"))
+        check_writable(rejects_path)
     return Rows(partial(make, keep_copy=rejects_path is not None), path)
 
 
@@ -48,6 +49,7 @@ def rows_of_program(
     refuse_set(rows)
     if rejects_path is not None:
         check_rejects_name(rejects_path, RowSource.format)
+        check_writable(rejects_path)
     keep_copy = rejects_path is not None
     return Rows(partial(RowSource, rows, name=name, data_key=data_key, keep_copy=keep_copy, **options))
 

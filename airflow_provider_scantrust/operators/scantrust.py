@@ -245,7 +245,7 @@ class ScantrustUploadOperator(UploadParameters):
             return None if plan is None else plan.summary()
         except BaseException:
             if report.requests:
-                self.log.warning("The upload ended early. %s", report.describe(time.time(), ended=False))
+                self.log.warning("The upload ended early: %s.", report.describe_so_far())
             raise
         finally:
             if not self.dry_run_only:
@@ -273,8 +273,7 @@ class ScantrustUploadOperator(UploadParameters):
         report = upload.report
         self._task_ids[:] = report.task_ids
         deadline = time.time() + self.timeout
-        # The account that has the jobs: the connection may change while they are polled.
-        account = self.hook.account_digest()
+        account = self.hook.account_digest()  # before a poll, which may look the connection up again
         with reacting_to_jobs(context, self.hook, self.log):
             outcome = self._poll(report, deadline)
             if outcome is None:

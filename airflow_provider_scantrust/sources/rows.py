@@ -45,7 +45,10 @@ class RowSource(Source):
                 "pyarrow: table.to_pylist())."
             )
         if isinstance(rows, Mapping | str | bytes) or not isinstance(rows, Iterable):
-            raise InvalidInput(f"{name} must be a list of rows, each a dict, not {type(rows).__name__}.")
+            advice = ". Put the row into a list" if isinstance(rows, Mapping) else ""
+            raise InvalidInput(
+                f"{name} must be a list of rows, each a dict, not {type(rows).__name__}{advice}."
+            )
         super().__init__(name)
         self.fields = Fields(columns, constants, data_key, null_values)
         self._rows = rows
@@ -65,10 +68,12 @@ class RowSource(Source):
     def _numbered(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
         for number, row in enumerate(self._rows, start=1):
             if number == 1 and isinstance(row, str | PathLike):
-                raise InvalidInput(
-                    f"{self.name} is a list of {type(row).__name__}, not of rows. To upload several files, map the task: "
-                    "`.expand(source=…)`."
+                advice = (
+                    "To upload several files, map the task: `.expand(source=…)`"
+                    if self.name == "source"
+                    else 'Each row must be a dict, such as {"extended_id": "…", "market": "FR"}'
                 )
+                raise InvalidInput(f"{self.name} is a list of {type(row).__name__}, not of rows. {advice}.")
             row = _as_dict(row)
             if self._copy is not None:
                 members = members_of_row(row, self._is_key)

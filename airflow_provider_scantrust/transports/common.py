@@ -176,7 +176,23 @@ def describe_fault(kind: FaultKind, error: Exception) -> str:
     """Return why no answer came, without a library's text on a bad URL: it may have a proxy's password."""
     if kind is FaultKind.UNUSABLE:
         return f"{type(error).__name__}, of the host or of a proxy that the environment names"
-    return describe(error)
+    return _find_reason(error) or describe(error)
+
+
+def _find_reason(error: BaseException) -> str:
+    """Return what the system says, such as "Connection refused", below what the libraries wrap around it."""
+    seen: set[int] = set()
+    below: list[Any] = [error]
+    while below:
+        if not isinstance(each := below.pop(), BaseException) or id(each) in seen:
+            continue
+        seen.add(id(each))
+        module = type(each).__module__
+        # Errors of TLS have classes of their own, and more to say. For names, the numbers are not the system's.
+        if isinstance(each, OSError) and each.errno and module in ("builtins", "socket"):
+            return one_line(os.strerror(each.errno) if module == "builtins" else str(each.strerror))
+        below += [*each.args, each.__cause__, each.__context__, getattr(each, "reason", None)]
+    return ""
 
 
 def describe(error: Exception) -> str:

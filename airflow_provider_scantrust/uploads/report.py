@@ -209,6 +209,13 @@ class Report:
         found = ", ".join(str(note) for note in notes if note)
         return f"{what}: {found}." if found else f"{what}."
 
+    def describe_so_far(self) -> str:
+        """Return what was done by an upload that has ended early."""
+        return (
+            f"{plural(self.requests, 'call')} made, {plural(self.codes_affected, 'code')} updated by calls, "
+            f"{plural(len(self.jobs), 'job')} submitted"
+        )
+
     def describe_unmatched(self, data_key: str | None) -> str:
         """
         Return which keys matched no code.

@@ -91,6 +91,8 @@ class Outcome:
 
     def describe(self) -> str:
         """Return the sentence for the task's log."""
+        if not self.jobs:
+            return "There is no job to wait for."
         ended = (
             f"All {self.jobs:,} asynchronous uploads are" if self.jobs != 1 else "The asynchronous upload is"
         )

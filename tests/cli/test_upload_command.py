@@ -160,7 +160,7 @@ def test_interrupted_upload_says_what_was_done(
     assert 130 == process.returncode, err
     assert "Traceback" not in err
     last = err.strip().splitlines()[-1]
-    assert last.startswith("Stopped after ")
+    assert last.startswith("Stopped: ")
     assert last.endswith(f"The same command continues from {progress}.")
     assert progress.exists()
 
