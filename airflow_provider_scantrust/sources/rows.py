@@ -70,7 +70,7 @@ class RowSource(Source):
             if number == 1 and isinstance(row, str | PathLike):
                 advice = (
                     "To upload several files, map the task: `.expand(source=…)`"
-                    if self.name == "source"
+                    if self.name != "items"
                     else 'Each row must be a dict, such as {"extended_id": "…", "market": "FR"}'
                 )
                 raise InvalidInput(f"{self.name} is a list of {type(row).__name__}, not of rows. {advice}.")

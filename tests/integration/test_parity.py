@@ -253,7 +253,7 @@ def run_to_failure(make: Callable[[], Any], error: type[BaseException], match: s
 
 
 def cause(error: BaseException) -> BaseException:
-    return error if isinstance(error, exc.ScantrustError) else error.__cause__ or error
+    return error if isinstance(error, exc.ScantrustError) else error.__context__ or error
 
 
 @pytest.mark.usefixtures("quick")

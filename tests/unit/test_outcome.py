@@ -33,7 +33,7 @@ def test_sentence_about_one_job_is_in_the_singular(codes: int | None, said: str)
 
 
 def test_sentence_about_no_job_claims_nothing_about_scantrust() -> None:
-    assert "All 0 asynchronous uploads are complete: 0 codes affected." == Outcome.of({}).describe()
+    assert "There is no job to wait for." == Outcome.of({}).describe()
 
 
 def test_of_many_jobs_those_worth_a_look_are_named() -> None:

@@ -75,6 +75,10 @@ class AirflowClient:
         if response.status_code == 401 and self._api_version == "v2":
             self._login()
             response = self._send(method, path, json, params)
+        if response.status_code == 500 and "Database error" in response.text and method in ("GET", "PATCH"):
+            # SQLite was locked for longer than Airflow waits.
+            time.sleep(2)
+            response = self._send(method, path, json, params)
         if not response.ok:
             raise ApiError(f"{method} {path}", response.status_code, response.text)
         return response.json() if response.content else None
