@@ -211,7 +211,7 @@ def test_links_go_where_they_say(page: Page) -> None:
     row = row_of(page, "scantrust_sync_upload", "upload")
     assert PORTAL == row.get_by_role("link", name="Scantrust portal").get_attribute("href")
     row.get_by_role("link", name="Log of").click()
-    page.get_by_text("Uploaded: ").first.wait_for()
+    page.get_by_text("Report: ").first.wait_for()
     assert f"/dags/scantrust_sync_upload/runs/{RUN}/tasks/upload" == urlsplit(page.url).path
     page.go_back()
     row.get_by_role("link", name="upload", exact=True).click()
