@@ -297,7 +297,7 @@ def test_context_made_by_hand_does(sandbox: Sandbox, mode: Any, context: Any) ->
 
 @pytest.mark.parametrize("context", [{}, {"ti": MagicMock()}], ids=["empty", "mocked ti"])
 def test_context_made_by_hand_is_enough_to_defer(sandbox: Sandbox, context: Any) -> None:
-    sandbox.configure(time_scale=1.0)
+    sandbox.jobs(hang=True, times=2)
     for task in (
         ScantrustUploadOperator(task_id="upload", mode="async", items=bottles(1)),
         ScantrustTaskSensor(
