@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 
+from airflow_provider_scantrust.cli.hook import CommandHook
 from airflow_provider_scantrust.cli.output import Output, facts
 from airflow_provider_scantrust.hooks.access import check_access
-from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 
 
 def check(arguments: argparse.Namespace, out: Output) -> int:
     """Call the service once."""
-    hook = ScantrustHook(arguments.conn_id)
+    hook = CommandHook(arguments.conn_id, out)
     access = check_access(hook)
     found = {
         "connection": arguments.conn_id,
@@ -33,10 +33,5 @@ def check(arguments: argparse.Namespace, out: Output) -> int:
             "The clock of this machine differs from Scantrust's by %s s. Correct it, for example with NTP: "
             "logs and timeouts use this machine's clock.",
             access.clock_skew,
-        )
-    if hook.settings.ignored:
-        out.warning(
-            "Unknown names in the connection's extra, which are ignored: %s.",
-            ", ".join(hook.settings.ignored),
         )
     return 0

@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow_provider_scantrust.api.models import Task
 from airflow_provider_scantrust.api.texts import plural
+from airflow_provider_scantrust.cli.hook import CommandHook
 from airflow_provider_scantrust.cli.output import FAILED, TEMPORARY, Output, rows
 from airflow_provider_scantrust.exceptions import InvalidInput, NotFound, ScantrustError
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
@@ -18,7 +19,7 @@ _COLUMNS = ("task_id", "state", "codes_affected", "created_at", "started_at", "c
 
 def task(arguments: argparse.Namespace, out: Output) -> int:
     """Show jobs; with ``--wait``, after they have ended."""
-    hook = ScantrustHook(arguments.conn_id)
+    hook = CommandHook(arguments.conn_id, out)
     # Each once, in the order given.
     task_ids = list(dict.fromkeys(arguments.task_ids))
     ended: ScantrustError | None = None

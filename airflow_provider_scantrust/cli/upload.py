@@ -13,6 +13,7 @@ from rich.progress import Progress as Bars
 
 from airflow_provider_scantrust.api.models import UploadResult
 from airflow_provider_scantrust.api.texts import plural
+from airflow_provider_scantrust.cli.hook import CommandHook
 from airflow_provider_scantrust.cli.output import NOT_ALL, Output, facts, rows
 from airflow_provider_scantrust.cli.resume import FileStore
 from airflow_provider_scantrust.cli.source import SourceFile, identify, make_options
@@ -35,7 +36,7 @@ _SHOWN = 10
 
 def plan(arguments: argparse.Namespace, out: Output) -> int:
     """Read and plan, and send nothing."""
-    hook = ScantrustHook(arguments.conn_id)
+    hook = CommandHook(arguments.conn_id, out)
     file = SourceFile(arguments)
     options = make_options(arguments, hook, dry_run=True)
     rejects = RejectsFile(arguments.rejects, out) if arguments.rejects else None
@@ -66,7 +67,7 @@ def upload(arguments: argparse.Namespace, out: Output) -> int:
 
 
 def _upload(arguments: argparse.Namespace, out: Output, store: FileStore | None) -> int:
-    hook = ScantrustHook(arguments.conn_id)
+    hook = CommandHook(arguments.conn_id, out)
     file = SourceFile(arguments)
     options = make_options(arguments, hook, dry_run=False)
     report = Report("", 0, time.time())

@@ -132,10 +132,11 @@ class Plan:
         ]
         shared = f" for {plural(self.groups, 'set')} of identical data" if self.groups else ""
         noted = f" ({', '.join(notes)})" if notes else ""
+        least = f" At least {self.least_seconds:.0f} s at {self.limits.calls_per_second:g} calls a second."
         return (
             f"{plural(spool.rows, 'row')}{noted}, {plural(spool.keys, 'key')} ({spool.data_key}) "
             f"→ {' and '.join(calls) or 'no call'}{shared}: "
-            f"{self.reason}. At least {self.least_seconds:.0f} s at {self.limits.calls_per_second:g} calls a second."
+            f"{self.reason}.{least if self.least_seconds >= 1 else ''}"
         )
 
     def summary(self) -> dict[str, Any]:

@@ -224,6 +224,8 @@ class Report:
         """
         if data_key is None:
             what = "meets the constraints"
+        elif not self.examples:
+            return f"No code that this token sees has {self.unmatched:,} of the keys ({data_key}). A job does not tell which."
         elif self.unmatched == 1:
             what = f"has this key ({data_key})"
         else:

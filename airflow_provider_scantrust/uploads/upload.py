@@ -171,7 +171,9 @@ class Upload:
         except FileNotFoundError as error:
             if rows.name is None:
                 raise
-            raise SourceNotFound(f"There is no source {rows.name!r} (yet): {error}.") from error
+            raise SourceNotFound(
+                f"There is no source {rows.name!r} (yet): {error.strerror or error}."
+            ) from error
         if options.is_strict and spool.rejected:
             raise InvalidInput(name_problems(spool))
         self._plan = make_plan(

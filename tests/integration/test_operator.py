@@ -153,7 +153,7 @@ def test_unmatched_keys_fail_when_told_and_the_report_is_kept(sandbox: Sandbox, 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tasks.TaskInstance", Kept)
-        with pytest.raises(AirflowFailException, match=r"UnmatchedKeys: .* this key "):
+        with pytest.raises(AirflowFailException, match=r"UnmatchedKeys: .* 1 of the keys "):
             upload(items=items, mode="async", on_unmatched="fail", deferrable=deferrable)
     assert 1 == kept[0].xcoms["report"]["unmatched"]["count"]
     assert 1 == kept[0].xcoms["report"]["codes_affected"]

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from airflow_provider_scantrust.api.texts import plural
+from airflow_provider_scantrust.cli.hook import CommandHook
 from airflow_provider_scantrust.cli.output import NOT_ALL, Output, rows
 from airflow_provider_scantrust.cli.verify.reading import judge_errors, look, look_at_logins
 from airflow_provider_scantrust.cli.verify.report import make_report, write_samples
@@ -25,7 +26,7 @@ def verify(arguments: argparse.Namespace, out: Output) -> int:
         written = write_samples(*arguments.samples)
         out.result([str(path) for path in written], rows(("sample",), [[path] for path in written]))
         return 0
-    hook = ScantrustHook(arguments.conn_id)
+    hook = CommandHook(arguments.conn_id, out)
     target = _target(arguments)
     survey = Survey(hook)
     if target is not None:
