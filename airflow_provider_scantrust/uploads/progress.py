@@ -49,6 +49,8 @@ class Progress:
         self._job_entries = 0
         self._announced: set[int] = set()
         self._begun: set[int] = set()
+        # How many submits of each call are in flight: the parts of a call that was halved.
+        self._in_flight: dict[int, int] = {}
         # Calls that have submitted a job, or may have.
         self._may_be_there: set[int] = set()
         # How many jobs each of them has become, or may have.
@@ -142,15 +144,17 @@ class Progress:
             self._save()
         if call.is_job:
             self._begun.add(call.number)
+            self._in_flight[call.number] = self._in_flight.get(call.number, 0) + 1
 
     def answered(self, call: Call, error: Exception | None) -> None:
         """Note whether Scantrust may have made a job for this call."""
         if not call.is_job:
             return
+        self._in_flight[call.number] = in_flight = self._in_flight.get(call.number, 1) - 1
         if error is None or isinstance(error, _UNCERTAIN) or getattr(error, "after_trouble", True):
             self._may_be_there.add(call.number)
             self._parts[call.number] = self._parts.get(call.number, 0) + 1
-        elif call.number not in self._may_be_there:
+        elif call.number not in self._may_be_there and not in_flight:
             # Not where another part of the call may have submitted a job.
             self._announced.discard(call.number)
 
@@ -158,6 +162,7 @@ class Progress:
         """Note that a call has ended."""
         self._announced.discard(number)
         self._parts.pop(number, None)
+        self._in_flight.pop(number, None)
         if counted.unmatched or counted.rejected:
             if counted.jobs:
                 # A retry repeats the whole call, and so submits this job again.

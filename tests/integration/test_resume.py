@@ -15,6 +15,7 @@ from airflow_provider_scantrust.exceptions import (
     ConnectionFailed,
     PermissionDenied,
     RequestRejected,
+    RequestTooLarge,
     ScantrustError,
     ServiceUnavailable,
     TaskFailed,
@@ -427,3 +428,17 @@ def test_each_submit_that_was_repeated_is_told(sandbox: Sandbox, capsys: pytest.
     }
     assert len(replayed) == told
     assert told > 5
+
+
+def test_part_that_is_in_flight_stays_announced_when_another_part_is_refused() -> None:
+    store = Store()
+    progress = make_progress(store)
+    for _ in range(2):
+        progress.before_call(job(1), 0)
+    progress.answered(job(1), RequestTooLarge("too large"))
+    progress.note_rejects(None)
+    assert "1" in store[KEY]["submitting"].replace("-", ",").split(",")
+    progress.answered(job(1), RequestTooLarge("too large"))
+    with progress.kept():
+        pass
+    assert "" == store[KEY]["submitting"]

@@ -258,11 +258,12 @@ def test_file_that_is_simply_wrong_ends_the_upload_early(max_in_flight: int) -> 
 
 
 @settings(max_examples=25)
-@given(st.integers(0, 899), st.sampled_from([1, 16]))
-def test_good_stretch_anywhere_in_a_call_is_found(start: int, max_in_flight: int) -> None:
+@given(st.integers(0, 899))
+def test_good_stretch_anywhere_in_a_call_is_found(start: int) -> None:
     refused = {f"K{number}" for number in range(999) if not start <= number < start + 100}
     service = Service(999, refused=refused)
-    options: dict[str, Any] = {"quarantine": True, "max_in_flight": max_in_flight, "hopeless_after": 100}
+    # One after the other: with several at once, it depends on their order whether a hundred are refused first.
+    options: dict[str, Any] = {"quarantine": True, "max_in_flight": 1, "hopeless_after": 100}
     report, _, rejected = run(service, pieces(rows(999)), 999, **options)
     assert (100, refused) == (report.codes_affected, set(rejected))
 
