@@ -233,8 +233,8 @@ ARROW: dict[str, tuple[Any, st.SearchStrategy[Any], Any]] = {
     "bool": (pa.bool_(), st.booleans(), lambda value: str(value).lower()),
     "decimal": (
         pa.decimal128(38, 6),
-        st.decimals(-(10**30), 10**30, places=6),
-        lambda value: format(value, "f"),
+        st.decimals(-(10**30), 10**30, places=6) | st.integers(-9, 9).map(Decimal),
+        lambda value: str(int(value)) if value == int(value) else format(value, "f"),
     ),
     "date32": (pa.date32(), st.dates(), datetime.date.isoformat),
     "date64": (pa.date64(), st.dates(), datetime.date.isoformat),
