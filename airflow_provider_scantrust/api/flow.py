@@ -49,7 +49,7 @@ Random = Callable[[], float]
 
 FIRST_BACKOFF = 1.0
 LONGEST_BACKOFF = 30.0
-# A client that is told to wait 0 seconds must not send requests without a pause.
+# The shortest pause after a 429, also when Retry-After is 0.
 SHORTEST_THROTTLE_PAUSE = 0.5
 MOST_REDIRECTS = 5
 # How often one call may renew its token: a login of another process may end the token of this process.

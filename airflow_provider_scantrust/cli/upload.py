@@ -97,13 +97,12 @@ def _upload(arguments: argparse.Namespace, out: Output, store: FileStore | None)
                 raise KeyboardInterrupt(_stopped(report, arguments, service)) from None
             except TaskFailed as error:
                 forget_jobs(store, error.failed_jobs, out)
-                _show(report, out, ended=False, failed=int(error.failed_jobs.get("failed", 0)))
+                failed = int(error.failed_jobs.get("failed", 0))
+                _show(report, out, report.describe(time.time(), ended=False, failed=failed), ended=False)
                 raise
             except (ScantrustError, OSError):
                 if report.requests:
-                    summary = report.summary(now=time.time(), ended=False)
-                    out.result(summary, facts(summary))
-                    out.say(f"The upload ended early: {report.describe_so_far()}.")
+                    _show(report, out, f"The upload ended early: {report.describe_so_far()}.", ended=False)
                 raise
     return _finish(report, options, arguments, store, out, is_done=is_done)
 
@@ -136,7 +135,7 @@ def _finish(
 ) -> int:
     if store is not None and is_done:
         store.remove()
-    _show(report, out, ended=is_done)
+    _show(report, out, report.describe(time.time(), ended=is_done), ended=is_done)
     if not is_done:
         ids = " ".join(report.task_ids[:_SHOWN]) + " …" * (len(report.task_ids) > _SHOWN)
         out.say(f"To look at {'it' if len(report.task_ids) == 1 else 'them'}: airflow scantrust task {ids}")
@@ -150,11 +149,10 @@ def _finish(
     return NOT_ALL if report.unmatched or report.rejected or (is_done and report.updated_nothing) else 0
 
 
-def _show(report: Report, out: Output, *, ended: bool, failed: int = 0) -> None:
-    now = time.time()
-    summary = report.summary(now=now, ended=ended)
+def _show(report: Report, out: Output, said: str, *, ended: bool) -> None:
+    summary = report.summary(now=time.time(), ended=ended)
     out.result(summary, facts(summary))
-    out.say(report.describe(now, ended=ended, failed=failed))
+    out.say(said)
 
 
 def _show_plan(made: Plan, written: Mapping[str, str] | None, out: Output) -> None:

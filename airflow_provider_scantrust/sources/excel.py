@@ -55,6 +55,7 @@ class ExcelSource(FileSource):
         self._skip_rows = skip_rows
         self.header: list[str] = []
         self._kept: list[bool] = []
+        self._key = 0
         self._problems: Problems = {}
         self._merged: Problems = {}
         self._zeros: dict[int, tuple[int, str, int]] = {}
@@ -80,8 +81,7 @@ class ExcelSource(FileSource):
                 yield number, {**row, **constants} if constants else row
 
     def _is_header(self, number: int, cells: list[str]) -> bool:
-        key = self.fields.key_column(self.header) or 0
-        again = cells[key] in self.header
+        again = cells[self._key] in self.header
         return again and self.fields.repeats_header(cells, self.header, f"{self.name}, row {number}")
 
     def _note_zeros(self, fields: Sequence[str | None]) -> None:
@@ -122,6 +122,7 @@ class ExcelSource(FileSource):
             below = [(number - 1, cells) for number, cells in islice(rows, _SAMPLE)]
             fields = self.fields.of_header(self.header, self.name, about=about, below=below)
         self._kept = [field is not None for field in fields]
+        self._key = self.fields.key_column(self.header) or 0
         return fields
 
     def _read_cells(self, row: int, cells: Sequence[Any]) -> tuple[list[str], str | None]:

@@ -118,8 +118,8 @@ class JsonLinesSource(FileSource):
                 raise InvalidInput(
                     f"{how} one object around the rows. Convert it: jq -c '{path}[]' in.json > out.jsonl"
                 )
-            if len(record) == 1 and isinstance(inner := next(iter(record.values())), dict):
-                name = next(iter(record))
+            if len(record) == 1 and all(isinstance(value, dict) for value in record.values()):
+                ((name, inner),) = record.items()
                 if self._has_key(inner):
                     raise InvalidInput(
                         f"{how} objects around the rows. Convert it: jq -c '.[{json.dumps(name)}]' in.json > out.jsonl"

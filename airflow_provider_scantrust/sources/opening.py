@@ -87,7 +87,7 @@ def open_source(
     found = format or find_format(name)
     if found not in FORMATS:
         if format is None and (
-            what := next((_OTHERS[end] for end in _OTHERS if name.lower().endswith(end)), "")
+            what := next((what for end, what in _OTHERS.items() if name.lower().endswith(end)), "")
         ):
             raise ConfigurationError(
                 f"{name}: the name says {what}. If the content is another, give source_format=."

@@ -257,11 +257,7 @@ def read_key(value: Any, data_key: str = "") -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError(f"a key must be text, not {type(value).__name__}")
     text = str(_check_digits(_plain(value)))
-    if data_key == _STRIPPED_KEY:
-        text = strip_blanks(text)
-    text = unwrap(text)
-    if data_key == _STRIPPED_KEY:
-        text = strip_blanks(text)
+    text = clean_name(text) if data_key == _STRIPPED_KEY else unwrap(text)
     if not strip_blanks(text):
         raise ValueError("the key is empty")
     return read_text(text)

@@ -51,9 +51,7 @@ class Progress:
         self._begun: set[int] = set()
         # How many submits of each call are in flight: the parts of a call that was halved.
         self._in_flight: dict[int, int] = {}
-        # Calls that have submitted a job, or may have.
-        self._may_be_there: set[int] = set()
-        # How many jobs each of them has become, or may have.
+        # Calls that have submitted a job, or may have -> how many jobs.
         self._parts: dict[int, int] = {}
         # Calls that are repeated, and have left a job.
         self._left: set[int] = set()
@@ -99,7 +97,13 @@ class Progress:
         self.rejects = saved.get("rejects")
         if not self._is_of_this_upload(saved, "fingerprint"):
             return False
-        return self._load(saved)
+        known = load_jobs(self._store, saved)
+        if known is None:
+            self._log.warning(
+                "The stored progress of the last try is not complete, so the upload starts over."
+            )
+            return False
+        return self._load(saved, known)
 
     def take_up_without_source(self) -> Report | None:
         """
@@ -116,12 +120,13 @@ class Progress:
         ):
             # Some of its calls have to be made, which takes the source.
             return None
-        if load_jobs(self._store, saved) is None:
+        jobs = load_jobs(self._store, saved)
+        if jobs is None:
             self._log.warning("The stored progress of the last try is not complete.")
             return None
         self._saved["fingerprint"] = saved["fingerprint"]
         self.rejects = saved.get("rejects")
-        self._load(saved)
+        self._load(saved, jobs)
         report = Report.load(saved["counts" if has_ended else "whole"])
         if has_ended:
             report.jobs = self.report.jobs
@@ -152,9 +157,8 @@ class Progress:
             return
         self._in_flight[call.number] = in_flight = self._in_flight.get(call.number, 1) - 1
         if error is None or isinstance(error, _UNCERTAIN) or getattr(error, "after_trouble", True):
-            self._may_be_there.add(call.number)
             self._parts[call.number] = self._parts.get(call.number, 0) + 1
-        elif call.number not in self._may_be_there and not in_flight:
+        elif call.number not in self._parts and not in_flight:
             # Not where another part of the call may have submitted a job.
             self._announced.discard(call.number)
 
@@ -225,13 +229,7 @@ class Progress:
             return False
         return True
 
-    def _load(self, saved: Mapping[str, Any]) -> bool:
-        jobs = load_jobs(self._store, saved)
-        if jobs is None:
-            self._log.warning(
-                "The stored progress of the last try is not complete, so the upload starts over."
-            )
-            return False
+    def _load(self, saved: Mapping[str, Any], jobs: dict[str, list[Any]]) -> bool:
         self.done, self._cut, self._doubtful = (
             read_ranges(saved[name]) for name in ("done", "cut", "doubtful")
         )

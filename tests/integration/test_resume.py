@@ -21,13 +21,12 @@ from airflow_provider_scantrust.exceptions import (
     TaskFailed,
     Throttled,
 )
-from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sandbox import Sandbox
 from airflow_provider_scantrust.uploads.calls import Call
 from airflow_provider_scantrust.uploads.kept import Try, forget_jobs
 from airflow_provider_scantrust.uploads.progress import Progress
 from airflow_provider_scantrust.uploads.report import Report
-from tasks import Died, Store, TaskInstance, bottles
+from tasks import Died, Store, attempt, bottles
 
 KEY = "scantrust_upload"
 
@@ -52,20 +51,6 @@ def make_progress(
 
 def job(number: int, key: str = "L") -> Call:
     return Call(number, constraints={"lot": key}, scm_data={"market": "FR"}, example=key)
-
-
-def attempt(
-    store: Store | None, payload: dict[str, Any], try_number: int = 1, cleared: bool = False, **options: Any
-) -> dict[str, Any]:
-    ti = TaskInstance()
-    ti.try_number = try_number
-    if cleared:
-        ti.max_tries = try_number - 1 + ti.task.retries
-    ti.id = f"try {try_number}"
-    # Airflow before 3.3 has no store.
-    context: Any = {"ti": ti} if store is None else {"ti": ti, "task_state_store": store}
-    options = {"deferrable": False, "poll_interval": 0.05, **payload, **options}
-    return dict(ScantrustUploadOperator(task_id="upload", **options).execute(context))
 
 
 @payloads

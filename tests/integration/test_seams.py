@@ -24,7 +24,7 @@ from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperat
 from airflow_provider_scantrust.sandbox import Sandbox
 from airflow_provider_scantrust.uploads import kept, report
 from airflow_provider_scantrust.waits.pacing import Pacer
-from tasks import Died, Store, TaskInstance, bottles, run
+from tasks import Died, Store, TaskInstance, attempt, bottles, run
 
 KEY = "scantrust_upload"
 SUBMIT = "/api/v2/scm/upload/async/"
@@ -39,19 +39,6 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     # Fewer jobs make as many entries, and as many runs of sizes.
     monkeypatch.setattr(kept, "JOBS_TOGETHER", 20)
     monkeypatch.setattr(report, "_RUNS", 20)
-
-
-def attempt(
-    store: Store | None, try_number: int = 1, *, cleared: bool = False, **options: Any
-) -> dict[str, Any]:
-    ti = TaskInstance()
-    ti.try_number = try_number
-    if cleared:
-        ti.max_tries = try_number - 1 + ti.task.retries
-    ti.id = f"try {try_number}"
-    context: Any = {"ti": ti} if store is None else {"ti": ti, "task_state_store": store}
-    options = {"deferrable": False, "poll_interval": 0.05, **options}
-    return dict(ScantrustUploadOperator(task_id="upload", **options).execute(context))
 
 
 def different(number: int) -> list[dict[str, str]]:
@@ -117,7 +104,7 @@ def test_job_that_failed_is_made_again_although_forgetting_it_was_interrupted(
     with pytest.raises((Died, ScantrustError)):
         attempt(store, source=different(number), mode="async", max_in_flight=1)
     store.error = None
-    done = attempt(store, 2, source=different(number), mode="async", max_in_flight=1)
+    done = attempt(store, try_number=2, source=different(number), mode="async", max_in_flight=1)
     assert number == done["codes_affected"]
     for row in different(number):
         assert row["market"] == (sandbox.code(row["extended_id"]) or {})["market"]
@@ -139,7 +126,7 @@ def test_source_that_is_gone_with_incomplete_progress_is_not_a_success(
     store.delete(f"{KEY}_jobs_0")
     source.unlink()
     with pytest.raises(SourceNotFound):
-        attempt(store, 2, source=str(source), mode="async")
+        attempt(store, try_number=2, source=str(source), mode="async")
 
 
 class Refuses(BaseHTTPRequestHandler):
@@ -191,7 +178,7 @@ def test_job_that_may_be_there_is_reported_also_when_the_last_error_is_certain(
     store = Store()
     with pytest.raises((AirflowFailException, ScantrustError)):
         attempt(store, items=bottles(1, 2, 3), mode="async")
-    done = attempt(store, 2, items=bottles(1, 2, 3), mode="async")
+    done = attempt(store, try_number=2, items=bottles(1, 2, 3), mode="async")
     assert 2 == len(sandbox.tasks())
     assert 1 == done["possibly_submitted_twice"]
 
@@ -210,7 +197,7 @@ def test_job_that_may_be_there_is_reported_also_after_a_stop(sandbox: Sandbox) -
     with pytest.raises(UploadInterrupted):
         operator.execute(context)
     timer.join()
-    assert 1 == attempt(store, 2, items=bottles(1, 2, 3), mode="async")["possibly_submitted_twice"]
+    assert 1 == attempt(store, try_number=2, items=bottles(1, 2, 3), mode="async")["possibly_submitted_twice"]
 
 
 def test_each_part_of_a_job_that_may_be_there_twice_is_reported(
@@ -236,7 +223,7 @@ def test_each_part_of_a_job_that_may_be_there_twice_is_reported(
     store = Store()
     with pytest.raises(AirflowFailException):
         attempt(store, **payload)
-    assert 3 == attempt(store, 2, **payload)["possibly_submitted_twice"]
+    assert 3 == attempt(store, try_number=2, **payload)["possibly_submitted_twice"]
     sandbox.configure(body_limit=0)
 
 
@@ -249,7 +236,7 @@ def test_clear_repeats_a_job_that_came_before_the_first_discarded_field(sandbox:
     with pytest.raises(AirflowFailException):
         attempt(store, **options)
     sandbox.add_field("grape_color")
-    attempt(store, 3, cleared=True, **options)
+    attempt(store, try_number=3, cleared=True, **options)
     assert ["2020", "2020"] == [(sandbox.code(row["extended_id"]) or {})["grape_color"] for row in rows]
 
 
@@ -295,7 +282,7 @@ def test_changed_rejects_path_gets_the_rejects_of_the_next_try(sandbox: Sandbox,
     first, second = tmp_path / "a" / "rejects_1.jsonl", tmp_path / "b" / "rejects_2.jsonl"
     store = Store()
     attempt(store, source=rows, rejects_path=str(first))
-    done = attempt(store, 2, cleared=True, source=rows, rejects_path=str(second))
+    done = attempt(store, try_number=2, cleared=True, source=rows, rejects_path=str(second))
     assert str(second) == done["rejects_path"]
     assert second.exists()
     assert not first.exists()

@@ -17,6 +17,7 @@ from airflow import __version__ as release
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
+from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.triggers import scantrust as triggers
 from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger
 
@@ -103,6 +104,29 @@ class XCom:
     @property
     def _place(self) -> dict[str, Any]:
         return {name: getattr(self._ti, name) for name in ("dag_id", "run_id", "task_id", "map_index")}
+
+
+def attempt(
+    store: Store | None,
+    payload: Mapping[str, Any] | None = None,
+    try_number: int = 1,
+    cleared: bool = False,
+    **options: Any,
+) -> dict[str, Any]:
+    """
+    Run one try of an upload that waits on the worker, and return its report.
+
+    :param store: None before Airflow 3.3.
+    :param payload: Arguments of the operator, which ``options`` may replace.
+    """
+    ti = TaskInstance()
+    ti.try_number = try_number
+    if cleared:
+        ti.max_tries = try_number - 1 + ti.task.retries
+    ti.id = f"try {try_number}"
+    context: Any = {"ti": ti} if store is None else {"ti": ti, "task_state_store": store}
+    options = {"deferrable": False, "poll_interval": 0.05, **(payload or {}), **options}
+    return dict(ScantrustUploadOperator(task_id="upload", **options).execute(context))
 
 
 def run(
