@@ -36,10 +36,7 @@ PLACEHOLDERS = frozenset(
 )
 # Separates the values of a row.
 BETWEEN = "\x1f"
-_ROW_MARK = "\x1e"
-_BETWEEN_ROWS = f"{BETWEEN}{_ROW_MARK}{BETWEEN}"
-_PRINTABLE = bytes(range(0x20, 0x7F)) + f"{BETWEEN}{_ROW_MARK}".encode()
-_EMPTY_KEY = f"{_ROW_MARK}{BETWEEN}{BETWEEN}"
+_PRINTABLE = bytes(range(0x20, 0x7F)) + BETWEEN.encode()
 
 _KNOWN = 50_000
 # In a row of at most this length, no value is too long.
@@ -172,14 +169,11 @@ def are_plain(rows: Sequence[str], values: int) -> bool:
     :param rows: For each row, the key and the values, joined by BETWEEN.
     :param values: How many values each row has, including the key.
     """
-    text = BETWEEN + _BETWEEN_ROWS.join(rows) + BETWEEN
+    text = BETWEEN + BETWEEN.join(rows) + BETWEEN
     return (
         text.isascii()
-        and text.count(BETWEEN) == len(rows) * (values + 1)
-        and text.count(_ROW_MARK) == len(rows) - 1
-        # No key is empty, and no value ends with a blank.
-        and _EMPTY_KEY not in text
-        and not text.startswith(_EMPTY_KEY[1:])
+        # No value holds BETWEEN, and none ends with a blank.
+        and text.count(BETWEEN) == len(rows) * values + 1
         and " \x1f" not in text
         and (len(text) <= _LONGEST_ROW or max(map(len, rows)) <= _LONGEST_ROW)
         and ("\\" not in text or not _ESCAPE_AMONG.search(text))

@@ -15,7 +15,7 @@ import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import blake2b
-from itertools import chain, groupby, islice
+from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
@@ -110,7 +110,7 @@ class Spool:
         pairs = iter(rows)
         while batch := list(islice(pairs, _BATCH)):
             self.rows += len(batch)
-            self._keep(self._read(batch))
+            self._keep(*self._read(batch))
         for note in getattr(rows, "notes", ()):
             warn(note)
         # Sorting all keys once costs a third of an index that is kept while rows come in.
@@ -186,24 +186,28 @@ class Spool:
             decoded.append(dict(zip(names[number], values, strict=True)))
         return decoded
 
-    def _read(self, batch: list[tuple[int, Any]]) -> list[_Kept]:
-        """Return the rows that pass; the others are rejected."""
-        kept: list[_Kept] = []
+    def _read(self, batch: list[tuple[int, Any]]) -> tuple[list[int], list[str], list[str]]:
+        """Return lines, keys and data of the rows that pass; the others are rejected."""
+        lines: list[int] = []
+        keys: list[str] = []
+        data: list[str] = []
         check = self._check
         for start in range(0, len(batch), _LOOKED_AT_TOGETHER):
-            some = batch[start : start + _LOOKED_AT_TOGETHER]
-            texts = check.read_plain([item for _, item in some])
-            if texts is None:
-                kept.extend(self._read_each(some))
+            numbers, items = zip(*batch[start : start + _LOOKED_AT_TOGETHER], strict=True)
+            found = check.read_plain(items)
+            if found is None:
+                for line, key, text in self._read_each(zip(numbers, items, strict=True)):
+                    lines.append(line)
+                    keys.append(key)
+                    data.append(text)
                 continue
-            number = f"{self._number_of(check.plain_names)}{BETWEEN}"
-            parts = [text.partition(BETWEEN) for text in texts]
-            kept += [
-                (line, key, number + data) for (line, _), (key, _, data) in zip(some, parts, strict=True)
-            ]
-        return kept
+            number = str(self._number_of(check.plain_names))
+            lines += numbers
+            keys += found[0]
+            data += [number + text for text in found[1]]
+        return lines, keys, data
 
-    def _read_each(self, some: list[tuple[int, Any]]) -> Iterator[_Kept]:
+    def _read_each(self, some: Iterable[tuple[int, Any]]) -> Iterator[_Kept]:
         for line, item in some:
             try:
                 key, names, values, text = self._check.read(item, line)
@@ -224,15 +228,13 @@ class Spool:
         self.note_rejects([(line, kind, _storable(reason))])
         self.rejected += 1
 
-    def _keep(self, rows: list[_Kept]) -> None:
-        if not rows:
-            return
-        _, keys, data = zip(*rows, strict=True)
+    def _keep(self, lines: list[int], keys: list[str], data: list[str]) -> None:
         self._count(data)
         for texts, (lengths, content) in zip((keys, data), self._hashes, strict=True):
             lengths.update(array("Q", map(len, texts)))
             content.update("".join(texts).encode())
-        cells: list[int | str] = list(chain.from_iterable(rows))
+        cells: list[int | str] = [0] * (3 * len(lines))
+        cells[::3], cells[1::3], cells[2::3] = lines, keys, data
         for size in (3 * _TOGETHER, 3):
             whole = len(cells) // size * size
             insert = f"INSERT INTO rows VALUES (?, ?, ?){', (?, ?, ?)' * (size // 3 - 1)}"  # noqa: S608 - no values
