@@ -86,7 +86,7 @@ class LoginAuth:
         self._clock = clock
         self._register = register
         self._turn, self._state = Lock(), Lock()
-        self._given_at = self._failed_at = 0.0
+        self._given_at = self._again_at = 0.0
         self._has_worked = False
         self._failure: ScantrustError | None = None
 
@@ -109,7 +109,7 @@ class LoginAuth:
         if not self._turn.acquire(blocking=False):
             return False
         failure = self._failure
-        if failure is not None and self._clock() < self._failed_at + _pause_after(failure):
+        if failure is not None and self._clock() < self._again_at:
             self._turn.release()
             raise copy(failure)
         return True
@@ -124,7 +124,8 @@ class LoginAuth:
 
     def fail(self, error: ScantrustError) -> None:
         """Take the error of the login, without secrets in it."""
-        self._failure, self._failed_at = error, self._clock()
+        pause = PAUSE_AFTER_REFUSAL if error.permanent else max(PAUSE_AFTER_TROUBLE, error.retry_after or 0.0)
+        self._failure, self._again_at = error, self._clock() + pause
 
     def end(self) -> None:
         """Let others log in again."""
@@ -155,12 +156,6 @@ class LoginAuth:
 
 
 Auth = TokenAuth | LoginAuth
-
-
-def _pause_after(failure: ScantrustError) -> float:
-    if failure.permanent:
-        return PAUSE_AFTER_REFUSAL
-    return max(PAUSE_AFTER_TROUBLE, failure.retry_after or 0.0)
 
 
 def read_token(data: Any) -> str:

@@ -72,7 +72,7 @@ class WorkerWait:
         """
         for _, notice in self._drive(poll_interval):
             self._say(notice)
-        return Outcome.of(self._jobs.outcome())
+        return self._jobs.outcome()
 
     def poke(self, poll_interval: float) -> Outcome | None:
         """
@@ -84,7 +84,7 @@ class WorkerWait:
         for _, notice in self._drive(poll_interval, once=True):
             self._say(notice)
         if not self._jobs.open:
-            return Outcome.of(self._jobs.outcome())
+            return self._jobs.outcome()
         if self._now() >= self._jobs.deadline:
             raise self._jobs.timed_out()
         return None
@@ -110,7 +110,7 @@ class WorkerWait:
                 return None
         for notice in notices:
             self._say(notice)
-        return Outcome.of(self._jobs.outcome())
+        return self._jobs.outcome()
 
     def _drive(
         self, poll_interval: float, *, once: bool = False

@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing
+from functools import cache
 from types import TracebackType
 from typing import TypeVar
 
@@ -67,7 +68,7 @@ class AioTransport(Transport):
         self._sleep = sleep
         self._session: aiohttp.ClientSession | None = None
         # Read from the environment only once for each origin: thousands of polls are alike.
-        self._proxies: dict[str, str | None] = {}
+        self._choose_proxy = cache(choose_proxy)
 
     async def __aenter__(self) -> AioTransport:
         # To read a CA bundle takes about 20 ms of CPU, too long for a shared event loop.
@@ -115,7 +116,7 @@ class AioTransport(Transport):
         started = self._clock()
         proxy = response = None
         try:
-            proxy = self._proxy(request.url)
+            proxy = self._choose_proxy("/".join(request.url.split("/", 3)[:3]))
             async with self._session.request(
                 request.method,
                 request.url,
@@ -147,12 +148,6 @@ class AioTransport(Transport):
                 url=request.url,
                 is_unanswered=not proxy and response is None,
             )
-
-    def _proxy(self, url: str) -> str | None:
-        origin = "/".join(url.split("/", 3)[:3])
-        if origin not in self._proxies:
-            self._proxies[origin] = choose_proxy(url)
-        return self._proxies[origin]
 
 
 def choose_proxy(url: str) -> str | None:

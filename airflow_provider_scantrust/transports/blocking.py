@@ -114,15 +114,19 @@ class BlockingTransport(Transport):
 
     def _send(self, request: Request) -> Answer | Fault:
         started = self._clock()
-        watch = _Deadline(started + request.timeout[1], self._clock)
         proxy = response = None
+
+        def check_time() -> None:
+            if self._clock() > started + request.timeout[1]:
+                raise TimeoutError("the time for the request is up")
+
         try:
             # Not prepared by the session: it would let ~/.netrc replace the token.
             prepared = requests.Request(
                 request.method,
                 request.url,
                 headers={**request.headers, **self._headers},
-                data=_Body(request.body, watch) if request.body else None,
+                data=_Body(request.body, check_time) if request.body else None,
             ).prepare()
             url = prepared.url or ""
             settings: Any = self.session.merge_environment_settings(
@@ -139,25 +143,13 @@ class BlockingTransport(Transport):
                     # so that the next call does not get the final answer of this one.
                     raise requests.exceptions.ConnectionError(f"an interim answer ({response.status_code})")
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                return self._answer(response.status_code, headers, _read(response, watch), started)
+                return self._answer(response.status_code, headers, _read(response, check_time), started)
         except Exception as error:
             kind = _kind(error)
             if kind is None:
                 raise
             is_unanswered = not proxy and response is None
             return self._fault(kind, error, started, url=request.url, is_unanswered=is_unanswered)
-
-
-class _Deadline:
-    """The time by which a request must be sent and its answer received."""
-
-    def __init__(self, until: float, clock: Callable[[], float]) -> None:
-        self._until = until
-        self._clock = clock
-
-    def check(self) -> None:
-        if self._clock() > self._until:
-            raise TimeoutError("the time for the request is up")
 
 
 class _Body(io.BytesIO):
@@ -168,22 +160,22 @@ class _Body(io.BytesIO):
     only block by block.
     """
 
-    def __init__(self, body: bytes, watch: _Deadline) -> None:
+    def __init__(self, body: bytes, check_time: Callable[[], None]) -> None:
         super().__init__(body)
-        self._watch = watch
+        self._check_time = check_time
 
     def read(self, size: int | None = -1, /) -> bytes:
-        self._watch.check()
+        self._check_time()
         return super().read(size)
 
 
-def _read(response: requests.Response, watch: _Deadline) -> bytes:
+def _read(response: requests.Response, check_time: Callable[[], None]) -> bytes:
     body = bytearray()
     while piece := response.raw.read1(65_536, decode_content=False):
         body += piece
         if len(body) > MOST_BYTES:
             raise TooLong
-        watch.check()
+        check_time()
     return bytes(body)
 
 

@@ -137,22 +137,19 @@ class ScantrustTaskTrigger(BaseTrigger):
         outcome: Outcome | None
         try:
             await self._find_task_ids()
-            codes = {}
-            if self.task_ids:
-                wait = TriggerWait(
-                    Jobs(self.task_ids, deadline=self.deadline, error_budget=self.error_budget),
-                    self.poll_interval,
-                    self.longest_poll_interval,
-                    conn_id=self.scantrust_conn_id,
-                    account=self.account,
-                    # The logger of the class: one for each of thousands of waits would take a kilobyte each.
-                    log=self.logger(),
-                    # If a worker started the wait, it has just polled.
-                    poll_first=self.scantrust_task_id is not None,
-                )
-                # Awaited directly, because another coroutine would take memory in each of thousands of waits.
-                codes = await wait_shared(wait)
-            outcome = Outcome.of(codes)
+            wait = TriggerWait(
+                Jobs(self.task_ids, deadline=self.deadline, error_budget=self.error_budget),
+                self.poll_interval,
+                self.longest_poll_interval,
+                conn_id=self.scantrust_conn_id,
+                account=self.account,
+                # The logger of the class: one for each of thousands of waits would take a kilobyte each.
+                log=self.logger(),
+                # If a worker started the wait, it has just polled.
+                poll_first=self.scantrust_task_id is not None,
+            )
+            # Awaited directly, because another coroutine would take memory in each of thousands of waits.
+            outcome = await wait_shared(wait)
             event: dict[str, Any] = {"status": "complete", "outcome": outcome.as_dict()}
         except ScantrustError as error:
             outcome = None

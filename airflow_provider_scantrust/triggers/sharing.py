@@ -26,6 +26,7 @@ from airflow_provider_scantrust.exceptions import ScantrustError, TransientError
 from airflow_provider_scantrust.hooks.connection import not_found, settings_of
 from airflow_provider_scantrust.triggers.watcher import TriggerWait, Watcher
 from airflow_provider_scantrust.waits.jobs import changed_since
+from airflow_provider_scantrust.waits.outcome import Outcome
 
 # Seconds for which a lookup is valid.
 _GOOD_FOR = 300.0
@@ -142,12 +143,14 @@ class Watchers:
 _WATCHERS: WeakKeyDictionary[asyncio.AbstractEventLoop, Watchers] = WeakKeyDictionary()
 
 
-async def wait_shared(wait: TriggerWait) -> dict[str, int | None]:
+async def wait_shared(wait: TriggerWait) -> Outcome:
     """
-    Wait together with all other waits of this event loop; return the codes affected by each job.
+    Wait together with all other waits of this event loop.
 
     :raises ScantrustError: As for ``WorkerWait.wait``.
     """
+    if not wait.jobs.open:
+        return wait.jobs.outcome()
     found = _WATCHERS.setdefault(asyncio.get_running_loop(), Watchers())
     try:
         await found.join(wait)

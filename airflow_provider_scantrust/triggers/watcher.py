@@ -128,7 +128,11 @@ class Watcher:
 
     def hand_over(self, conn_id: str, other: Watcher) -> None:
         """Move the waits of a connection to another watcher; each job keeps its turn."""
-        waits = {wait for wait in self.waits if _is_of(wait, conn_id, other)}
+        waits: set[Wait] = set()
+        for wait in self.waits:
+            if isinstance(wait, TriggerWait) and wait.conn_id == conn_id:
+                wait.watcher, wait.has_moved = other, True
+                waits.add(wait)
         self._queue.move(waits, other._queue)
         other._start(-inf)
         self._stop_if_idle()
@@ -280,14 +284,6 @@ class Watcher:
     def _own_error(self, error: Exception) -> TransientError:
         log.exception("The watcher of jobs at %s had an internal error; it continues.", self.settings.host)
         return TransientError(f"The provider did not understand an answer ({type(error).__name__}: {error}).")
-
-
-def _is_of(wait: Wait, conn_id: str, watcher: Watcher) -> bool:
-    """Whether a wait belongs to a connection; if so, give it to this watcher."""
-    if not isinstance(wait, TriggerWait) or wait.conn_id != conn_id:
-        return False
-    wait.watcher, wait.has_moved = watcher, True
-    return True
 
 
 def _mask(token: str) -> None:

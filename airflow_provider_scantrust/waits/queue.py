@@ -21,6 +21,7 @@ Rule 7: a wait ends when its jobs have ended, with a permanent error, at its dea
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, InitVar, dataclass, field
 from heapq import heapify, heappop, heappush
 from math import inf
 
@@ -71,6 +72,7 @@ def make_pacer(polls_per_second: int, random: Random) -> Pacer:
     )
 
 
+@dataclass(eq=False, slots=True)
 class Wait:
     """
     The wait of one task, as the queue sees it.
@@ -84,45 +86,36 @@ class Wait:
         always sent immediately.
     """
 
-    __slots__ = ("error", "interval", "jobs", "joined", "longest", "once", "poll_first", "until")
+    jobs: Jobs
+    interval: float
+    longest: float | None = None
+    _: KW_ONLY
+    joined: float
+    left: InitVar[float]
+    once: bool = False
+    poll_first: bool = False
+    until: float = field(init=False)
+    error: ScantrustError | None = field(init=False, default=None)
 
-    def __init__(
-        self,
-        jobs: Jobs,
-        interval: float,
-        longest: float | None = None,
-        *,
-        joined: float,
-        left: float,
-        once: bool = False,
-        poll_first: bool = False,
-    ) -> None:
-        self.jobs = jobs
-        self.interval = interval
-        self.longest = longest
-        self.once = once
-        self.joined = joined
-        self.until = joined + (left if left > 0 else GRACE)
-        self.poll_first = poll_first or left <= 0
-        self.error: ScantrustError | None = None
+    def __post_init__(self, left: float) -> None:
+        self.until = self.joined + (left if left > 0 else GRACE)
+        self.poll_first = self.poll_first or left <= 0
 
     def end(self, error: ScantrustError | None) -> None:
         """End the wait, with an error or without; called by the queue."""
         self.error = error
 
 
+@dataclass(eq=False, slots=True)
 class Job:
     """One job of a wait; ``due`` may change only while the job is in no heap."""
 
-    __slots__ = ("due", "failing_since", "failures", "interval", "task_id", "wait")
-
-    def __init__(self, wait: Wait, task_id: str) -> None:
-        self.wait = wait
-        self.task_id = task_id
-        self.interval = wait.interval
-        self.due = inf
-        self.failures = 0
-        self.failing_since = inf
+    wait: Wait
+    task_id: str
+    interval: float
+    due: float = inf
+    failures: int = 0
+    failing_since: float = inf
 
     def __lt__(self, other: Job) -> bool:
         return self.due < other.due
@@ -171,7 +164,7 @@ class Queue:
         """Add a wait with its open jobs; return when the first of them is due."""
         self.waits.add(wait)
         self._look_at = min(self._look_at, wait.until if self.silent_since == inf else wait.joined)
-        jobs = [Job(wait, task_id) for task_id in wait.jobs.open]
+        jobs = [Job(wait, task_id, wait.interval) for task_id in wait.jobs.open]
         for job in jobs:
             self._push(job, wait.joined, 0.0 if wait.poll_first else job.interval)
         return min((job.due for job in jobs), default=inf)
