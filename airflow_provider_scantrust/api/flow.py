@@ -151,7 +151,8 @@ def _converse(
             renewals += 1
             continue
         except TransientError as error:
-            if isinstance(error, UnreadableAnswer) and not ledger.budget.retry_unreadable:
+            # Its cause is a wrong host more often than a short failure.
+            if isinstance(error, UnreadableAnswer):
                 raise
             pause = ledger.pause_for(error, random)
             if pause is None:

@@ -37,13 +37,10 @@ class Budget:
     :param attempts: Most tries with 5xx or no answer; None for no limit but the seconds. A 429 is not a
         failed try and counts only against the seconds.
     :param seconds: Seconds for the whole conversation, pauses included.
-    :param retry_unreadable: Retry also after an answer that cannot be read. This is for the wait for jobs: an
-        error page of a proxy must not end the wait.
     """
 
     attempts: int | None = EXTRAS["retry_attempts"].default
     seconds: float = RETRY_SECONDS
-    retry_unreadable: bool = False
 
     def at_most(self, seconds: float) -> Budget:
         """Return the same budget, limited to the given seconds."""

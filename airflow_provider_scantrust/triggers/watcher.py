@@ -185,28 +185,19 @@ class Watcher:
     async def _open_and_watch(self) -> None:
         from airflow_provider_scantrust.transports.aio import AioTransport
 
-        async with AioTransport(
-            verify=self.settings.verify, log=self._log, connections=MOST_AT_ONCE
-        ) as transport:
-            polls: set[asyncio.Task[None]] = set()
-            try:
-                await self._watch(transport, polls)
-            finally:
-                for poll in polls:
-                    poll.cancel()
-                await asyncio.gather(*polls, return_exceptions=True)
+        transport = AioTransport(verify=self.settings.verify, log=self._log, connections=MOST_AT_ONCE)
+        # The group cancels the polls in flight when the watcher stops.
+        async with transport, asyncio.TaskGroup() as polls:
+            await self._watch(transport, polls)
 
-    async def _watch(self, transport: AioTransport, polls: set[asyncio.Task[None]]) -> None:
-        loop = asyncio.get_running_loop()
+    async def _watch(self, transport: AioTransport, polls: asyncio.TaskGroup) -> None:
         while True:
             now = time.monotonic()
             seconds = min(self._counters.tick(), self._queue.expire(now))
             # Without a token, only one poll starts: it logs in first.
             turn = self._queue.take(now, MOST_AT_ONCE if self._auth.header() else 1)
             if isinstance(turn, Job):
-                poll = loop.create_task(self._poll(transport, turn))
-                polls.add(poll)
-                poll.add_done_callback(polls.discard)
+                polls.create_task(self._poll(transport, turn))
             else:
                 # A change of the queue before then wakes the watcher.
                 self._sleeps_until = now + turn

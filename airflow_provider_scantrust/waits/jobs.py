@@ -34,7 +34,7 @@ from airflow_provider_scantrust.waits.outcome import NAMED, Outcome
 ERROR_BUDGET = 600.0
 _NAMED = 10
 # The queue repeats a failed poll, not the poll's own conversation.
-_ONE_TRY = Budget(attempts=1, seconds=0.0, retry_unreadable=True)
+_ONE_TRY = Budget(attempts=1, seconds=0.0)
 
 
 class Jobs:

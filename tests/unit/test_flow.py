@@ -251,12 +251,6 @@ def test_unreadable_submit_says_that_the_job_may_run(reply: Answer) -> None:
     assert caught.value.excerpt is not None
 
 
-def test_unreadable_answer_is_asked_again_while_waiting() -> None:
-    budget = Budget(attempts=None, seconds=60, retry_unreadable=True)
-    conversation = talk(STATUS, answer(200, b"<html>"), sample("task/complete.200"), budget=budget)
-    assert conversation.run().is_done
-
-
 def test_get_follows_redirects_within_its_origin() -> None:
     conversation = talk(
         ME,
