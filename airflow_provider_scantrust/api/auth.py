@@ -92,7 +92,7 @@ class LoginAuth:
 
     def header(self) -> str | None:
         """Return the value of ``Authorization``, or None if a login must come first."""
-        return f"JWT {self.token}" if self.token else None
+        return f"JWT {token}" if (token := self.token) else None
 
     def hide(self, text: str) -> str:
         """Return the text without any secret that this signer knows."""

@@ -25,6 +25,9 @@ from airflow_provider_scantrust.exceptions import ConfigurationError
 RETRY_SECONDS: float = EXTRAS["retry_seconds"].default
 PORTALS = {PRODUCTION: "https://portal.scantrust.com/#/"}
 
+# The settings that identify service and credentials.
+_ACCOUNT = ("base_url", "auth_scheme", "login", "login_endpoint", "secret", "dialect", "verify")
+
 # About 50 ms: slow for an attacker who guesses passwords, and computed once for each upload.
 _DIGEST_ROUNDS = 100_000
 
@@ -87,15 +90,7 @@ class Settings:
 
         Equal for two connections that share the service's rate limits, so it is a key for shared objects.
         """
-        return Settings(
-            base_url=self.base_url,
-            auth_scheme=self.auth_scheme,
-            login=self.login,
-            login_endpoint=self.login_endpoint,
-            secret=self.secret,
-            dialect=self.dialect,
-            verify=self.verify,
-        )
+        return Settings(**{name: getattr(self, name) for name in _ACCOUNT})
 
     @cached_property
     def account_digest(self) -> str:

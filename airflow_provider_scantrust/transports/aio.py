@@ -13,14 +13,7 @@ from typing import TypeVar
 
 import aiohttp
 
-from airflow_provider_scantrust.api.messages import (
-    Answer,
-    Conversation,
-    Fault,
-    FaultKind,
-    Pause,
-    Request,
-)
+from airflow_provider_scantrust.api.messages import Answer, Conversation, Fault, FaultKind, Pause, Request
 from airflow_provider_scantrust.transports.common import (
     MOST_BYTES,
     Log,

@@ -20,14 +20,7 @@ import requests.utils
 import urllib3.exceptions
 
 from airflow_provider_scantrust.api.auth import Auth
-from airflow_provider_scantrust.api.messages import (
-    Answer,
-    Conversation,
-    Fault,
-    FaultKind,
-    Pause,
-    Request,
-)
+from airflow_provider_scantrust.api.messages import Answer, Conversation, Fault, FaultKind, Pause, Request
 from airflow_provider_scantrust.api.settings import Settings
 from airflow_provider_scantrust.transports.common import (
     MOST_BYTES,
