@@ -135,8 +135,7 @@ def _converse(
 ) -> Conversation[T]:
     login = auth if endpoint.signed and isinstance(auth, LoginAuth) else None
     renewals = 0
-    first_trouble: str | None = None
-    troubles = 0
+    troubles: list[str] = []
     while True:
         if login is not None and login.token is None:
             yield from _log_in(login, settings, random, ledger, again=renewals > 0)
@@ -159,16 +158,15 @@ def _converse(
                 tries = ledger.attempts + ledger.throttled
                 raise given_up(error, tries, ledger.seconds, ledger.budget) from error
             if not isinstance(error, Throttled):
-                first_trouble = first_trouble or auth.hide(str(error))
-                troubles += 1
+                troubles.append(auth.hide(str(error)))
             ledger.seconds += pause
             yield Pause(pause, f"{auth.hide(str(error))} Trying again in {pause:.1f} s.")
             continue
-        if first_trouble and endpoint.submits_a_job:
-            before = "the first try" if troubles == 1 else f"the first of {troubles} tries"
+        if troubles and endpoint.submits_a_job:
+            before = "the first try" if len(troubles) == 1 else f"the first of {len(troubles)} tries"
             yield Notice(
-                f"An asynchronous upload was submitted again because {before} failed: {first_trouble} Each failed "
-                f"try may have left a job of unknown id besides {auth.hide(str(result))}, at most {troubles}; "
+                f"An asynchronous upload was submitted again because {before} failed: {troubles[0]} Each failed "
+                f"try may have left a job of unknown id besides {auth.hide(str(result))}, at most {len(troubles)}; "
                 "they set the same values on the same codes, which does no harm."
             )
         if login is not None:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from functools import cache
-from types import TracebackType
 from typing import TypeVar
 
 import aiohttp
@@ -79,9 +78,7 @@ class AioTransport(Transport):
         )
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._session is not None:
             await self._session.close()
 

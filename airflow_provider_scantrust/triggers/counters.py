@@ -34,10 +34,7 @@ class Counters:
         self._tags = {"conn_id": conn_id}
         self._queue = queue
         self._log = log
-        # The counts since the last line, and since the last stats.
-        self._unsaid: Counter[str] = Counter()
-        # Seconds between two answers about a job, summed over the answers since the last line.
-        self._between = 0.0
+        # The counts since the last stats.
         self._unsent: Counter[str] = Counter()
         # Jobs that have ended, and when we learned it; their times are parsed later, when stats are sent.
         self._ends: list[tuple[Task, float]] = []
@@ -46,7 +43,9 @@ class Counters:
     def start(self) -> None:
         """Begin a minute when the first wait joins."""
         self._said_at = self._sent_at = time.monotonic()
-        self._unsaid, self._between = Counter(), 0.0
+        # The counts since the last line, and the sum of the seconds between two answers about a job.
+        self._unsaid: Counter[str] = Counter()
+        self._between = 0.0
 
     def add(self, name: str) -> None:
         """Add one to a count."""
