@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from airflow_provider_scantrust import exceptions as exc
-from airflow_provider_scantrust.api.messages import Answer, Endpoint, Replay
+from airflow_provider_scantrust.api.messages import Answer, Endpoint
 from airflow_provider_scantrust.api.texts import EXCERPT, one_line, read_page
 
 T = TypeVar("T")
@@ -55,47 +55,37 @@ def read_answer(answer: Answer, endpoint: Endpoint[T]) -> T:
     excerpt, data = make_excerpt(answer.body), _decode(answer.body)
     fields = field_messages(data)
     said = _first_line(fields, excerpt)
+    cls: type[exc.ScantrustError]
     if answer.status == 504 and endpoint.gateway_timeout_is_final:
-        raise exc.UploadTimedOut(
+        cls = exc.UploadTimedOut
+        text = (
             f"Scantrust gave up on {endpoint.what} (504 Gateway Timeout) and updated nothing: too many codes in "
-            'one call. Send fewer, or send them asynchronously (mode="auto" does both by itself).',
-            status=504,
-            excerpt=excerpt,
+            'one call. Send fewer, or send them asynchronously (mode="auto" does both by itself).'
         )
-    if answer.status == 429:
-        raise exc.Throttled(
-            f"Scantrust throttled {endpoint.what}{said}.",
-            status=429,
-            excerpt=excerpt,
-            retry_after=read_retry_after(answer),
-        )
-    if answer.is_failure:
-        raise exc.ServiceUnavailable(
-            f"Scantrust answered {endpoint.what} with {answer.status}{said}.",
-            status=answer.status,
-            excerpt=excerpt,
-            retry_after=read_retry_after(answer),
-        )
-    if 300 <= answer.status < 400:
-        raise exc.UnexpectedRedirect(
+    elif answer.status == 429:
+        cls, text = exc.Throttled, f"Scantrust throttled {endpoint.what}{said}."
+    elif answer.is_failure:
+        cls = exc.ServiceUnavailable
+        text = f"Scantrust answered {endpoint.what} with {answer.status}{said}."
+    elif 300 <= answer.status < 400:
+        cls = exc.UnexpectedRedirect
+        text = (
             f"Scantrust answered {endpoint.what} with a redirect ({answer.status}), which is not followed"
-            f"{_redirect_reason(answer, endpoint)}. Check the host in the connection.",
-            status=answer.status,
-            excerpt=excerpt,
+            f"{_redirect_reason(answer, endpoint)}. Check the host in the connection."
         )
-    if 400 <= answer.status < 500:
+    elif 400 <= answer.status < 500:
         refused = _REFUSED if endpoint.signed else {**_REFUSED, **_LOGIN_REFUSED}
         cls, advice = refused.get(answer.status, (exc.RequestRejected, "sending it again will not help"))
-        raise cls(
-            f"Scantrust refused {endpoint.what} ({answer.status}): {advice}{said}.",
-            status=answer.status,
-            fields=fields,
-            excerpt=excerpt,
-        )
-    raise exc.UnreadableAnswer(
-        f"Scantrust answered {endpoint.what} with the unexpected status {answer.status}{said}.",
+        text = f"Scantrust refused {endpoint.what} ({answer.status}): {advice}{said}."
+    else:
+        cls = exc.UnreadableAnswer
+        text = f"Scantrust answered {endpoint.what} with the unexpected status {answer.status}{said}."
+    raise cls(
+        text,
         status=answer.status,
+        fields=fields,
         excerpt=excerpt,
+        retry_after=None if cls.permanent else read_retry_after(answer),
     )
 
 
@@ -106,14 +96,11 @@ def read_retry_after(answer: Answer) -> float | None:
     An HTTP date is compared with the answer's own ``Date``, so a wrong clock on this machine does no harm.
     """
     header = answer.headers.get("retry-after", "").strip()
-    seconds: float | None = None
     if header.isascii() and header.isdigit():
-        seconds = float(header[:12])
-    elif header:
-        until = _http_date(header)
-        if until is not None:
-            seconds = until - (_http_date(answer.headers.get("date", "")) or answer.received_at)
-    if seconds is None:
+        seconds: float | None = float(header[:12])
+    elif (until := read_http_date(header)) is not None:
+        seconds = until - (read_http_date(answer.headers.get("date", "")) or answer.received_at)
+    else:
         data = _decode(answer.body)
         detail = data.get("detail") if isinstance(data, dict) else None
         match = _THROTTLED.search(detail) if isinstance(detail, str) else None
@@ -137,11 +124,6 @@ def make_excerpt(body: bytes) -> str:
 
 
 def _read_success(answer: Answer, endpoint: Endpoint[T]) -> T:
-    fate = (
-        " The job may have been submitted all the same; its task_id is not known."
-        if endpoint.replay is Replay.MAY_LEAVE_TWO_JOBS
-        else ""
-    )
     data = _decode(answer.body)
     problem = "it is not JSON"
     if data is not _NO_JSON:
@@ -154,8 +136,11 @@ def _read_success(answer: Answer, endpoint: Endpoint[T]) -> T:
         # The answer to a login has a token under an unknown name, so only names are shown.
         names = one_line(", ".join(map(_short, islice(data, 50)))) if isinstance(data, dict) else ""
         excerpt = names or "(not shown)"
+    text = f"The answer to {endpoint.what} ({answer.status}) cannot be understood, {problem}: {excerpt!r}."
+    if endpoint.submits_a_job:
+        text += " The job may have been submitted all the same; its task_id is not known."
     raise exc.UnreadableAnswer(
-        f"The answer to {endpoint.what} ({answer.status}) cannot be understood, {problem}: {excerpt!r}.{fate}",
+        text,
         status=answer.status,
         excerpt=excerpt,
     )
@@ -170,11 +155,8 @@ def _decode(body: bytes) -> Any:
 
 
 def _first_line(fields: Mapping[str, list[str]], excerpt: str) -> str:
-    if fields:
-        parts = [f"{name}: {' '.join(messages)}" for name, messages in fields.items() if messages]
-        text = "; ".join(parts)
-    else:
-        text = excerpt
+    parts = [f"{name}: {' '.join(messages)}" for name, messages in fields.items() if messages]
+    text = "; ".join(parts) if fields else excerpt
     return f". It said: {_short(text).rstrip('.')}" if text else ""
 
 
@@ -194,7 +176,8 @@ def _short(value: Any) -> str:
     return one_line(text)
 
 
-def _http_date(text: str) -> float | None:
+def read_http_date(text: str) -> float | None:
+    """Return the seconds since the epoch, or None if the text is not a date of HTTP."""
     try:
         return parsedate_to_datetime(text).timestamp()
     except (ValueError, OverflowError, IndexError, TypeError):

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any
 
 from airflow_provider_scantrust.api.messages import Endpoint
 from airflow_provider_scantrust.api.texts import CUT
-from airflow_provider_scantrust.exceptions import ScantrustError, from_dict
+from airflow_provider_scantrust.exceptions import ScantrustError
 
 # Assumed: Scantrust's login call is not in the public documentation. If the real call has other names,
 # correct them here.
@@ -30,19 +31,6 @@ PAUSE_AFTER_TROUBLE = 6.0
 _SHORTEST_SECRET = 5
 
 
-class Auth(Protocol):
-    """The part of a signer that the conversation uses."""
-
-    def header(self) -> str | None:
-        """Return the value of ``Authorization``, or None if a login must come first."""
-
-    def login(self) -> Login | None:
-        """Return the login that gives a new token, or None if the token cannot be renewed."""
-
-    def hide(self, text: str) -> str:
-        """Return the text without any secret that this signer knows."""
-
-
 class TokenAuth:
     """
     Sign with a token that was made in the portal (UAT) or elsewhere (JWT).
@@ -55,18 +43,20 @@ class TokenAuth:
         self._token = token
 
     def header(self) -> str | None:
+        """Return the value of ``Authorization``."""
         return f"{self.scheme} {self._token}"
 
-    def login(self) -> Login | None:
-        return None
-
     def hide(self, text: str) -> str:
+        """Return the text without any secret that this signer knows."""
         return _mask(text, [self._token])
 
 
 class LoginAuth:
     """
     Sign with the JWT that a login gives.
+
+    All conversations that need a login at the same time share one: its token, or its failure. Threads and
+    tasks of one process share it. Processes cannot: each of them logs in once.
 
     :param clock: Monotonic seconds.
     :param register: Called with each token, so that logs can mask it.
@@ -82,7 +72,7 @@ class LoginAuth:
         register: Callable[[str], object],
     ) -> None:
         self._password = password
-        call = Endpoint(
+        self.call = Endpoint(
             what="the login",
             method="POST",
             path=login_endpoint,
@@ -90,42 +80,23 @@ class LoginAuth:
             read=read_token,
             signed=False,
         )
-        self._login = Login(call, clock, register)
-
-    def header(self) -> str | None:
-        return f"JWT {self._login.token}" if self._login.token else None
-
-    def login(self) -> Login | None:
-        return self._login
-
-    def hide(self, text: str) -> str:
-        return _mask(text, [self._password, *self._login.given])
-
-
-class Login:
-    """
-    One login for all conversations that need it at the same time; they share its token, or its failure.
-
-    Threads and tasks of one process share it. Processes cannot: each of them logs in once.
-
-    :param call: The call that gives a token.
-    :param clock: Monotonic seconds.
-    :param register: Called with each token.
-    """
-
-    def __init__(
-        self, call: Endpoint[str], clock: Callable[[], float], register: Callable[[str], object]
-    ) -> None:
-        self.call = call
         self.token: str | None = None
         # The last tokens, because answers to calls in flight may still show an earlier token.
-        self.given: deque[str] = deque(maxlen=3)
+        self._given: deque[str] = deque(maxlen=3)
         self._clock = clock
         self._register = register
         self._turn, self._state = Lock(), Lock()
-        self._given_at = self._failed_at = 0.0
+        self._given_at = self._again_at = 0.0
         self._has_worked = False
         self._failure: ScantrustError | None = None
+
+    def header(self) -> str | None:
+        """Return the value of ``Authorization``, or None if a login must come first."""
+        return f"JWT {token}" if (token := self.token) else None
+
+    def hide(self, text: str) -> str:
+        """Return the text without any secret that this signer knows."""
+        return _mask(text, [self._password, *self._given])
 
     def begin(self) -> bool:
         """
@@ -138,22 +109,23 @@ class Login:
         if not self._turn.acquire(blocking=False):
             return False
         failure = self._failure
-        if failure is not None and self._clock() < self._failed_at + _pause_after(failure):
+        if failure is not None and self._clock() < self._again_at:
             self._turn.release()
-            raise from_dict(failure.as_dict())
+            raise copy(failure)
         return True
 
     def succeed(self, token: str) -> None:
         """Take the token that the login gave."""
         self._register(token)
-        self.given.append(token)
+        self._given.append(token)
         with self._state:
             self._given_at, self._has_worked, self._failure = self._clock(), False, None
             self.token = token
 
     def fail(self, error: ScantrustError) -> None:
         """Take the error of the login, without secrets in it."""
-        self._failure, self._failed_at = error, self._clock()
+        pause = PAUSE_AFTER_REFUSAL if error.permanent else max(PAUSE_AFTER_TROUBLE, error.retry_after or 0.0)
+        self._failure, self._again_at = error, self._clock() + pause
 
     def end(self) -> None:
         """Let others log in again."""
@@ -183,10 +155,7 @@ class Login:
             return True
 
 
-def _pause_after(failure: ScantrustError) -> float:
-    if failure.permanent:
-        return PAUSE_AFTER_REFUSAL
-    return max(PAUSE_AFTER_TROUBLE, failure.retry_after or 0.0)
+Auth = TokenAuth | LoginAuth
 
 
 def read_token(data: Any) -> str:

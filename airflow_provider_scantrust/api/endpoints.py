@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_provider_scantrust.api.dialect import SCANTRUST, Dialect
-from airflow_provider_scantrust.api.messages import Endpoint, Replay
+from airflow_provider_scantrust.api.messages import Endpoint
 from airflow_provider_scantrust.api.models import (
     Task,
     UploadResult,
@@ -64,7 +64,7 @@ def upload_scm_data_async(
         path=dialect.upload_async_path,
         payload={"constraints": constraints, "scm_data": scm_data},
         read=_read_submitted,
-        replay=Replay.MAY_LEAVE_TWO_JOBS,
+        submits_a_job=True,
     )
 
 

@@ -13,12 +13,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from airflow_provider_scantrust.api.answers import read_answer
-from airflow_provider_scantrust.api.auth import Auth, Login
+from airflow_provider_scantrust.api.auth import Auth, LoginAuth
 from airflow_provider_scantrust.api.messages import (
     Answer,
     Conversation,
@@ -27,7 +28,6 @@ from airflow_provider_scantrust.api.messages import (
     FaultKind,
     Notice,
     Pause,
-    Replay,
     Request,
 )
 from airflow_provider_scantrust.api.settings import Budget, Settings
@@ -133,13 +133,12 @@ def make_request(endpoint: Endpoint[Any], settings: Settings, auth: Auth) -> Req
 def _converse(
     endpoint: Endpoint[T], settings: Settings, auth: Auth, random: Random, ledger: _Ledger
 ) -> Conversation[T]:
-    login = auth.login() if endpoint.signed else None
+    login = auth if endpoint.signed and isinstance(auth, LoginAuth) else None
     renewals = 0
-    first_trouble: str | None = None
-    troubles = 0
+    troubles: list[str] = []
     while True:
         if login is not None and login.token is None:
-            yield from _log_in(login, settings, auth, random, ledger, again=renewals > 0)
+            yield from _log_in(login, settings, random, ledger, again=renewals > 0)
         # Only the hash, because some tools log tracebacks with all local variables.
         signed_with = hash(login.token) if login is not None else 0
         try:
@@ -151,22 +150,23 @@ def _converse(
             renewals += 1
             continue
         except TransientError as error:
-            if isinstance(error, UnreadableAnswer) and not ledger.budget.retry_unreadable:
+            # Its cause is a wrong host more often than a short failure.
+            if isinstance(error, UnreadableAnswer):
                 raise
             pause = ledger.pause_for(error, random)
             if pause is None:
                 tries = ledger.attempts + ledger.throttled
                 raise given_up(error, tries, ledger.seconds, ledger.budget) from error
             if not isinstance(error, Throttled):
-                first_trouble = first_trouble or auth.hide(str(error))
-                troubles += 1
-            yield from _wait(pause, error, auth, ledger)
+                troubles.append(auth.hide(str(error)))
+            ledger.seconds += pause
+            yield Pause(pause, f"{auth.hide(str(error))} Trying again in {pause:.1f} s.")
             continue
-        if first_trouble and endpoint.replay is Replay.MAY_LEAVE_TWO_JOBS:
-            before = "the first try" if troubles == 1 else f"the first of {troubles} tries"
+        if troubles and endpoint.submits_a_job:
+            before = "the first try" if len(troubles) == 1 else f"the first of {len(troubles)} tries"
             yield Notice(
-                f"An asynchronous upload was submitted again because {before} failed: {first_trouble} Each failed "
-                f"try may have left a job of unknown id besides {auth.hide(str(result))}, at most {troubles}; "
+                f"An asynchronous upload was submitted again because {before} failed: {troubles[0]} Each failed "
+                f"try may have left a job of unknown id besides {auth.hide(str(result))}, at most {len(troubles)}; "
                 "they set the same values on the same codes, which does no harm."
             )
         if login is not None:
@@ -175,7 +175,7 @@ def _converse(
 
 
 def _log_in(
-    login: Login, settings: Settings, auth: Auth, random: Random, ledger: _Ledger, *, again: bool
+    login: LoginAuth, settings: Settings, random: Random, ledger: _Ledger, *, again: bool
 ) -> Conversation[None]:
     """Log in, or wait for the login of another conversation."""
     while login.token is None:
@@ -189,9 +189,9 @@ def _log_in(
                     yield Notice(
                         "Scantrust no longer accepts the login's token; logging in again.", warning=False
                     )
-                login.succeed((yield from _converse(login.call, settings, auth, random, ledger)))
+                login.succeed((yield from _converse(login.call, settings, login, random, ledger)))
         except ScantrustError as error:
-            _hide_secrets(error, auth)
+            _hide_secrets(error, login)
             login.fail(error)
             raise
         finally:
@@ -225,11 +225,6 @@ def _wants_tls(body: bytes) -> bool:
     return not body.lstrip().startswith((b"{", b"[")) and bool(_WANTS_TLS.search(body[:4_096]))
 
 
-def _wait(pause: float, error: TransientError, auth: Auth, ledger: _Ledger) -> Conversation[None]:
-    ledger.seconds += pause
-    yield Pause(pause, f"{auth.hide(str(error))} Trying again in {pause:.1f} s.")
-
-
 def _redirect_target(request: Request, answer: Answer) -> str | None:
     """Return the target of a GET's redirect, or None if it must not be followed."""
     location = answer.headers.get("location")
@@ -237,21 +232,15 @@ def _redirect_target(request: Request, answer: Answer) -> str | None:
         return None
     try:
         target = urljoin(request.url, location)
-        here, there = urlsplit(request.url), urlsplit(target)
-        same_origin = (here.scheme, here.hostname, _port(here)) == (
-            there.scheme,
-            there.hostname,
-            _port(there),
-        )
+        is_safe = _origin(target) == _origin(request.url) and urlsplit(target).username is None
     except ValueError:
         return None
-    if not same_origin or there.username is not None or any(not 32 < ord(letter) < 127 for letter in target):
-        return None
-    return target
+    return target if is_safe and all(32 < ord(letter) < 127 for letter in target) else None
 
 
-def _port(parts: Any) -> int:
-    return parts.port or (443 if parts.scheme == "https" else 80)
+def _origin(url: str) -> tuple[str, str | None, int]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _fault_error(fault: Fault, endpoint: Endpoint[Any], settings: Settings) -> ScantrustError:
@@ -282,17 +271,12 @@ def _fault_error(fault: Fault, endpoint: Endpoint[Any], settings: Settings) -> S
 def given_up(error: T_Transient, attempts: int, seconds: float, budget: Budget) -> T_Transient:
     """Return the error that ends a conversation: the last error, with the number of tries."""
     tries = "" if budget.attempts is None else f"{budget.attempts} tries and "
-    text = (
+    last = copy(error)
+    last.args = (
         f"{error} Gave up after {attempts} {'try' if attempts == 1 else 'tries'} in {seconds:.0f} s: another would "
-        f"exceed the retry budget of {tries}{budget.seconds:.0f} s."
+        f"exceed the retry budget of {tries}{budget.seconds:.0f} s.",
     )
-    return type(error)(
-        text,
-        status=error.status,
-        fields=error.fields,
-        excerpt=error.excerpt,
-        retry_after=error.retry_after,
-    )
+    return last
 
 
 def _hide_secrets(error: ScantrustError, auth: Auth) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from enum import Enum, StrEnum
+from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -87,13 +87,6 @@ class Fault:
     elapsed: float = 0.0
 
 
-class Replay(Enum):
-    """What may happen if a request is sent again and its first result is unknown."""
-
-    HARMLESS = "harmless"
-    MAY_LEAVE_TWO_JOBS = "may leave two jobs"
-
-
 @dataclass(frozen=True)
 class Endpoint(Generic[T]):
     """
@@ -103,6 +96,7 @@ class Endpoint(Generic[T]):
     :param path: Path below the base URL, with its trailing slash.
     :param payload: JSON body, or None for a GET.
     :param read: Turns the decoded JSON into the result; raises ``ValueError`` with the reason.
+    :param submits_a_job: If it is sent again and its first result is unknown, it may leave two jobs.
     :param gateway_timeout_is_final: A 504 means "too many codes", so the same call must not be sent again.
     :param signed: Whether the call carries ``Authorization``.
     """
@@ -112,7 +106,7 @@ class Endpoint(Generic[T]):
     path: str
     read: Callable[[Any], T]
     payload: Mapping[str, Any] | None = field(default=None, repr=False)
-    replay: Replay = Replay.HARMLESS
+    submits_a_job: bool = False
     gateway_timeout_is_final: bool = False
     signed: bool = True
 

@@ -25,6 +25,9 @@ from airflow_provider_scantrust.exceptions import ConfigurationError
 RETRY_SECONDS: float = EXTRAS["retry_seconds"].default
 PORTALS = {PRODUCTION: "https://portal.scantrust.com/#/"}
 
+# The settings that identify service and credentials.
+_ACCOUNT = ("base_url", "auth_scheme", "login", "login_endpoint", "secret", "dialect", "verify")
+
 # About 50 ms: slow for an attacker who guesses passwords, and computed once for each upload.
 _DIGEST_ROUNDS = 100_000
 
@@ -37,13 +40,10 @@ class Budget:
     :param attempts: Most tries with 5xx or no answer; None for no limit but the seconds. A 429 is not a
         failed try and counts only against the seconds.
     :param seconds: Seconds for the whole conversation, pauses included.
-    :param retry_unreadable: Retry also after an answer that cannot be read. This is for the wait for jobs: an
-        error page of a proxy must not end the wait.
     """
 
     attempts: int | None = EXTRAS["retry_attempts"].default
     seconds: float = RETRY_SECONDS
-    retry_unreadable: bool = False
 
     def at_most(self, seconds: float) -> Budget:
         """Return the same budget, limited to the given seconds."""
@@ -90,15 +90,7 @@ class Settings:
 
         Equal for two connections that share the service's rate limits, so it is a key for shared objects.
         """
-        return Settings(
-            base_url=self.base_url,
-            auth_scheme=self.auth_scheme,
-            login=self.login,
-            login_endpoint=self.login_endpoint,
-            secret=self.secret,
-            dialect=self.dialect,
-            verify=self.verify,
-        )
+        return Settings(**{name: getattr(self, name) for name in _ACCOUNT})
 
     @cached_property
     def account_digest(self) -> str:

@@ -12,7 +12,8 @@ from airflow_provider_scantrust.cli.hook import CommandHook
 from airflow_provider_scantrust.cli.output import FAILED, TEMPORARY, Output, rows
 from airflow_provider_scantrust.exceptions import InvalidInput, NotFound, ScantrustError
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
-from airflow_provider_scantrust.waits.jobs import jobs_go_on
+from airflow_provider_scantrust.hooks.waiting import WorkerWait
+from airflow_provider_scantrust.waits.jobs import Jobs, jobs_go_on
 
 _COLUMNS = ("task_id", "state", "codes_affected", "created_at", "started_at", "completed_at")
 
@@ -26,11 +27,8 @@ def task(arguments: argparse.Namespace, out: Output) -> int:
     if arguments.wait:
         try:
             with out.waiting(f"Waiting for {plural(len(task_ids), 'job')}"):
-                hook.wait_for_jobs(
-                    task_ids,
-                    deadline=time.time() + arguments.timeout,
-                    poll_interval=arguments.poll_interval,
-                )
+                jobs = Jobs(task_ids, deadline=time.time() + arguments.timeout)
+                WorkerWait(hook, jobs).wait(arguments.poll_interval)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"Stopped waiting. {jobs_go_on(task_ids)}") from None
         except ScantrustError as error:

@@ -19,6 +19,7 @@ from airflow_provider_scantrust.cli.resume import FileStore
 from airflow_provider_scantrust.cli.source import SourceFile, identify, make_options
 from airflow_provider_scantrust.exceptions import ScantrustError, TaskFailed, UploadInterrupted
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
+from airflow_provider_scantrust.hooks.waiting import WorkerWait
 from airflow_provider_scantrust.operators.files import RejectsFile
 from airflow_provider_scantrust.uploads.kept import Try, forget_jobs
 from airflow_provider_scantrust.uploads.options import Options
@@ -29,7 +30,7 @@ from airflow_provider_scantrust.uploads.rejects import write_rejects
 from airflow_provider_scantrust.uploads.report import Report
 from airflow_provider_scantrust.uploads.spool import count_kinds
 from airflow_provider_scantrust.uploads.upload import Upload
-from airflow_provider_scantrust.waits.jobs import jobs_go_on
+from airflow_provider_scantrust.waits.jobs import Jobs, jobs_go_on
 
 _SHOWN = 10
 
@@ -115,11 +116,8 @@ def _wait(running: Upload, hook: ScantrustHook, arguments: argparse.Namespace, o
     if arguments.no_wait:
         return False
     with out.waiting(f"Waiting for {plural(len(report.jobs), 'job')}"):
-        outcome = hook.wait_for_jobs(
-            report.task_ids,
-            deadline=time.time() + arguments.timeout,
-            poll_interval=arguments.poll_interval,
-        )
+        jobs = Jobs(report.task_ids, deadline=time.time() + arguments.timeout)
+        outcome = WorkerWait(hook, jobs).wait(arguments.poll_interval)
     running.end_jobs(outcome)
     return True
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_scantrust.api.answers import read_http_date
 from airflow_provider_scantrust.api.endpoints import get_me
 from airflow_provider_scantrust.api.messages import Answer, Endpoint, Fault
 from airflow_provider_scantrust.api.models import read_account
@@ -90,9 +90,8 @@ def _read(data: Any) -> tuple[str, list[str] | None]:
 
 def read_skew(answer: Answer) -> int | None:
     """Return the whole seconds that the service's clock is ahead of this one; None without a Date header."""
-    try:
-        date = parsedate_to_datetime(answer.headers["date"]).timestamp()
-    except (KeyError, ValueError, TypeError, OverflowError, IndexError):
+    date = read_http_date(answer.headers.get("date", ""))
+    if date is None:
         return None
     # The header is rounded down to the second; the middle of the second is the best guess.
     return round(date + 0.5 - (answer.received_at - answer.elapsed / 2))

@@ -19,7 +19,7 @@ from airflow_provider_scantrust.get_provider_info import CONNECTION_TYPE, get_pr
 from airflow_provider_scantrust.hooks.connection import not_found, settings_of
 from airflow_provider_scantrust.hooks.gate import Gate
 from airflow_provider_scantrust.hooks.stats import WorkerStats
-from airflow_provider_scantrust.waits.jobs import ERROR_BUDGET, Jobs, poll_job
+from airflow_provider_scantrust.waits.jobs import poll_job
 from airflow_provider_scantrust.waits.pacing import Pacer
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from airflow_provider_scantrust.api.messages import Conversation, Endpoint
     from airflow_provider_scantrust.api.models import Task, UploadResult
     from airflow_provider_scantrust.transports.blocking import BlockingTransport
-    from airflow_provider_scantrust.waits.outcome import Outcome
 
 T = TypeVar("T")
 
@@ -156,48 +155,6 @@ class ScantrustHook(BaseHook):
         except AirflowNotFoundException as error:
             raise not_found(self.scantrust_conn_id) from error
         return settings_of(connection, self.log)
-
-    def wait_for_jobs(
-        self,
-        task_ids: Iterable[str],
-        *,
-        deadline: float,
-        poll_interval: float,
-        longest_poll_interval: float | None = None,
-        error_budget: float = ERROR_BUDGET,
-    ) -> Outcome:
-        """
-        Poll jobs until all have ended; return the codes that they affected.
-
-        :param deadline: Seconds since the epoch at which the wait ends.
-        :param poll_interval: Seconds between two polls of one job, with a jitter of 10%.
-        :param longest_poll_interval: If given, the interval doubles after each poll, up to this value.
-        :param error_budget: Seconds without a readable answer after which the wait ends.
-        :raises TaskFailed: At least one job failed.
-        :raises WaitTimedOut: The deadline has passed.
-        :raises TransientError: No readable answer came within the error budget.
-        :raises ScantrustError: A permanent error: no permission, no such job.
-        """
-        from airflow_provider_scantrust.hooks.waiting import WorkerWait
-
-        jobs = Jobs(task_ids, deadline=deadline, error_budget=error_budget)
-        return WorkerWait(self, jobs).wait(poll_interval, longest_poll_interval)
-
-    def poll_jobs(
-        self, task_ids: Iterable[str], *, deadline: float, error_budget: float = ERROR_BUDGET
-    ) -> Outcome | None:
-        """
-        Poll each job once before a deferral; return None if the wait must continue.
-
-        The wait also continues after a temporary error.
-
-        :raises TaskFailed: All jobs have ended, and at least one failed.
-        :raises ScantrustError: A permanent error: no permission, no such job.
-        """
-        from airflow_provider_scantrust.hooks.waiting import WorkerWait
-
-        jobs = Jobs(task_ids, deadline=deadline, error_budget=error_budget)
-        return WorkerWait(self, jobs).poll_before_deferral()
 
     def poll(self, task_id: str) -> Task:
         """

@@ -11,9 +11,10 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from math import inf
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from airflow_provider_scantrust.api.models import Task
+from airflow_provider_scantrust.api.settings import Settings
 from airflow_provider_scantrust.exceptions import ConnectionFailed, ScantrustError, TransientError
 from airflow_provider_scantrust.hooks.logs import RareLog
 from airflow_provider_scantrust.transports.common import say
@@ -23,28 +24,12 @@ from airflow_provider_scantrust.waits.queue import Job, Queue, Wait, make_pacer
 
 if TYPE_CHECKING:
     from airflow_provider_scantrust.api.messages import Notice
-    from airflow_provider_scantrust.api.settings import Settings
+    from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 
 # Seconds for the polls before a deferral. After that, the triggerer polls anyway.
 _BEFORE_DEFERRAL = 10.0
 # Seconds between two lookups of the connection while its host does not answer.
 _LOOKUPS_APART = 10.0
-
-
-class Poller(Protocol):
-    """The part of a hook that a wait uses."""
-
-    scantrust_conn_id: str
-
-    @property
-    def log(self) -> Any: ...
-
-    @property
-    def settings(self) -> Settings: ...
-
-    def poll(self, task_id: str) -> Task: ...
-
-    def reload(self) -> bool: ...
 
 
 class WorkerWait:
@@ -58,7 +43,7 @@ class WorkerWait:
 
     def __init__(
         self,
-        hook: Poller,
+        hook: ScantrustHook,
         jobs: Jobs,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -75,19 +60,19 @@ class WorkerWait:
         self._has_changed = False
         self._queue: Queue | None = None
 
-    def wait(self, poll_interval: float, longest_poll_interval: float | None = None) -> Outcome:
+    def wait(self, poll_interval: float) -> Outcome:
         """
         Poll until all jobs have ended; the first poll is sent immediately.
 
-        :param longest_poll_interval: If given, the interval doubles after each poll, up to this value.
+        :param poll_interval: Seconds between two polls of one job, with a jitter of 10%.
         :raises TaskFailed: At least one job failed.
         :raises WaitTimedOut: The deadline has passed.
         :raises TransientError: No readable answer came within the error budget.
         :raises ScantrustError: A permanent error: no permission, no such job.
         """
-        for _, notice in self._drive(poll_interval, longest_poll_interval):
+        for _, notice in self._drive(poll_interval):
             self._say(notice)
-        return Outcome.of(self._jobs.outcome())
+        return self._jobs.outcome()
 
     def poke(self, poll_interval: float) -> Outcome | None:
         """
@@ -99,7 +84,7 @@ class WorkerWait:
         for _, notice in self._drive(poll_interval, once=True):
             self._say(notice)
         if not self._jobs.open:
-            return Outcome.of(self._jobs.outcome())
+            return self._jobs.outcome()
         if self._now() >= self._jobs.deadline:
             raise self._jobs.timed_out()
         return None
@@ -125,16 +110,14 @@ class WorkerWait:
                 return None
         for notice in notices:
             self._say(notice)
-        return Outcome.of(self._jobs.outcome())
+        return self._jobs.outcome()
 
     def _drive(
-        self, poll_interval: float, longest: float | None = None, *, once: bool = False
+        self, poll_interval: float, *, once: bool = False
     ) -> Iterator[tuple[Task | ScantrustError, Notice | None]]:
         """Poll one job after the other until the wait is over or, with ``once``, each job has an answer."""
         left = self._jobs.deadline - self._now()
-        wait = Wait(
-            self._jobs, poll_interval, longest, joined=self._clock(), left=left, once=once, poll_first=True
-        )
+        wait = Wait(self._jobs, poll_interval, joined=self._clock(), left=left, once=once, poll_first=True)
         if not self._jobs.open:
             return
         # The pacer stays the same over pokes; the failures of the last poke are forgotten.
@@ -143,10 +126,8 @@ class WorkerWait:
         )
         queue.add(wait)
         try:
-            while not wait.is_over:
+            while wait in queue.waits:
                 seconds = queue.expire(self._clock())
-                if wait.is_over:
-                    break
                 turn = queue.take(self._clock())
                 if isinstance(turn, Job):
                     result = self._poll(turn)
@@ -193,13 +174,11 @@ class WorkerWait:
         return changed_since(error, self._hook.scantrust_conn_id) if self._has_changed else error
 
     def _polls_per_second(self) -> int:
-        from airflow_provider_scantrust.api.extras import EXTRAS
-
         try:
             return self._hook.settings.polls_per_second
         except Exception:
             # The polls will report what is wrong with the connection.
-            return int(EXTRAS["max_polls_per_second"].default)
+            return Settings.polls_per_second
 
     def _say(self, notice: Notice | None) -> None:
         if notice is not None:

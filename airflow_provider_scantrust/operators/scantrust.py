@@ -284,14 +284,12 @@ class ScantrustUploadOperator(UploadParameters):
 
     def _poll(self, report: Report, deadline: float) -> Outcome | None:
         """Wait on the worker. If deferrable, poll once and return None if the wait must continue."""
-        if self.deferrable:
-            return self.hook.poll_jobs(report.task_ids, deadline=deadline, error_budget=self.error_budget)
-        return self.hook.wait_for_jobs(
-            report.task_ids,
-            deadline=deadline,
-            poll_interval=self.poll_interval,
-            error_budget=self.error_budget,
-        )
+        from airflow_provider_scantrust.hooks.waiting import WorkerWait
+        from airflow_provider_scantrust.waits.jobs import Jobs
+
+        jobs = Jobs(report.task_ids, deadline=deadline, error_budget=self.error_budget)
+        wait = WorkerWait(self.hook, jobs)
+        return wait.poll_before_deferral() if self.deferrable else wait.wait(self.poll_interval)
 
     def _defer(self, context: Context, report: Report, deadline: float, account: str | None) -> None:
         from airflow_provider_scantrust.api.texts import plural

@@ -112,10 +112,9 @@ class ScantrustTaskSensor(BaseSensorOperator):
                 self._deadline = self._started_at(context, now) + self.timeout
             return super().execute(context)
         try:
-            self._task_ids = read_task_ids(self.scantrust_task_id)
             # The account that has the jobs: the connection may change while they are polled.
             account = self._hook.account_digest()
-            outcome = self._hook.poll_jobs(self._task_ids, deadline=self._deadline, error_budget=self._budget)
+            outcome = self._make_wait().poll_before_deferral()
             if outcome is not None:
                 return self._result(outcome)
         except ScantrustError as error:
@@ -124,24 +123,12 @@ class ScantrustTaskSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Poll every job that has not ended; :meth:`execute` calls it when not deferrable."""
-        from airflow_provider_scantrust.hooks.outcome import (
-            push_failed_jobs,
-            push_failure,
-            raise_for_airflow,
-        )
-        from airflow_provider_scantrust.hooks.waiting import WorkerWait
-        from airflow_provider_scantrust.waits.jobs import Jobs
-
         try:
             if self._waiting is None:
-                self._task_ids = read_task_ids(self.scantrust_task_id)
-                jobs = Jobs(self._task_ids, deadline=self._deadline, error_budget=self._budget)
-                self._waiting = WorkerWait(self._hook, jobs)
+                self._waiting = self._make_wait()
             outcome = self._waiting.poke(self.poke_interval)
         except ScantrustError as error:
-            push_failed_jobs(context, error)
-            push_failure(context, error, permanent=error.permanent)
-            raise_for_airflow(error)
+            self._end(context, error)
         return False if outcome is None else PokeReturnValue(is_done=True, xcom_value=self._result(outcome))
 
     def execute_complete(
@@ -174,6 +161,14 @@ class ScantrustTaskSensor(BaseSensorOperator):
 
         if self._task_ids:
             self.log.warning("The wait was ended by hand. %s", jobs_go_on(self._task_ids))
+
+    def _make_wait(self) -> WorkerWait:
+        from airflow_provider_scantrust.hooks.waiting import WorkerWait
+        from airflow_provider_scantrust.waits.jobs import Jobs
+
+        self._task_ids = read_task_ids(self.scantrust_task_id)
+        jobs = Jobs(self._task_ids, deadline=self._deadline, error_budget=self._budget)
+        return WorkerWait(self._hook, jobs)
 
     def _defer(self, context: Context, now: float, account: str | None) -> Any:
         from airflow_provider_scantrust.triggers.deferral import make_deferral

@@ -7,36 +7,23 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing
-from types import TracebackType
+from functools import cache
 from typing import TypeVar
 
 import aiohttp
 
-from airflow_provider_scantrust.api.messages import (
-    Answer,
-    Conversation,
-    Fault,
-    FaultKind,
-    Notice,
-    Pause,
-    Request,
-)
-from airflow_provider_scantrust.exceptions import ConfigurationError
+from airflow_provider_scantrust.api.messages import Answer, Conversation, Fault, FaultKind, Pause, Request
 from airflow_provider_scantrust.transports.common import (
     MOST_BYTES,
     Log,
     TooLong,
+    Transport,
     check_proxy,
     check_verify,
-    common_headers,
-    describe_fault,
     is_plain_and_local,
     load_trust,
-    make_user_agent,
     read_tls_trouble,
     say,
-    speaks_tls,
-    unpack,
 )
 
 T = TypeVar("T")
@@ -47,7 +34,7 @@ _KEEP_ALIVE = 30.0
 _LONGEST_HEADER = 65_536
 
 
-class AioTransport:
+class AioTransport(Transport):
     """
     Send the requests of conversations over one ``aiohttp`` session; use it with ``async with``.
 
@@ -57,8 +44,6 @@ class AioTransport:
     :param verify: True, False, or the path of a CA bundle, with the same meaning as in ``requests``.
     :param connections: Most connections at once.
     :param sleep: Waits for the given seconds without blocking.
-    :param clock: Monotonic seconds.
-    :param now: Wall clock, seconds since the epoch.
     """
 
     def __init__(
@@ -66,31 +51,22 @@ class AioTransport:
         *,
         verify: bool | str,
         log: Log,
-        user_agent: str | None = None,
         connections: int = 10,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__("aiohttp", log, time.monotonic)
         self._verify = check_verify(verify)
-        self._common_headers = common_headers(user_agent or make_user_agent("aiohttp"))
         self._connections = connections
-        self._log = log
         self._sleep = sleep
-        self._clock = clock
-        self._now = now
-        self._was_probed = False
         self._session: aiohttp.ClientSession | None = None
-        # Both are computed only once: thousands of polls are alike, and the proxy comes from the environment.
-        self._proxies: dict[str, str | None] = {}
-        self._timeouts: dict[tuple[float, float], aiohttp.ClientTimeout] = {}
+        # Read from the environment only once for each origin: thousands of polls are alike.
+        self._choose_proxy = cache(choose_proxy)
 
     async def __aenter__(self) -> AioTransport:
         # To read a CA bundle takes about 20 ms of CPU, too long for a shared event loop.
-        try:
-            context = await asyncio.to_thread(make_ssl_context, self._verify)
-        except OSError as error:
-            raise ConfigurationError(f"The CA bundle that verify names cannot be used: {error}.") from error
+        context: ssl.SSLContext | bool = False
+        if self._verify is not False:
+            context = await asyncio.to_thread(load_trust, self._verify)
         # No trust_env, because ~/.netrc could then replace the token. _send chooses the proxy.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
@@ -102,9 +78,7 @@ class AioTransport:
         )
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._session is not None:
             await self._session.close()
 
@@ -121,11 +95,10 @@ class AioTransport:
                 reply = None
                 if isinstance(step, Request):
                     reply = await self._send(step)
-                elif isinstance(step, Pause):
+                else:
                     say(step, self._log)
-                    await self._sleep(step.seconds)
-                elif isinstance(step, Notice):
-                    say(step, self._log)
+                    if isinstance(step, Pause):
+                        await self._sleep(step.seconds)
 
     async def _send(self, request: Request) -> Answer | Fault:
         if self._session is None:
@@ -133,16 +106,16 @@ class AioTransport:
         started = self._clock()
         proxy = response = None
         try:
-            proxy = self._proxy(request.url)
+            proxy = self._choose_proxy("/".join(request.url.split("/", 3)[:3]))
             async with self._session.request(
                 request.method,
                 request.url,
-                headers={**request.headers, **self._common_headers},
+                headers={**request.headers, **self._headers},
                 data=request.body,
                 proxy=proxy,
                 allow_redirects=False,
                 auto_decompress=False,
-                timeout=self._timeout(request.timeout),
+                timeout=aiohttp.ClientTimeout(sock_connect=request.timeout[0], total=request.timeout[1]),
             ) as response:
                 body = bytearray()
                 async for piece in response.content.iter_chunked(65_536):
@@ -152,42 +125,19 @@ class AioTransport:
                 headers = {
                     name.lower(): ", ".join(response.headers.getall(name)) for name in response.headers
                 }
-                content = unpack(bytes(body), headers.get("content-encoding", ""))
+                return self._answer(response.status, headers, bytes(body), started)
         except Exception as error:
             kind = _kind(error)
             if kind is None:
                 raise
-            if (
-                kind is FaultKind.CUT
-                and not proxy
-                and response is None
-                and await self._speaks_tls(request.url)
-            ):
-                kind = FaultKind.NEEDS_TLS
-            return Fault(kind, describe_fault(kind, error), self._clock() - started)
-        return Answer(
-            status=response.status,
-            headers=headers,
-            body=content,
-            elapsed=self._clock() - started,
-            received_at=self._now(),
-        )
-
-    async def _speaks_tls(self, url: str) -> bool:
-        # One probe is enough: the answer depends only on the fields of the connection.
-        was_probed, self._was_probed = self._was_probed, True
-        return not was_probed and await asyncio.to_thread(speaks_tls, url)
-
-    def _proxy(self, url: str) -> str | None:
-        origin = "/".join(url.split("/", 3)[:3])
-        if origin not in self._proxies:
-            self._proxies[origin] = choose_proxy(url)
-        return self._proxies[origin]
-
-    def _timeout(self, seconds: tuple[float, float]) -> aiohttp.ClientTimeout:
-        if seconds not in self._timeouts:
-            self._timeouts[seconds] = aiohttp.ClientTimeout(total=seconds[1], sock_connect=seconds[0])
-        return self._timeouts[seconds]
+            return await asyncio.to_thread(
+                self._fault,
+                kind,
+                error,
+                started,
+                url=request.url,
+                is_unanswered=not proxy and response is None,
+            )
 
 
 def choose_proxy(url: str) -> str | None:
@@ -203,18 +153,9 @@ def choose_proxy(url: str) -> str | None:
     return proxy or None
 
 
-def make_ssl_context(verify: bool | str) -> ssl.SSLContext | bool:
-    """Return an SSL context with which aiohttp trusts the same certificates as ``requests``."""
-    if verify is False:
-        return False
-    return load_trust(verify)
-
-
 def _kind(error: Exception) -> FaultKind | None:
     """Return the kind of network fault that an exception means, or None for any other exception."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.CertificateError):
-        return FaultKind.CERTIFICATE
-    if isinstance(error, aiohttp.ClientSSLError):
+    if isinstance(error, aiohttp.ClientSSLError | ssl.CertificateError):
         return read_tls_trouble(error)
     if isinstance(error, aiohttp.ConnectionTimeoutError | aiohttp.ClientHttpProxyError):
         return FaultKind.CONNECT

@@ -20,36 +20,27 @@ import requests.utils
 import urllib3.exceptions
 
 from airflow_provider_scantrust.api.auth import Auth
-from airflow_provider_scantrust.api.messages import (
-    Answer,
-    Conversation,
-    Fault,
-    FaultKind,
-    Notice,
-    Pause,
-    Request,
-)
+from airflow_provider_scantrust.api.messages import Answer, Conversation, Fault, FaultKind, Pause, Request
 from airflow_provider_scantrust.api.settings import Settings
 from airflow_provider_scantrust.transports.common import (
     MOST_BYTES,
     Log,
     TooLong,
+    Transport,
     check_proxy,
     check_verify,
-    common_headers,
-    describe_fault,
     is_plain_and_local,
     load_trust,
     make_user_agent,
     read_tls_trouble,
     say,
-    speaks_tls,
-    unpack,
 )
 
 T = TypeVar("T")
 
 _INTERIM = range(100, 200)
+# How many connections are kept; each thread needs one.
+_KEPT_CONNECTIONS = 64
 
 
 class Meter(Protocol):
@@ -62,7 +53,7 @@ class Meter(Protocol):
         """Count a request that will be sent again."""
 
 
-class BlockingTransport:
+class BlockingTransport(Transport):
     """
     Send the requests of a conversation over one session.
 
@@ -72,7 +63,6 @@ class BlockingTransport:
     :param meter: Counts requests and retries.
     :param sleep: Waits for the given seconds.
     :param clock: Monotonic seconds.
-    :param now: Wall clock, seconds since the epoch.
     """
 
     def __init__(
@@ -84,17 +74,12 @@ class BlockingTransport:
         meter: Meter | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__("requests", log, clock)
         self.session = session
         self._meter = meter
-        self._headers = common_headers(make_user_agent("requests"))
-        self._log = log
         self._pauses = pauses or log
         self._sleep = sleep
-        self._clock = clock
-        self._now = now
-        self._was_probed = False
 
     def perform(self, conversation: Conversation[T]) -> T:
         """Drive a conversation to its end and return its result."""
@@ -117,20 +102,24 @@ class BlockingTransport:
                     if step.reason and self._meter is not None:
                         self._meter.retried()
                     self._sleep(step.seconds)
-                elif isinstance(step, Notice):
+                else:
                     say(step, self._log)
 
     def _send(self, request: Request) -> Answer | Fault:
         started = self._clock()
-        watch = _Deadline(started + request.timeout[1], self._clock)
         proxy = response = None
+
+        def check_time() -> None:
+            if self._clock() > started + request.timeout[1]:
+                raise TimeoutError("the time for the request is up")
+
         try:
             # Not prepared by the session: it would let ~/.netrc replace the token.
             prepared = requests.Request(
                 request.method,
                 request.url,
                 headers={**request.headers, **self._headers},
-                data=_Body(request.body, watch) if request.body else None,
+                data=_Body(request.body, check_time) if request.body else None,
             ).prepare()
             url = prepared.url or ""
             settings: Any = self.session.merge_environment_settings(
@@ -147,38 +136,13 @@ class BlockingTransport:
                     # so that the next call does not get the final answer of this one.
                     raise requests.exceptions.ConnectionError(f"an interim answer ({response.status_code})")
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                body = unpack(_read(response, watch), headers.get("content-encoding", ""))
+                return self._answer(response.status_code, headers, _read(response, check_time), started)
         except Exception as error:
             kind = _kind(error)
             if kind is None:
                 raise
-            if kind is FaultKind.CUT and not proxy and response is None and self._speaks_tls(request.url):
-                kind = FaultKind.NEEDS_TLS
-            return Fault(kind, describe_fault(kind, error), self._clock() - started)
-        return Answer(
-            status=response.status_code,
-            headers=headers,
-            body=body,
-            elapsed=self._clock() - started,
-            received_at=self._now(),
-        )
-
-    def _speaks_tls(self, url: str) -> bool:
-        # One probe is enough: the answer depends only on the fields of the connection.
-        was_probed, self._was_probed = self._was_probed, True
-        return not was_probed and speaks_tls(url)
-
-
-class _Deadline:
-    """The time by which a request must be sent and its answer received."""
-
-    def __init__(self, until: float, clock: Callable[[], float]) -> None:
-        self._until = until
-        self._clock = clock
-
-    def check(self) -> None:
-        if self._clock() > self._until:
-            raise TimeoutError("the time for the request is up")
+            is_unanswered = not proxy and response is None
+            return self._fault(kind, error, started, url=request.url, is_unanswered=is_unanswered)
 
 
 class _Body(io.BytesIO):
@@ -189,22 +153,22 @@ class _Body(io.BytesIO):
     only block by block.
     """
 
-    def __init__(self, body: bytes, watch: _Deadline) -> None:
+    def __init__(self, body: bytes, check_time: Callable[[], None]) -> None:
         super().__init__(body)
-        self._watch = watch
+        self._check_time = check_time
 
     def read(self, size: int | None = -1, /) -> bytes:
-        self._watch.check()
+        self._check_time()
         return super().read(size)
 
 
-def _read(response: requests.Response, watch: _Deadline) -> bytes:
+def _read(response: requests.Response, check_time: Callable[[], None]) -> bytes:
     body = bytearray()
     while piece := response.raw.read1(65_536, decode_content=False):
         body += piece
         if len(body) > MOST_BYTES:
             raise TooLong
-        watch.check()
+        check_time()
     return bytes(body)
 
 
@@ -236,11 +200,10 @@ class _Session(requests.Session):
         return settings
 
 
-def make_session(settings: Settings, auth: Auth, connections: int = 64) -> requests.Session:
+def make_session(settings: Settings, auth: Auth) -> requests.Session:
     """
     Return a session that signs calls to the service, and no other calls.
 
-    :param connections: How many connections are kept; each thread needs one.
     :raises ConfigurationError: ``verify`` is the path of a CA bundle that does not exist.
     """
     session = _Session()
@@ -251,7 +214,7 @@ def make_session(settings: Settings, auth: Auth, connections: int = 64) -> reque
     session.auth = _SignForOrigin(settings.base_url, auth)
     session.headers["User-Agent"] = make_user_agent("requests")
     for scheme in ("https://", "http://"):
-        session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=connections))
+        session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=_KEPT_CONNECTIONS))
     return session
 
 

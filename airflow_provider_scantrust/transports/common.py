@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import platform
 import ssl
+import time
 import zlib
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from airflow_provider_scantrust import __version__
 from airflow_provider_scantrust.api.hosts import is_this_machine
-from airflow_provider_scantrust.api.messages import FaultKind, Notice, Pause
+from airflow_provider_scantrust.api.messages import Answer, Fault, FaultKind, Notice, Pause
 from airflow_provider_scantrust.api.texts import one_line
 from airflow_provider_scantrust.exceptions import ConfigurationError
 
@@ -37,17 +39,52 @@ class TooLong(Exception):
         super().__init__(f"the answer is longer than {MOST_BYTES} bytes")
 
 
+class Transport:
+    """
+    What both drivers do in the same way: they send the same headers, and return the same values.
+
+    :param library: The HTTP library.
+    :param clock: Monotonic seconds.
+    """
+
+    def __init__(self, library: str, log: Log, clock: Callable[[], float]) -> None:
+        self._headers = {"User-Agent": make_user_agent(library), "Accept-Encoding": "identity"}
+        self._log = log
+        self._clock = clock
+        self._was_probed = False
+
+    def _answer(self, status: int, headers: Mapping[str, str], body: bytes, started: float) -> Answer:
+        return Answer(
+            status=status,
+            headers=headers,
+            body=unpack(body, headers.get("content-encoding", "")),
+            elapsed=self._clock() - started,
+            received_at=time.time(),
+        )
+
+    def _fault(
+        self, kind: FaultKind, error: Exception, started: float, *, url: str, is_unanswered: bool
+    ) -> Fault:
+        """
+        Return the fault for a library's exception. This takes up to a second.
+
+        :param url: Where the request went.
+        :param is_unanswered: The server itself got the request and sent nothing.
+        """
+        # One probe is enough: the answer depends only on the fields of the connection.
+        if kind is FaultKind.CUT and is_unanswered and not self._was_probed:
+            self._was_probed = True
+            if speaks_tls(url):
+                kind = FaultKind.NEEDS_TLS
+        return Fault(kind, describe_fault(kind, error), self._clock() - started)
+
+
 def make_user_agent(library: str) -> str:
     """Return the User-Agent, with the versions that are running."""
     return (
         f"airflow-provider-scantrust/{__version__} apache-airflow/{version('apache-airflow')} "
         f"python/{platform.python_version()} {library}/{version(library)}"
     )
-
-
-def common_headers(user_agent: str) -> dict[str, str]:
-    """Return the headers that each request carries, in place of the library's own."""
-    return {"User-Agent": user_agent, "Accept-Encoding": "identity"}
 
 
 def unpack(body: bytes, encoding: str) -> bytes:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable
+from collections import Counter
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_scantrust.transports.common import Log
+from airflow_provider_scantrust.waits.queue import Queue
 
 if TYPE_CHECKING:
     from airflow_provider_scantrust.api.models import Task
@@ -26,86 +27,74 @@ class Counters:
 
     :param where: The service, for the log.
     :param conn_id: The tag ``conn_id`` of the stats: the connection that the watcher was made for.
-    :param clock: Monotonic seconds.
     """
 
-    def __init__(
-        self, where: str, conn_id: str, log: Log, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, where: str, conn_id: str, queue: Queue, log: Log) -> None:
         self._where = where
         self._tags = {"conn_id": conn_id}
+        self._queue = queue
         self._log = log
-        self._clock = clock
-        self.polled = self.answered = self.throttled = self.failed = self.done = 0
-        # Seconds between two answers about a job, summed over the answers.
-        self.stretched = 0.0
+        # The counts since the last stats.
+        self._unsent: Counter[str] = Counter()
         # Jobs that have ended, and when we learned it; their times are parsed later, when stats are sent.
         self._ends: list[tuple[Task, float]] = []
-        self._said = self._sent = (0, 0, 0, 0, 0, 0.0)
         self.start()
 
     def start(self) -> None:
         """Begin a minute when the first wait joins."""
-        self._said_at = self._sent_at = self._clock()
-        self._said = self._now()
+        self._said_at = self._sent_at = time.monotonic()
+        # The counts since the last line, and the sum of the seconds between two answers about a job.
+        self._unsaid: Counter[str] = Counter()
+        self._between = 0.0
 
-    def tick(self, waits: int, jobs: int) -> float:
+    def add(self, name: str) -> None:
+        """Add one to a count."""
+        self._unsaid[name] += 1
+        self._unsent[name] += 1
+
+    def answered(self, seconds: float) -> None:
+        """Count an answer; it came so many seconds after the last one about the job."""
+        self.add("answered")
+        self._between += seconds
+
+    def ended(self, task: Task) -> None:
+        """Count a job whose end was learned now."""
+        self.add("ended")
+        self._ends.append((task, time.time()))
+
+    def tick(self) -> float:
         """Log and send what is due; return the seconds until the next time."""
-        now = self._clock()
+        now = time.monotonic()
         if now - self._sent_at >= STATS_SECONDS:
             self._sent_at = now
-            self.send(waits)
+            self.send()
         if now - self._said_at >= LINE_SECONDS:
-            seconds, self._said_at = now - self._said_at, now
-            polled, answered, throttled, failed, done, stretched = self._since(self._said)
-            self._said = self._now()
-            between = f"{stretched / answered:.1f}" if answered else "unknown"
-            self._log.info(
-                "Jobs at %s: %s open (waits: %s). In %.0f s: polls %s, ended jobs %s, throttled %s, failed %s; seconds between "
-                "two answers about a job: %s.",
-                self._where,
-                jobs,
-                waits,
-                seconds,
-                polled,
-                done,
-                throttled,
-                failed,
-                between,
+            counts, seconds = self._unsaid, now - self._said_at
+            between = f"{self._between / counts['answered']:.1f}" if counts["answered"] else "unknown"
+            text = (
+                f"Jobs at {self._where}: {self._queue.open} open (waits: {len(self._queue.waits)}). In {seconds:.0f} s: "
+                f"polls {counts['polls']}, ended jobs {counts['ended']}, throttled {counts['polls_throttled']}, failed "
+                f"{counts['polls_failed']}; seconds between two answers about a job: {between}."
             )
+            self._log.info("%s", text)
+            self._said_at, self._unsaid, self._between = now, Counter(), 0.0
         return max(0.0, min(self._sent_at + STATS_SECONDS, self._said_at + LINE_SECONDS) - now)
 
-    def send(self, waits: int) -> None:
+    def send(self) -> None:
         """Send the stats."""
-        polled, _, throttled, failed, *_ = self._since(self._sent)
-        self._sent = self._now()
+        counts, self._unsent = self._unsent, Counter()
         ends, self._ends = self._ends, []
         # A failure of the metrics must not end a wait.
         with suppress(Exception):
             stats = find_stats()
-            for name, count in (("polls", polled), ("polls_throttled", throttled), ("polls_failed", failed)):
-                if count:
-                    stats.incr(f"scantrust.{name}", count, tags=self._tags)
-            stats.gauge("scantrust.waits_open", waits, tags=self._tags)
+            for name in ("polls", "polls_throttled", "polls_failed"):
+                if counts[name]:
+                    stats.incr(f"scantrust.{name}", counts[name], tags=self._tags)
+            stats.gauge("scantrust.waits_open", len(self._queue.waits), tags=self._tags)
             for task, heard_at in ends:
                 if (ended_at := task.completed_at) is not None:
                     delay = timedelta(seconds=max(0.0, heard_at - ended_at.timestamp()))
                     stats.timing("scantrust.detection_delay", delay, tags=self._tags)
-
-    def ended(self, task: Task, heard_at: float) -> None:
-        """
-        Count a job that has ended.
-
-        :param heard_at: When the answer arrived, in seconds since the epoch by this machine's clock.
-        """
-        self.done += 1
-        self._ends.append((task, heard_at))
-
-    def _now(self) -> tuple[int, int, int, int, int, float]:
-        return self.polled, self.answered, self.throttled, self.failed, self.done, self.stretched
-
-    def _since(self, then: tuple[int, int, int, int, int, float]) -> tuple[Any, ...]:
-        return tuple(new - old for new, old in zip(self._now(), then, strict=True))
 
 
 def find_stats() -> Any:

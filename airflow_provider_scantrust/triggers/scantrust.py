@@ -131,27 +131,25 @@ class ScantrustTaskTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield one event: for :func:`read_event`, or to end the task in the triggerer."""
         from airflow_provider_scantrust.triggers.sharing import wait_shared
+        from airflow_provider_scantrust.triggers.watcher import TriggerWait
 
         started = time.monotonic()
         outcome: Outcome | None
         try:
             await self._find_task_ids()
-            if self.task_ids:
-                # Awaited directly, because another coroutine would take memory in each of thousands of waits.
-                codes = await wait_shared(
-                    Jobs(self.task_ids, deadline=self.deadline, error_budget=self.error_budget),
-                    self.scantrust_conn_id,
-                    self.poll_interval,
-                    self.longest_poll_interval,
-                    # The logger of the class: one for each of thousands of waits would take a kilobyte each.
-                    self.logger(),
-                    account=self.account,
-                    # If a worker started the wait, it has just polled.
-                    poll_first=self.scantrust_task_id is not None,
-                )
-            else:
-                codes = {}
-            outcome = Outcome.of(codes)
+            wait = TriggerWait(
+                Jobs(self.task_ids, deadline=self.deadline, error_budget=self.error_budget),
+                self.poll_interval,
+                self.longest_poll_interval,
+                conn_id=self.scantrust_conn_id,
+                account=self.account,
+                # The logger of the class: one for each of thousands of waits would take a kilobyte each.
+                log=self.logger(),
+                # If a worker started the wait, it has just polled.
+                poll_first=self.scantrust_task_id is not None,
+            )
+            # Awaited directly, because another coroutine would take memory in each of thousands of waits.
+            outcome = await wait_shared(wait)
             event: dict[str, Any] = {"status": "complete", "outcome": outcome.as_dict()}
         except ScantrustError as error:
             outcome = None

@@ -16,7 +16,6 @@ import contextvars
 import logging
 import random
 import time
-from collections.abc import Callable
 from math import inf
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -25,9 +24,9 @@ from airflow_provider_scantrust.api.flow import backoff
 from airflow_provider_scantrust.api.settings import Settings
 from airflow_provider_scantrust.exceptions import ScantrustError, TransientError
 from airflow_provider_scantrust.hooks.connection import not_found, settings_of
-from airflow_provider_scantrust.transports.common import Log
 from airflow_provider_scantrust.triggers.watcher import TriggerWait, Watcher
-from airflow_provider_scantrust.waits.jobs import Jobs, changed_since
+from airflow_provider_scantrust.waits.jobs import changed_since
+from airflow_provider_scantrust.waits.outcome import Outcome
 
 # Seconds for which a lookup is valid.
 _GOOD_FOR = 300.0
@@ -48,14 +47,9 @@ class _Lookup:
 
 
 class Watchers:
-    """
-    The watchers of one event loop.
+    """The watchers of one event loop."""
 
-    :param clock: Monotonic seconds.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._lookups: dict[str, _Lookup] = {}
         self._watchers: dict[Settings, Watcher] = {}
 
@@ -71,7 +65,7 @@ class Watchers:
         failures = 0
         while True:
             try:
-                settings = await self._look_up(wait.conn_id, self._clock() - _GOOD_FOR)
+                settings = await self._look_up(wait.conn_id, time.monotonic() - _GOOD_FOR)
                 break
             except Exception as error:
                 if isinstance(error, ScantrustError) and error.permanent:
@@ -80,7 +74,7 @@ class Watchers:
                     log.warning("%s The last good settings are used.", error)
                     settings = last
                     break
-                now = self._clock()
+                now = time.monotonic()
                 if now >= wait.until:
                     raise wait.jobs.timed_out() from error
                 if now >= ends_at:
@@ -102,9 +96,9 @@ class Watchers:
         """
         lookup = self._lookups[wait.conn_id]
         if lookup.at < polled_at:
-            if (pause := lookup.doubted_at + _APART - self._clock()) > 0:
+            if (pause := lookup.doubted_at + _APART - time.monotonic()) > 0:
                 await asyncio.sleep(pause)
-            lookup.doubted_at = self._clock()
+            lookup.doubted_at = time.monotonic()
         settings = await self._look_up(wait.conn_id, not_before=polled_at)
         old = wait.watcher
         if old is not None and settings.account != old.settings.account:
@@ -118,7 +112,7 @@ class Watchers:
         return changed_since(error, wait.conn_id) if has_changed else error
 
     def _watcher(self, settings: Settings, conn_id: str) -> Watcher:
-        old = self._clock() - _KEPT_IDLE
+        old = time.monotonic() - _KEPT_IDLE
         for account, watcher in list(self._watchers.items()):
             if not watcher.waits and watcher.idle_since < old:
                 del self._watchers[account]
@@ -138,7 +132,7 @@ class Watchers:
         return await asyncio.shield(lookup.flight)
 
     async def _fly(self, conn_id: str, lookup: _Lookup) -> Settings:
-        at = self._clock()
+        at = time.monotonic()
         try:
             lookup.settings, lookup.at = await read_connection(conn_id), at
             return lookup.settings
@@ -149,40 +143,15 @@ class Watchers:
 _WATCHERS: WeakKeyDictionary[asyncio.AbstractEventLoop, Watchers] = WeakKeyDictionary()
 
 
-async def wait_shared(
-    jobs: Jobs,
-    conn_id: str,
-    poll_interval: float,
-    longest_poll_interval: float | None,
-    task_log: Log,
-    *,
-    account: str | None = None,
-    poll_first: bool = False,
-) -> dict[str, int | None]:
+async def wait_shared(wait: TriggerWait) -> Outcome:
     """
-    Wait for jobs together with all other waits of this event loop; return the codes affected by each job.
+    Wait together with all other waits of this event loop.
 
-    :param task_log: Gets news about the jobs, in the caller's context.
-    :param account: Digest of the account that the jobs were submitted to, if it is known.
-    :param poll_first: Send the first poll immediately, not after one interval. After the deadline, it is
-        always sent immediately.
-    :raises ScantrustError: As for ``ScantrustHook.wait_for_jobs``.
+    :raises ScantrustError: As for ``WorkerWait.wait``.
     """
-    if not jobs.open:
-        return jobs.outcome()
-    wait = TriggerWait(
-        jobs,
-        poll_interval,
-        longest_poll_interval,
-        conn_id=conn_id,
-        account=account,
-        log=task_log,
-        poll_first=poll_first,
-    )
-    loop = asyncio.get_running_loop()
-    found = _WATCHERS.get(loop)
-    if found is None:
-        found = _WATCHERS[loop] = Watchers()
+    if not wait.jobs.open:
+        return wait.jobs.outcome()
+    found = _WATCHERS.setdefault(asyncio.get_running_loop(), Watchers())
     try:
         await found.join(wait)
         error = await wait.ended
@@ -191,7 +160,7 @@ async def wait_shared(
             await asyncio.wait([closing])
     if error is not None:
         raise error
-    return jobs.outcome()
+    return wait.jobs.outcome()
 
 
 async def read_connection(conn_id: str) -> Settings:

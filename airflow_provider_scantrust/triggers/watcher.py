@@ -99,20 +99,14 @@ class Watcher:
         settings: Settings,
         conn_id: str,
         look_up: Callable[[TriggerWait, ScantrustError, float], Awaitable[ScantrustError | None]],
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
-        self.idle_since = clock()
+        self.idle_since = time.monotonic()
         self._look_up = look_up
-        self._clock = clock
-        self._now = now
-        self._random = random.random
-        self._auth = settings.make_auth(clock, _mask)
-        self._queue = Queue(make_pacer(settings.polls_per_second, self._random), random=self._random)
+        self._auth = settings.make_auth(time.monotonic, _mask)
+        self._queue = Queue(make_pacer(settings.polls_per_second, random.random), random=random.random)
         self._log = RareLog(log, free=1)
-        self._counters = Counters(settings.host, conn_id, log)
+        self._counters = Counters(settings.host, conn_id, self._queue, log)
         self._task: asyncio.Task[None] | None = None
         self._alarm: asyncio.Future[None] | None = None
         self._sleeps_until = inf
@@ -134,8 +128,12 @@ class Watcher:
 
     def hand_over(self, conn_id: str, other: Watcher) -> None:
         """Move the waits of a connection to another watcher; each job keeps its turn."""
-        waits = {wait for wait in self.waits if _is_of(wait, conn_id, other)}
-        other._queue.take_in(waits, self._queue.take_out(waits))
+        waits: set[Wait] = set()
+        for wait in self.waits:
+            if isinstance(wait, TriggerWait) and wait.conn_id == conn_id:
+                wait.watcher, wait.has_moved = other, True
+                waits.add(wait)
+        self._queue.move(waits, other._queue)
         other._start(-inf)
         self._stop_if_idle()
 
@@ -152,7 +150,7 @@ class Watcher:
         if self.waits:
             return None
         task, self._task = self._task, None
-        self.idle_since = self._clock()
+        self.idle_since = time.monotonic()
         if task is not None:
             task.cancel()
         return task
@@ -162,9 +160,9 @@ class Watcher:
         pause = _FIRST_RESTART
         self._counters.start()
         # In a thread: for the first stats of a process, Airflow reads a file, which blocks the event loop.
-        await asyncio.to_thread(self._counters.send, len(self.waits))
+        await asyncio.to_thread(self._counters.send)
         while True:
-            started = self._clock()
+            started = time.monotonic()
             try:
                 await self._open_and_watch()
             except ConfigurationError as error:
@@ -176,40 +174,30 @@ class Watcher:
                 log.exception(
                     "The watcher of jobs at %s had an internal error; it continues.", self.settings.host
                 )
-                if self._clock() - started > _LONGEST_RESTART:
+                if time.monotonic() - started > _LONGEST_RESTART:
                     pause = _FIRST_RESTART
                 await asyncio.sleep(pause)
                 pause = min(_LONGEST_RESTART, pause * 2)
             finally:
                 self._queue.put_back_all()
-                self._counters.send(len(self.waits))
+                self._counters.send()
 
     async def _open_and_watch(self) -> None:
         from airflow_provider_scantrust.transports.aio import AioTransport
 
-        async with AioTransport(
-            verify=self.settings.verify, log=self._log, connections=MOST_AT_ONCE
-        ) as transport:
-            polls: set[asyncio.Task[None]] = set()
-            try:
-                await self._watch(transport, polls)
-            finally:
-                for poll in polls:
-                    poll.cancel()
-                await asyncio.gather(*polls, return_exceptions=True)
+        transport = AioTransport(verify=self.settings.verify, log=self._log, connections=MOST_AT_ONCE)
+        # The group cancels the polls in flight when the watcher stops.
+        async with transport, asyncio.TaskGroup() as polls:
+            await self._watch(transport, polls)
 
-    async def _watch(self, transport: AioTransport, polls: set[asyncio.Task[None]]) -> None:
-        loop = asyncio.get_running_loop()
+    async def _watch(self, transport: AioTransport, polls: asyncio.TaskGroup) -> None:
         while True:
-            seconds = self._counters.tick(len(self.waits), self._queue.open)
-            now = self._clock()
-            seconds = min(seconds, self._queue.expire(now))
+            now = time.monotonic()
+            seconds = min(self._counters.tick(), self._queue.expire(now))
             # Without a token, only one poll starts: it logs in first.
             turn = self._queue.take(now, MOST_AT_ONCE if self._auth.header() else 1)
             if isinstance(turn, Job):
-                poll = loop.create_task(self._poll(transport, turn))
-                polls.add(poll)
-                poll.add_done_callback(polls.discard)
+                polls.create_task(self._poll(transport, turn))
             else:
                 # A change of the queue before then wakes the watcher.
                 self._sleeps_until = now + turn
@@ -231,13 +219,13 @@ class Watcher:
 
     async def _poll(self, transport: AioTransport, job: Job) -> None:
         """Poll a job once, and take what came back."""
-        sent_at = self._clock()
-        self._counters.polled += 1
+        sent_at = time.monotonic()
+        self._counters.add("polls")
         was_silent = self._queue.silent_since < inf
         result: Task | ScantrustError | None
         try:
             result = await transport.perform(
-                poll_job(job.task_id, self.settings, self._auth, random=self._random)
+                poll_job(job.task_id, self.settings, self._auth, random=random.random)
             )
         except ScantrustError as error:
             result = await self._judge(job, error, sent_at)
@@ -248,22 +236,21 @@ class Watcher:
             try:
                 self._take(job, result)
             except Exception as error:
-                self._queue.take_result(job, self._own_error(error), self._clock())
+                self._queue.take_result(job, self._own_error(error), time.monotonic())
         self._wake(-inf if was_silent else job.due)
 
     def _take(self, job: Job, result: Task | ScantrustError) -> None:
-        wait, now = job.wait, self._clock()
+        wait, now = job.wait, time.monotonic()
         assert isinstance(wait, TriggerWait)  # noqa: S101 - the queue gives back what it was given
         waited = now - job.due + job.interval
         notice = self._queue.take_result(job, result, now)
         if isinstance(result, Task):
-            self._counters.answered += 1
-            self._counters.stretched += waited
+            self._counters.answered(waited)
             # Logging comes last, so that an error in it does not delay the wait.
             if notice is not None:
                 wait.context.run(say, notice, wait.log)
             if result.is_done:
-                self._counters.ended(result, self._now())
+                self._counters.ended(result)
         elif isinstance(result, TransientError):
             self._log.warning(
                 "%s: a status poll at %s failed and is repeated. %s",
@@ -271,10 +258,7 @@ class Watcher:
                 self.settings.host,
                 result,
             )
-            if isinstance(result, Throttled):
-                self._counters.throttled += 1
-            else:
-                self._counters.failed += 1
+            self._counters.add("polls_throttled" if isinstance(result, Throttled) else "polls_failed")
 
     async def _judge(self, job: Job, error: ScantrustError, sent_at: float) -> ScantrustError | None:
         """Return the error to use, or None if the connection has changed and the wait has moved."""
@@ -291,14 +275,6 @@ class Watcher:
     def _own_error(self, error: Exception) -> TransientError:
         log.exception("The watcher of jobs at %s had an internal error; it continues.", self.settings.host)
         return TransientError(f"The provider did not understand an answer ({type(error).__name__}: {error}).")
-
-
-def _is_of(wait: Wait, conn_id: str, watcher: Watcher) -> bool:
-    """Whether a wait belongs to a connection; if so, give it to this watcher."""
-    if not isinstance(wait, TriggerWait) or wait.conn_id != conn_id:
-        return False
-    wait.watcher, wait.has_moved = watcher, True
-    return True
 
 
 def _mask(token: str) -> None:

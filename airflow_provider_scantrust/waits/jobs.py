@@ -28,13 +28,13 @@ from airflow_provider_scantrust.exceptions import (
     TransientError,
     WaitTimedOut,
 )
-from airflow_provider_scantrust.waits.outcome import NAMED
+from airflow_provider_scantrust.waits.outcome import NAMED, Outcome
 
 # Seconds without any readable answer about a job after which a wait ends.
 ERROR_BUDGET = 600.0
 _NAMED = 10
 # The queue repeats a failed poll, not the poll's own conversation.
-_ONE_TRY = Budget(attempts=1, seconds=0.0, retry_unreadable=True)
+_ONE_TRY = Budget(attempts=1, seconds=0.0)
 
 
 class Jobs:
@@ -90,9 +90,9 @@ class Jobs:
         """Return the error for a wait whose error budget is used up; ``error`` is the last of many."""
         return given_up(error, tries, seconds, Budget(attempts=None, seconds=self.error_budget))
 
-    def outcome(self) -> dict[str, int | None]:
+    def outcome(self) -> Outcome:
         """
-        Return the codes affected by each job that has ended.
+        Return the codes affected by the jobs, which have ended.
 
         :raises TaskFailed: At least one of them failed.
         """
@@ -107,7 +107,7 @@ class Jobs:
                     "task_ids": list(self.failed)[:NAMED],
                 },
             )
-        return self.ended
+        return Outcome.of(self.ended)
 
 
 def poll_job(task_id: str, settings: Settings, auth: Auth, *, random: Random) -> Conversation[Task]:

@@ -21,7 +21,7 @@ Rule 7: a wait ends when its jobs have ended, with a permanent error, at its dea
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import KW_ONLY, InitVar, dataclass, field
 from heapq import heapify, heappop, heappush
 from math import inf
 
@@ -72,6 +72,7 @@ def make_pacer(polls_per_second: int, random: Random) -> Pacer:
     )
 
 
+@dataclass(eq=False, slots=True)
 class Wait:
     """
     The wait of one task, as the queue sees it.
@@ -85,46 +86,36 @@ class Wait:
         always sent immediately.
     """
 
-    __slots__ = ("error", "interval", "is_over", "jobs", "joined", "longest", "once", "poll_first", "until")
+    jobs: Jobs
+    interval: float
+    longest: float | None = None
+    _: KW_ONLY
+    joined: float
+    left: InitVar[float]
+    once: bool = False
+    poll_first: bool = False
+    until: float = field(init=False)
+    error: ScantrustError | None = field(init=False, default=None)
 
-    def __init__(
-        self,
-        jobs: Jobs,
-        interval: float,
-        longest: float | None = None,
-        *,
-        joined: float,
-        left: float,
-        once: bool = False,
-        poll_first: bool = False,
-    ) -> None:
-        self.jobs = jobs
-        self.interval = interval
-        self.longest = longest
-        self.once = once
-        self.joined = joined
-        self.until = joined + (left if left > 0 else GRACE)
-        self.poll_first = poll_first or left <= 0
-        self.is_over = False
-        self.error: ScantrustError | None = None
+    def __post_init__(self, left: float) -> None:
+        self.until = self.joined + (left if left > 0 else GRACE)
+        self.poll_first = self.poll_first or left <= 0
 
     def end(self, error: ScantrustError | None) -> None:
         """End the wait, with an error or without; called by the queue."""
         self.error = error
 
 
+@dataclass(eq=False, slots=True)
 class Job:
     """One job of a wait; ``due`` may change only while the job is in no heap."""
 
-    __slots__ = ("due", "failing_since", "failures", "interval", "task_id", "wait")
-
-    def __init__(self, wait: Wait, task_id: str) -> None:
-        self.wait = wait
-        self.task_id = task_id
-        self.interval = wait.interval
-        self.due = inf
-        self.failures = 0
-        self.failing_since = inf
+    wait: Wait
+    task_id: str
+    interval: float
+    due: float = inf
+    failures: int = 0
+    failing_since: float = inf
 
     def __lt__(self, other: Job) -> bool:
         return self.due < other.due
@@ -150,7 +141,8 @@ class Queue:
         # Jobs that wait for their turn, and jobs whose failed poll is repeated.
         self._turns: list[Job] = []
         self._repeats: list[Job] = []
-        self._stale = 0
+        # Waits that have left since their jobs were last removed from the heaps.
+        self._left = 0
         self._repeated = False
         self._failures_in_a_row = 0
         self._last_error: TransientError | None = None
@@ -161,8 +153,7 @@ class Queue:
     @property
     def open(self) -> int:
         """Jobs that have not ended."""
-        queued = len(self._turns) + len(self._repeats) - self._stale
-        return queued + sum(not job.wait.is_over for job in self.under_way)
+        return sum(len(wait.jobs.open) for wait in self.waits)
 
     @property
     def is_down(self) -> bool:
@@ -173,7 +164,7 @@ class Queue:
         """Add a wait with its open jobs; return when the first of them is due."""
         self.waits.add(wait)
         self._look_at = min(self._look_at, wait.until if self.silent_since == inf else wait.joined)
-        jobs = [Job(wait, task_id) for task_id in wait.jobs.open]
+        jobs = [Job(wait, task_id, wait.interval) for task_id in wait.jobs.open]
         for job in jobs:
             self._push(job, wait.joined, 0.0 if wait.poll_first else job.interval)
         return min((job.due for job in jobs), default=inf)
@@ -182,14 +173,13 @@ class Queue:
         """
         Return the job to poll now, or the seconds after which to try again.
 
-        Give each returned job back with :meth:`take_result` or :meth:`put_back`.
+        Give each returned job back with :meth:`take_result` or :meth:`put_back_all`.
 
         :param at_most: Most polls in flight at the same time.
         """
         for heap in (self._turns, self._repeats):
-            while heap and heap[0].wait.is_over:
+            while heap and heap[0].wait not in self.waits:
                 heappop(heap)
-                self._stale -= 1
         most = 1 if self.is_down else min(at_most, self._most_at_once)
         if len(self.under_way) >= most:
             return inf
@@ -207,7 +197,7 @@ class Queue:
 
     def holds(self, job: Job) -> bool:
         """Whether the queue still needs the result of a poll in flight; if not, the poll is forgotten."""
-        if job.wait.is_over:
+        if job.wait not in self.waits:
             self.under_way.discard(job)
         return job in self.under_way
 
@@ -238,7 +228,7 @@ class Queue:
             self.silent_since = self._look_at = now
         if isinstance(result, Throttled):
             self._pacer.slow_down(now, min(result.retry_after or FIRST_BACKOFF, RETRY_SECONDS))
-            self.put_back([job])
+            self._put_back(job)
         else:
             self._failed(job, result, now)
         return None
@@ -268,41 +258,32 @@ class Queue:
 
     def leave(self, wait: Wait) -> None:
         """Ignore the jobs of a wait from now on."""
-        if wait not in self.waits:
-            return
-        self.waits.remove(wait)
-        wait.is_over = True
-        # Jobs with a poll in flight are in no heap.
-        under_way = sum(job.wait is wait and job.task_id in wait.jobs.open for job in self.under_way)
-        self._stale += len(wait.jobs.open) - under_way
-        if self._stale > (len(self._turns) + len(self._repeats)) // 2:
-            self._sweep(set())
+        self.waits.discard(wait)
+        self._left += 1
+        # To remove the jobs each time would be slow if thousands of waits end together.
+        if self._left > len(self.waits):
+            self._sweep()
 
-    def take_out(self, waits: set[Wait]) -> list[Job]:
-        """Remove waits that move to another queue; return their jobs, also those with a poll in flight."""
+    def move(self, waits: set[Wait], other: Queue) -> None:
+        """Move some of the waits to another queue; each job keeps its turn, and polls in flight are forgotten."""
         jobs = [job for job in (*self._turns, *self._repeats, *self.under_way) if job.wait in waits]
-        jobs = [job for job in jobs if not job.wait.is_over]
         self.waits -= waits
         self.under_way = {job for job in self.under_way if job.wait not in waits}
-        self._sweep(waits)
-        return jobs
-
-    def take_in(self, waits: set[Wait], jobs: Iterable[Job]) -> None:
-        """Add the waits and jobs from :meth:`take_out` of another queue; each job keeps its turn."""
-        self.waits |= waits
-        self._look_at = -inf
-        self.put_back(jobs)
-
-    def put_back(self, jobs: Iterable[Job]) -> None:
-        """Put jobs back in the queue: they were not polled, or come from another queue."""
+        self._sweep()
+        other.waits |= waits
+        other._look_at = -inf
         for job in jobs:
-            if not job.wait.is_over:
-                heappush(self._repeats if 0 < job.failures <= _REPEATED_SOON else self._turns, job)
+            other._put_back(job)
 
     def put_back_all(self) -> None:
         """Put back all jobs with a poll in flight, because the watcher stopped."""
-        jobs, self.under_way = self.under_way, set()
-        self.put_back(jobs)
+        for job in self.under_way:
+            self._put_back(job)
+        self.under_way.clear()
+
+    def _put_back(self, job: Job) -> None:
+        if job.wait in self.waits:
+            heappush(self._repeats if 0 < job.failures <= _REPEATED_SOON else self._turns, job)
 
     def _heard(self) -> None:
         self.silent_since = inf
@@ -335,10 +316,10 @@ class Queue:
         last = job.wait.until - min(_LAST_POLL, job.interval / 2)
         if now < last < job.due < inf:
             job.due = last
-        self.put_back([job])
+        self._put_back(job)
 
-    def _sweep(self, gone: set[Wait]) -> None:
+    def _sweep(self) -> None:
         for heap in (self._turns, self._repeats):
-            heap[:] = [job for job in heap if not job.wait.is_over and job.wait not in gone]
+            heap[:] = [job for job in heap if job.wait in self.waits]
             heapify(heap)
-        self._stale = 0
+        self._left = 0

@@ -20,6 +20,7 @@ from airflow_provider_scantrust.exceptions import (
 )
 from airflow_provider_scantrust.hooks import scantrust as hooks
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
+from airflow_provider_scantrust.hooks.waiting import WorkerWait
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sandbox import Sandbox
 from airflow_provider_scantrust.uploads import kept, report
@@ -56,7 +57,7 @@ def test_many_jobs_of_many_sizes_are_counted_alike_deferred_or_not(
         for _ in range(1 + group % 2):
             rows.append({"extended_id": f"SBX{len(rows) + 1:08d}", "market": f"M{group:04d}"})
     next(row for row in rows if row["market"] == "M0040")["extended_id"] = "NOSUCHCODE1"
-    monkeypatch.setattr(ScantrustHook, "poll_jobs", lambda *_, **__: None)
+    monkeypatch.setattr(WorkerWait, "poll_before_deferral", lambda *_, **__: None)
     path = tmp_path / "rejects.jsonl"
     done, _, _ = run(
         lambda: ScantrustUploadOperator(
@@ -250,7 +251,7 @@ def test_source_that_became_a_folder_during_the_wait_fails_nothing(
         source.unlink()
         source.mkdir()
 
-    monkeypatch.setattr(ScantrustHook, "poll_jobs", change)
+    monkeypatch.setattr(WorkerWait, "poll_before_deferral", change)
     rejects = str(tmp_path / "rejects.csv")
     done, _, _ = run(
         lambda: ScantrustUploadOperator(
@@ -305,15 +306,15 @@ def test_constraints_strip_the_blanks_that_rows_strip(sandbox: Sandbox, ids: Any
 def test_connection_that_changes_before_the_first_poll_is_named(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    poll = ScantrustHook.poll_jobs
+    poll = WorkerWait.poll_before_deferral
     with Sandbox(time_scale=0.01, rate_limits=False) as other:
 
-        def change(self: ScantrustHook, *arguments: Any, **options: Any) -> Any:
+        def change(self: WorkerWait) -> Any:
             monkeypatch.setenv("AIRFLOW_CONN_SCANTRUST_DEFAULT", other.connection_json)
             sandbox.fault(path="/api/v2/scm/tasks/*", status=401, times=None)
-            return poll(self, *arguments, **options)
+            return poll(self)
 
-        monkeypatch.setattr(ScantrustHook, "poll_jobs", change)
+        monkeypatch.setattr(WorkerWait, "poll_before_deferral", change)
         with pytest.raises(
             (AirflowFailException, ConfigurationError), match="has changed since the job was submitted"
         ):

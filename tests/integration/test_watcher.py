@@ -21,6 +21,7 @@ from airflow_provider_scantrust.transports.aio import AioTransport
 from airflow_provider_scantrust.triggers import counters, sharing, watcher
 from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger, read_event
 from airflow_provider_scantrust.waits import queue
+from airflow_provider_scantrust.waits.outcome import Outcome
 from airflow_provider_scantrust.waits.queue import Queue
 from tasks import FIRST_EVENT, TaskInstance, bottles, fire
 
@@ -352,8 +353,8 @@ async def test_event_of_a_deferred_wait_comes_after_the_worker_is_gone(
     assert 4.0 < slept[0] <= 5.0
 
 
-async def _no_wait(jobs: Any, *_: Any, **__: Any) -> dict[str, int | None]:
-    return dict.fromkeys(jobs.open, 1)
+async def _no_wait(wait: watcher.TriggerWait) -> Outcome:
+    return Outcome.of(dict.fromkeys(wait.jobs.open, 1))
 
 
 async def test_token_that_is_refused_and_unchanged_ends_the_wait(

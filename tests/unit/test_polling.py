@@ -175,7 +175,7 @@ def test_no_job_starves_and_the_budget_holds_for_any_mix(
     ]
 
     def leave(which: int) -> None:
-        if which < len(waits) and not waits[which].is_over:
+        if which < len(waits) and waits[which] in watched.queue.waits:
             watched.leave(waits[which])
 
     events += [(at, lambda which=which: leave(which)) for at, which in leaves]  # type: ignore[misc]
@@ -186,7 +186,7 @@ def test_no_job_starves_and_the_budget_holds_for_any_mix(
     # failure.
     again = watched.count["throttled"] + watched.count["failed"]
     assert max(watched.passed_over, default=0) <= watched.most_open + again
-    present = sum(len(wait.jobs.open) for wait in waits if not wait.is_over)
+    present = sum(len(wait.jobs.open) for wait in waits if wait.error is None and wait not in watched.left)
     assert present == watched.queue.open
 
 
@@ -449,7 +449,7 @@ def wait_until_over(queue: Queue, wait: Wait, serve: Callable[[float], exc.Trans
     now = 0.0
     while True:
         seconds = queue.expire(now)
-        if wait.is_over:
+        if wait not in queue.waits:
             return now
         turn = queue.take(now)
         if isinstance(turn, Job):
@@ -489,7 +489,7 @@ def test_waits_with_a_shorter_budget_end_earlier_in_an_outage() -> None:
     for wait in waits:
         asking.add(wait)
     assert 50.0 <= wait_until_over(asking, waits[0], lambda now: exc.ConnectionFailed("cut")) <= 52.0
-    assert not waits[1].is_over
+    assert {waits[1]} == asking.waits
     assert isinstance(waits[0].error, exc.ConnectionFailed)
 
 
@@ -510,7 +510,7 @@ def test_a_wait_that_begins_after_its_deadline_polls_once_more() -> None:
     wait = Wait(Jobs(["a"], deadline=0.0), 10.0, joined=5.0, left=-60.0)
     asking.add(wait)
     answer(asking, take(asking, 5.0), 5.0, TaskState.COMPLETE)
-    assert (True, None) == (wait.is_over, wait.error)
+    assert (set(), None) == (asking.waits, wait.error)
 
 
 def test_no_time_that_is_named_keeps_the_queue_quiet_for_hours() -> None:
@@ -576,7 +576,7 @@ def test_waits_can_go_to_another_queue_with_their_turns() -> None:
     here.add(moving)
     here.add(staying)
     under_way = take(here, 10.0)
-    there.take_in({moving}, here.take_out({moving}))
+    here.move({moving}, there)
     assert under_way not in here.under_way
     assert (1, 2) == (here.open, there.open)
     assert {"a", "b"} == {take(there, 11.0).task_id, take(there, 12.0).task_id}

@@ -17,7 +17,8 @@ from airflow_provider_scantrust.triggers import scantrust as triggers
 from airflow_provider_scantrust.triggers import sharing, start
 from airflow_provider_scantrust.triggers.deferral import ROW_BYTES, make_deferral
 from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger, read_event
-from airflow_provider_scantrust.waits.jobs import Jobs
+from airflow_provider_scantrust.triggers.watcher import TriggerWait
+from airflow_provider_scantrust.waits.outcome import Outcome
 from tasks import TaskInstance, fire
 
 
@@ -196,9 +197,9 @@ def test_many_ids_are_kept_outside_the_row_and_found_again(monkeypatch: pytest.M
     assert len(str(ids)) > ROW_BYTES
     asked = []
 
-    async def wait(jobs: Jobs, *_: Any, **__: Any) -> dict[str, int | None]:
-        asked.append(list(jobs.open))
-        return dict.fromkeys(jobs.open, 1)
+    async def wait(wait: TriggerWait) -> Outcome:
+        asked.append(list(wait.jobs.open))
+        return Outcome.of(dict.fromkeys(wait.jobs.open, 1))
 
     monkeypatch.setattr(sharing, "wait_shared", wait)
     event = asyncio.run(fire(ScantrustTaskTrigger(**deferral.trigger.serialize()[1]), ti))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -66,13 +66,12 @@ def waiting(
     hook = Hook(replies)
     jobs = Jobs(ids, deadline=deadline, error_budget=error_budget)
     clock: Callable[[], float] = lambda: hook.now  # noqa: E731 - short
-    return WorkerWait(hook, jobs, clock=clock, now=clock, sleep=hook.sleep), hook
+    return WorkerWait(cast("Any", hook), jobs, clock=clock, now=clock, sleep=hook.sleep), hook
 
 
 def wait(ids: Iterable[str], replies: Iterable[Reply], **options: Any) -> tuple[Outcome, Hook]:
-    longest = options.pop("longest", None)
     worker, hook = waiting(ids, replies, **options)
-    return worker.wait(10.0, longest), hook
+    return worker.wait(10.0), hook
 
 
 def state(word: str, **fields: Any) -> Answer:
@@ -167,11 +166,6 @@ def test_permanent_error_ends_the_wait_after_one_poll(status: int, error: type[E
     with pytest.raises(error):
         worker.wait(10.0)
     assert ["a"] == hook.ids
-
-
-def test_interval_doubles_up_to_the_longest() -> None:
-    _, hook = wait(["a"], [*[PENDING] * 5, DONE], longest=35.0)
-    assert [0, 20, 55, 90, 125, 160] == [round(now) for now, _ in hook.polled]
 
 
 def test_no_ids_are_no_wait() -> None:
