@@ -12,14 +12,13 @@ from os import PathLike
 from typing import Any
 
 from airflow_provider_scantrust.sandbox.clock import Clock
-from airflow_provider_scantrust.sandbox.deviations import DEVIATIONS, paths_of
+from airflow_provider_scantrust.sandbox.deviations import Turn, change_answer, change_request, paths_of
 from airflow_provider_scantrust.sandbox.errors import Refused, Stopped, detail, gateway, unauthenticated
 from airflow_provider_scantrust.sandbox.faults import Fault
 from airflow_provider_scantrust.sandbox.jobs import Jobs
 from airflow_provider_scantrust.sandbox.limits import Throttle
 from airflow_provider_scantrust.sandbox.orders import Orders
 from airflow_provider_scantrust.sandbox.registry import ALL_PERMISSIONS, UPLOAD_PERMISSIONS, Registry, Token
-from airflow_provider_scantrust.sandbox.reversals import Turn
 from airflow_provider_scantrust.sandbox.seeding import seed_codes, seed_csv
 from airflow_provider_scantrust.sandbox.settings import (
     DEFAULT_CAMPAIGN,
@@ -95,15 +94,14 @@ class Service:
 
         :raises Stopped: The sandbox stops or is reset.
         """
-        active = [DEVIATIONS[name] for name in self.settings.deviations]
-        turn = Turn("", call.method, call.headers.get("accept", ""), self._is_known, self._uploaded)
+        active = frozenset(self.settings.deviations)
+        turn = Turn(call.method, call.headers.get("accept", ""), active, self._is_known, self._uploaded)
         try:
             await self._answer(call, turn)
         except Refused as refused:
             turn.status, turn.answer, turn.headers = refused.status, refused.body, refused.headers
-        for deviation in active:
-            if deviation.after:
-                deviation.after(turn)
+        if turn.deviations:
+            change_answer(turn)
         if self.clock.stopped:
             raise Stopped
         return turn
@@ -113,7 +111,6 @@ class Service:
         if limit is not None and len(call.body) > limit:
             raise gateway(413)
         route, argument = self._find(call)
-        turn.call = route.name
         token = self._authenticate(call, route)
         turn.headers = {"Allow": ", ".join(route.methods)}
         if call.method not in route.methods:
@@ -121,10 +118,10 @@ class Service:
         if call.method == "OPTIONS":
             turn.answer = _METADATA
         else:
+            turn.call = route.name
             turn.sent = await asyncio.to_thread(_json, call) if route.method == "POST" else None
-            for name in self.settings.deviations:
-                if change := DEVIATIONS[name].before:
-                    change(turn)
+            if turn.deviations:
+                change_request(turn)
             turn.answer = await route.answer(turn.sent, token, argument)
 
     def _begin(self, start: Start) -> None:
