@@ -15,7 +15,6 @@ from starlette.routing import Route
 
 from airflow_provider_scantrust.sandbox.checks import WrongValue, mapping
 from airflow_provider_scantrust.sandbox.controls import Controls
-from airflow_provider_scantrust.sandbox.openapi import document
 
 _PAGE_SIZE = 100
 
@@ -23,7 +22,6 @@ _PAGE_SIZE = 100
 def control_routes(controls: Controls) -> list[Route]:
     """Make the routes."""
     shown: dict[str, Callable[[], Any]] = {
-        "/openapi.json": document,
         "/faults/": controls.faults,
         "/tasks/": controls.tasks,
         "/transcript/": controls.transcript,

@@ -289,7 +289,6 @@ def test_everything_can_be_controlled_over_http(sandbox: Sandbox, caller: Caller
     assert len(caller.control("GET", "/transcript/").json()) == 4
     assert caller.control("PATCH", "/settings/", json={"states": {"complete": "Complete"}}).status_code == 200
     assert caller.control("GET", "/").json()["settings"]["states"]["complete"] == "Complete"
-    assert "/api/v2/me/" in caller.control("GET", "/openapi.json").json()["paths"]
     assert caller.control("DELETE", "/faults/").status_code == 200
     assert caller.control("GET", "/faults/").json() == []
     assert caller.control("POST", "/reset/").status_code == 200
