@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from airflow_provider_scantrust.sandbox.checks import whole
 
@@ -25,31 +24,17 @@ class Order:
         if self.times is not None:
             whole("times", self.times)
 
-    @property
-    def used_up(self) -> bool:
-        """Whether it has acted `times` times."""
-        return self.times is not None and self.acted >= self.times
-
 
 _Kind = TypeVar("_Kind", bound=Order)
 
 
-class Orders(Generic[_Kind]):
+class Orders(list[_Kind]):
     """
-    Decides which order acts.
+    Decides which order acts; only the event loop takes orders, but any thread may add them.
 
     Rule: orders with a count act first, in the order given. If none of them acts, the latest order without a
     count acts.
     """
-
-    def __init__(self) -> None:
-        self._orders: list[_Kind] = []
-        self._lock = threading.Lock()
-
-    def add(self, order: _Kind) -> None:
-        """Add an order."""
-        with self._lock:
-            self._orders.append(order)
 
     def take(self, acts: Callable[[_Kind], bool] = lambda order: True) -> _Kind | None:
         """
@@ -57,20 +42,10 @@ class Orders(Generic[_Kind]):
 
         :param acts: Whether an order acts now; also called for the orders before the one that acts.
         """
-        with self._lock:
-            counted = [order for order in self._orders if order.times is not None and not order.used_up]
-            always = [order for order in reversed(self._orders) if order.times is None]
-            found = next((order for order in counted + always if acts(order)), None)
-            if found:
-                found.acted += 1
-            return found
-
-    def all(self) -> list[_Kind]:
-        """Return all orders, oldest first."""
-        with self._lock:
-            return list(self._orders)
-
-    def clear(self) -> None:
-        """Forget all orders."""
-        with self._lock:
-            self._orders.clear()
+        orders = self.copy()
+        counted = [order for order in orders if order.times is not None and order.acted < order.times]
+        always = [order for order in reversed(orders) if order.times is None]
+        found = next((order for order in counted + always if acts(order)), None)
+        if found:
+            found.acted += 1
+        return found

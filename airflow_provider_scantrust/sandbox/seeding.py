@@ -10,7 +10,7 @@ from typing import Any
 from airflow_provider_scantrust.sandbox.checks import WrongValue, mapping, several, whole
 from airflow_provider_scantrust.sandbox.registry import Registry
 from airflow_provider_scantrust.sandbox.settings import DEFAULT_CAMPAIGN
-from airflow_provider_scantrust.sandbox.store import IDENTITY, SPECIAL, Store
+from airflow_provider_scantrust.sandbox.store import COLUMNS, IDENTITY, Store
 from airflow_provider_scantrust.sandbox.validation import RANGES, Errors, read_value
 
 _BOTTLES_PER_CASE = 6
@@ -18,18 +18,15 @@ _BOTTLES_PER_PALLET = 600
 _MOST_CODES = 50_000_000
 
 
-def seed_codes(store: Store, registry: Registry, count: Any, codes_per_lot: Any, campaign: Any) -> None:
+def seed_codes(store: Store, count: Any, codes_per_lot: Any) -> None:
     """Add codes by number; see `Controls.seed`."""
     whole("count", count, high=_MOST_CODES)
     whole("codes_per_lot", codes_per_lot, low=1)
-    registry.campaign(campaign)
-    for field in ("lot_number", "case_id", "pallet_id"):
-        registry.add_field(field, campaign)
     store.insert_numbered(
         count,
         {
             "extended_id": "printf('SBX%08d', n)",
-            "campaign": f"{campaign:d}",
+            "campaign": f"{DEFAULT_CAMPAIGN}",
             "serial_number": "printf('SN%08d', n)",
             "lot_number": f"printf('L-%06d', (n - 1) / {codes_per_lot:d} + 1)",
             "case_id": f"printf('CASE-%07d', (n - 1) / {_BOTTLES_PER_CASE} + 1)",
@@ -75,29 +72,28 @@ def _codes(names: list[str], lines: Iterator[list[str]]) -> Iterator[dict[str, s
 def _check_names(names: Iterable[str], registry: Registry) -> None:
     if IDENTITY not in names:
         raise WrongValue("codes", f"codes need an {IDENTITY}; found: {', '.join(names) or 'nothing'}")
-    known = (IDENTITY, "campaign", *SPECIAL)
-    if unknown := [name for name in names if name not in known and not registry.is_field(name)]:
+    if unknown := [name for name in names if name not in COLUMNS and not registry.is_field(name)]:
         raise WrongValue("codes", f"no campaign has these fields: {', '.join(unknown)}")
 
 
 def _read_code(code: Mapping[str, Any], where: str, store: Store, registry: Registry) -> dict[str, Any]:
-    errors = Errors()
+    errors = Errors(list)
     values = {
         field: read_value(field, value, where, errors) for field, value in code.items() if field != "campaign"
     }
-    for field, messages in errors.messages.items():
+    for field, messages in errors.items():
         raise WrongValue(field, messages[0])
     identity = values[IDENTITY]
     if not identity:
         raise WrongValue(IDENTITY, f"{where}a code without {IDENTITY}")
-    product = registry.product(values["product"]) if values.get("product") else None
+    product = registry.product(values.get("product", ""))
     if product:
         values["product"] = product.sku
     elif values.get("product"):
         raise WrongValue("product", f"code {identity}: unknown product {values['product']!r}")
     if "campaign" in code:
         given = code["campaign"]
-        campaign = registry.campaign(int(given) if isinstance(given, str) and given.isdecimal() else given).id
+        campaign = registry.campaign(int(given) if isinstance(given, str) and given.isdecimal() else given)
         if product and product.campaign != campaign:
             raise WrongValue("product", f"code {identity}: {product.sku!r} is of campaign {product.campaign}")
     elif product:
@@ -105,8 +101,8 @@ def _read_code(code: Mapping[str, Any], where: str, store: Store, registry: Regi
         campaign = product.campaign
     else:
         campaign = store.campaign_of(identity) or DEFAULT_CAMPAIGN
-    fields = registry.campaigns[campaign].fields
-    for name in [name for name in values if name not in fields and name not in (IDENTITY, *SPECIAL)]:
+    fields = registry.campaigns[campaign]
+    for name in [name for name in values if name not in fields and name not in COLUMNS]:
         if values.pop(name):
             raise WrongValue(name, f"code {identity}: campaign {campaign} has no field {name!r}")
     return {**values, "campaign": campaign}

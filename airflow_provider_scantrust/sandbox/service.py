@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from os import PathLike
@@ -18,37 +18,29 @@ from airflow_provider_scantrust.sandbox.faults import Fault
 from airflow_provider_scantrust.sandbox.jobs import Jobs
 from airflow_provider_scantrust.sandbox.limits import Throttle
 from airflow_provider_scantrust.sandbox.orders import Orders
-from airflow_provider_scantrust.sandbox.registry import ALL_PERMISSIONS, UPLOAD_PERMISSIONS, Registry, Token
+from airflow_provider_scantrust.sandbox.registry import ALL_PERMISSIONS, Registry, Token
 from airflow_provider_scantrust.sandbox.seeding import seed_codes, seed_csv
 from airflow_provider_scantrust.sandbox.settings import (
     DEFAULT_CAMPAIGN,
     DEFAULT_FIELDS,
     DEFAULT_PASSWORD,
     DEFAULT_PRODUCTS,
-    DEFAULT_TOKEN,
     DEFAULT_USERNAME,
     Settings,
 )
 from airflow_provider_scantrust.sandbox.store import SPECIAL, Store
 from airflow_provider_scantrust.sandbox.transcript import Call, Transcript
 from airflow_provider_scantrust.sandbox.updates import apply_upload, check_products, upload_cost
-from airflow_provider_scantrust.sandbox.validation import Upload, read_submission, read_upload
-
-
-@dataclass
-class Start:
-    """The state of a sandbox after its start and after a reset."""
-
-    settings: Settings
-    token: str = DEFAULT_TOKEN
-    fields: tuple[str, ...] = ()
-    seed: int = 0
-    seed_csv: str | PathLike[str] | None = None
+from airflow_provider_scantrust.sandbox.validation import read_submission, read_upload
 
 
 @dataclass
 class Route:
-    """One endpoint: who may call it, and which rate limit counts it."""
+    """
+    One endpoint: who may call it, and which rate limit counts it.
+
+    :param answer: Takes the body, the token, and the id in the path.
+    """
 
     name: str
     method: str
@@ -69,8 +61,15 @@ class Service:
     Rule: a reset makes a new service. Work in progress in the old one then has no effect.
     """
 
-    def __init__(self, start: Start) -> None:
-        self.settings = start.settings.copy()
+    def __init__(
+        self,
+        settings: Settings,
+        token: str,
+        fields: Iterable[str],
+        seed: int,
+        csv: str | PathLike[str] | None,
+    ) -> None:
+        self.settings = settings.copy()
         self.store = Store()
         self.registry = Registry(self.store)
         self.clock = Clock(self.settings)
@@ -80,13 +79,20 @@ class Service:
         self.jobs = Jobs(self.store, self.registry, self.settings, self.clock)
         self._uploaded: dict[tuple[str, str], Any] = {}
         self._routes = [
-            Route("upload", "POST", self._upload, "scm_update", UPLOAD_PERMISSIONS),
-            Route("submit", "POST", self._submit, "scm_update", UPLOAD_PERMISSIONS),
+            Route("upload", "POST", self._upload, "scm_update", ALL_PERMISSIONS),
+            Route("submit", "POST", self._submit, "scm_update", ALL_PERMISSIONS),
             Route("task", "GET", self._task),
             Route("me", "GET", self._me),
             Route("login", "POST", self._log_in, "login"),
         ]
-        self._begin(start)
+        self.registry.add_campaign(DEFAULT_CAMPAIGN, [*DEFAULT_FIELDS, *fields])
+        for sku in DEFAULT_PRODUCTS:
+            self.registry.add_product(sku, DEFAULT_CAMPAIGN)
+        self.registry.add_user(DEFAULT_USERNAME, DEFAULT_PASSWORD)
+        self.registry.add_token(token, ALL_PERMISSIONS, None, "UAT")
+        seed_codes(self.store, seed, 1000)
+        if csv is not None:
+            seed_csv(self.store, self.registry, csv)
 
     async def answer(self, call: Call) -> Turn:
         """
@@ -94,13 +100,13 @@ class Service:
 
         :raises Stopped: The sandbox stops or is reset.
         """
-        active = frozenset(self.settings.deviations)
-        turn = Turn(call.method, call.headers.get("accept", ""), active, self._is_known, self._uploaded)
+        deviations = frozenset(self.settings.deviations)
+        turn = Turn(call.method, call.headers.get("accept", ""), deviations, self._is_known, self._uploaded)
         try:
             await self._answer(call, turn)
         except Refused as refused:
             turn.status, turn.answer, turn.headers = refused.status, refused.body, refused.headers
-        if turn.deviations:
+        if deviations:
             change_answer(turn)
         if self.clock.stopped:
             raise Stopped
@@ -123,17 +129,6 @@ class Service:
             if turn.deviations:
                 change_request(turn)
             turn.answer = await route.answer(turn.sent, token, argument)
-
-    def _begin(self, start: Start) -> None:
-        registry = self.registry
-        registry.add_campaign(DEFAULT_CAMPAIGN, "Sandbox winery", [*DEFAULT_FIELDS, *start.fields])
-        for sku in DEFAULT_PRODUCTS:
-            registry.add_product(sku, DEFAULT_CAMPAIGN, None)
-        registry.add_user(DEFAULT_USERNAME, DEFAULT_PASSWORD)
-        registry.add_token(start.token, ALL_PERMISSIONS, None, "UAT")
-        seed_codes(self.store, registry, start.seed, 1000, DEFAULT_CAMPAIGN)
-        if start.seed_csv is not None:
-            seed_csv(self.store, registry, start.seed_csv)
 
     def _is_known(self, name: str) -> bool:
         return name in SPECIAL or self.registry.is_field(name)
@@ -175,21 +170,21 @@ class Service:
         return token
 
     async def _upload(self, body: Any, token: Token, argument: str) -> Any:
-        upload, cost = await asyncio.to_thread(self._read_upload, body)
+        key, items, cost = await asyncio.to_thread(self._read_upload, body)
         if cost > self.settings.gateway_timeout:
             await self.clock.service(self.settings.gateway_timeout)
             raise gateway(504)
         await self.clock.service(cost)
-        return await asyncio.to_thread(apply_upload, upload, self.store, self.registry)
+        return await asyncio.to_thread(apply_upload, key, items, self.store, self.registry)
 
-    def _read_upload(self, body: Any) -> tuple[Upload, float]:
-        upload = read_upload(body, self.registry.is_field)
-        check_products(upload, self.registry)
-        return upload, upload_cost(upload, self.store, self.settings)
+    def _read_upload(self, body: Any) -> tuple[str, list[dict[str, Any]], float]:
+        key, items = read_upload(body, self.registry.is_field)
+        check_products(items, self.registry)
+        return key, items, upload_cost(key, items, self.store, self.settings)
 
     async def _submit(self, body: Any, token: Token, argument: str) -> Any:
-        submission = await asyncio.to_thread(read_submission, body, self.registry.is_field)
-        return {"task_id": self.jobs.submit(submission, token.user).id}
+        constraints, scm_data = await asyncio.to_thread(read_submission, body, self.registry.is_field)
+        return {"task_id": self.jobs.submit(constraints, scm_data, token.user).id}
 
     async def _task(self, body: Any, token: Token, argument: str) -> Any:
         answer = await self.jobs.poll(argument)

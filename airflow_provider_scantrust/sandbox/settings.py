@@ -48,8 +48,8 @@ class Settings:
     Retry-After, token expiry and the delay of a fault are always in real seconds, because the client measures
     them.
 
-    :param time_scale: Real seconds per service second; 1 is the pace of the service. A change also affects
-        waits in progress.
+    :param time_scale: Real seconds per service second; 1 is the pace of the service. A change affects the waits
+        that begin after it.
     :param rate_limits: Whether requests are counted and refused with 429.
     :param limits: Requests and window in seconds, by scope.
     :param gateway_timeout: Service seconds after which the gateway answers 504 to a sync upload.

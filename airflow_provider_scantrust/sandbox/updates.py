@@ -9,20 +9,21 @@ from airflow_provider_scantrust.sandbox.errors import Refused
 from airflow_provider_scantrust.sandbox.registry import Registry
 from airflow_provider_scantrust.sandbox.settings import Settings
 from airflow_provider_scantrust.sandbox.store import IDENTITY, SPECIAL, Store
-from airflow_provider_scantrust.sandbox.validation import Submission, Upload
 
 # Assumed: service seconds for each upload, and for each item or extended_id in it.
 _BASE_SECONDS = 0.2
 _ITEM_SECONDS = 0.0005
+# A code of its own for each value.
+_CHEAP = (IDENTITY, "serial_number")
 
 
-def check_products(upload: Upload, registry: Registry) -> None:
+def check_products(items: list[dict[str, Any]], registry: Registry) -> None:
     """
     Check that the products exist.
 
     :raises Refused: 400; nothing is processed.
     """
-    values = [(f"items[{number}]: ", item.get("product", "")) for number, item in enumerate(upload.items)]
+    values = [(f"items[{number}]: ", item.get("product", "")) for number, item in enumerate(items)]
     unknown = [where + message for where, value in values if (message := product_error(value, registry))]
     if unknown:
         raise Refused(400, {"product": unknown})
@@ -35,33 +36,34 @@ def product_error(value: str, registry: Registry) -> str | None:
     return f'No product with id or SKU "{value}".'
 
 
-def upload_cost(upload: Upload, store: Store, settings: Settings) -> float:
+def upload_cost(key: str, items: list[dict[str, Any]], store: Store, settings: Settings) -> float:
     """Estimate the service seconds of a sync upload."""
-    key = upload.data_key
-    codes = 0 if _cheap(key) else sum(store.count([(key, item[key])]) for item in upload.items)
-    work = max(_ITEM_SECONDS * len(upload.items), settings.code_seconds * codes)
+    codes = 0 if key in _CHEAP else sum(store.count([(key, item[key])]) for item in items)
+    work = max(_ITEM_SECONDS * len(items), settings.code_seconds * codes)
     # Rounded, so that a floating-point error does not decide exactly at the gateway timeout.
     return round(_BASE_SECONDS + work, 6)
 
 
-def submission_cost(submission: Submission, store: Store, settings: Settings) -> float:
+def submission_cost(constraints: Mapping[str, Any], store: Store, settings: Settings) -> float:
     """Estimate the service seconds of a job."""
-    cheap = [value for field, value in submission.constraints.items() if _cheap(field)]
+    cheap = [value for field, value in constraints.items() if field in _CHEAP]
     if cheap:
         items = max(len(value) if isinstance(value, list) else 1 for value in cheap)
         return _BASE_SECONDS + _ITEM_SECONDS * items
-    return _BASE_SECONDS + settings.code_seconds * store.count(submission.constraints.items())
+    return _BASE_SECONDS + settings.code_seconds * store.count(constraints.items())
 
 
-def apply_upload(upload: Upload, store: Store, registry: Registry) -> dict[str, Any]:
+def apply_upload(
+    data_key: str, items: list[dict[str, Any]], store: Store, registry: Registry
+) -> dict[str, Any]:
     """Do a sync upload, all or nothing, and return its answer."""
     updated: dict[str, list[str]] = {}
     values_written = 0
     with store.transaction():
-        for item in upload.items:
-            key = item[upload.data_key]
-            values = {field: value for field, value in item.items() if field != upload.data_key}
-            written = _apply({upload.data_key: key}, values, store, registry)
+        for item in items:
+            key = item[data_key]
+            values = {field: value for field, value in item.items() if field != data_key}
+            written = _apply({data_key: key}, values, store, registry)
             if written is None:
                 continue
             fields = updated.setdefault(key, [])
@@ -71,10 +73,12 @@ def apply_upload(upload: Upload, store: Store, registry: Registry) -> dict[str, 
     return {"total_updates": values_written, "changes": [], "items": updated, "codes_affected": affected}
 
 
-def apply_submission(submission: Submission, store: Store, registry: Registry) -> int:
+def apply_submission(
+    constraints: Mapping[str, Any], scm_data: Mapping[str, Any], store: Store, registry: Registry
+) -> int:
     """Do a job, all or nothing, and return the number of codes affected."""
     with store.transaction():
-        _apply(submission.constraints, submission.scm_data, store, registry)
+        _apply(constraints, scm_data, store, registry)
         return store.take_affected()
 
 
@@ -90,14 +94,10 @@ def _apply(
     for campaign, codes in matched.items():
         # A product of another campaign moves the code to that campaign and its rules.
         rules = product.campaign if product else campaign
-        fields = registry.field_names(rules)
+        fields = registry.campaigns[rules]
         kept = {field: value for field, value in values.items() if field in SPECIAL or field in fields}
         if kept:
             store.update(campaign, kept, rules)
             for field in kept:
                 written[field] = written.get(field, 0) + codes
     return written if matched else None
-
-
-def _cheap(field: str) -> bool:
-    return field in (IDENTITY, "serial_number")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_scantrust.sandbox.checks import UNSTORABLE
@@ -13,101 +13,48 @@ from airflow_provider_scantrust.sandbox.store import IDENTITY, SPECIAL
 
 # Scantrust, "Special fields": the allowed values.
 RANGES = {"activation_status": range(3), "blacklist_reason": range(11)}
+# The messages, by field.
+Errors = defaultdict[str, list[str]]
 _IsField = Callable[[str], bool]
 
 
-@dataclass
-class Upload:
-    """A sync upload."""
-
-    data_key: str
-    items: list[dict[str, Any]]
-
-
-@dataclass
-class Submission:
-    """An async upload."""
-
-    constraints: dict[str, str | list[str]]
-    scm_data: dict[str, Any]
-
-
-@dataclass
-class Errors:
-    """The errors, by field."""
-
-    messages: dict[str, list[str]] = field(default_factory=dict)
-
-    def add(self, name: str, message: str) -> None:
-        """Add a message."""
-        self.messages.setdefault(name, []).append(message)
-
-    def check(self) -> None:
-        """
-        Do nothing if there is no error.
-
-        :raises Refused: 400, with all errors.
-        """
-        if self.messages:
-            raise Refused(400, self.messages)
-
-
-def read_upload(body: Any, is_field: _IsField) -> Upload:
+def read_upload(body: Any, is_field: _IsField) -> tuple[str, list[dict[str, Any]]]:
     """
-    Read a sync upload.
+    Read a sync upload: the data_key and the items.
 
     :raises Refused: 400.
     """
-    body = _object(body)
-    errors = Errors()
+    errors = Errors(list)
+    items = _part(body, "items", list, errors)
     data_key = body.get("data_key", IDENTITY)
     if data_key is None:
-        errors.add("data_key", "This field may not be null.")
+        errors["data_key"].append("This field may not be null.")
     elif not isinstance(data_key, str) or not _selects(data_key, is_field):
-        errors.add("data_key", f'"{data_key}" is not a valid choice.')
-    items = body.get("items")
-    if items is None:
-        errors.add(
-            "items", "This field is required." if "items" not in body else "This field may not be null."
-        )
-    elif not isinstance(items, list):
-        errors.add("items", f'Expected a list of items but got type "{_type(items)}".')
-    elif not items:
-        errors.add("items", "This list may not be empty.")
-    errors.check()
+        errors["data_key"].append(f'"{data_key}" is not a valid choice.')
+    _check(errors)
     read = [
         _item(item, f"items[{number}]: ", data_key, is_field, errors) for number, item in enumerate(items)
     ]
-    errors.check()
-    return Upload(data_key, read)
+    _check(errors)
+    return data_key, read
 
 
-def read_submission(body: Any, is_field: _IsField) -> Submission:
+def read_submission(body: Any, is_field: _IsField) -> tuple[dict[str, Any], dict[str, Any]]:
     """
-    Read an async upload.
+    Read an async upload: the constraints and the scm_data.
 
     :raises Refused: 400.
     """
-    body = _object(body)
-    errors = Errors()
-    parts: dict[str, dict[str, Any]] = {}
-    for name in ("constraints", "scm_data"):
-        part = body.get(name)
-        if name not in body:
-            errors.add(name, "This field is required.")
-        elif not isinstance(part, dict):
-            errors.add(name, f'Expected a dictionary of items but got type "{_type(part)}".')
-        elif not part:
-            errors.add(name, "This dictionary may not be empty.")
-        else:
-            parts[name] = part
-    errors.check()
-    constraints = {
-        name: _constraint(name, value, is_field, errors) for name, value in parts["constraints"].items()
-    }
-    scm_data = _values(parts["scm_data"], "", is_field, errors)
-    errors.check()
-    return Submission(constraints, scm_data)
+    errors = Errors(list)
+    constraints = _part(body, "constraints", dict, errors)
+    scm_data = _part(body, "scm_data", dict, errors)
+    _check(errors)
+    read = (
+        {name: _constraint(name, value, is_field, errors) for name, value in constraints.items()},
+        _values(scm_data, "", is_field, errors),
+    )
+    _check(errors)
+    return read
 
 
 def read_value(name: str, value: Any, where: str, errors: Errors) -> Any:
@@ -118,32 +65,44 @@ def read_value(name: str, value: Any, where: str, errors: Errors) -> Any:
     # Real clients send every value as a string.
     digits = value if isinstance(value, str) else str(value) if type(value) is int else ""
     if not (digits.isascii() and digits.isdigit()):
-        errors.add(name, f"{where}A valid integer is required.")
+        errors[name].append(f"{where}A valid integer is required.")
     elif len(digits) > 9 or int(digits) not in allowed:
-        errors.add(name, f'{where}"{digits}" is not a valid choice.')
+        errors[name].append(f'{where}"{digits}" is not a valid choice.')
     else:
         return int(digits)
     return 0
 
 
-def _object(body: Any) -> dict[str, Any]:
+def _check(errors: Errors) -> None:
+    if errors:
+        raise Refused(400, errors)
+
+
+def _part(body: Any, name: str, kind: type[Any], errors: Errors) -> Any:
     if not isinstance(body, dict):
         message = f"Invalid data. Expected a dictionary, but got {_type(body)}."
         raise Refused(400, {"non_field_errors": [message]})
-    return body
+    part, noun = body.get(name), "list" if kind is list else "dictionary"
+    if name not in body:
+        errors[name].append("This field is required.")
+    elif part is None:
+        errors[name].append("This field may not be null.")
+    elif not isinstance(part, kind):
+        errors[name].append(f'Expected a {noun} of items but got type "{_type(part)}".')
+    elif not part:
+        errors[name].append(f"This {noun} may not be empty.")
+    return part
 
 
 def _item(item: Any, where: str, data_key: str, is_field: _IsField, errors: Errors) -> dict[str, Any]:
     if not isinstance(item, dict):
-        errors.add("items", f"{where}Invalid data. Expected a dictionary, but got {_type(item)}.")
+        errors["items"].append(f"{where}Invalid data. Expected a dictionary, but got {_type(item)}.")
         return {}
-    key = item.get(data_key)
-    if data_key not in item:
-        errors.add(data_key, f"{where}This field is required.")
-    elif key == "":
-        errors.add(data_key, f"{where}This field may not be blank.")
+    key = None
+    if data_key in item:
+        key = _key(data_key, item[data_key], where, errors)
     else:
-        key = _text(data_key, key, where, errors)
+        errors[data_key].append(f"{where}This field is required.")
     values = {name: value for name, value in item.items() if name != data_key}
     return {data_key: key, **_values(values, where, is_field, errors)}
 
@@ -158,28 +117,31 @@ def _values(values: dict[str, Any], where: str, is_field: _IsField, errors: Erro
 
 def _constraint(name: str, value: Any, is_field: _IsField, errors: Errors) -> str | list[str]:
     if not _selects(name, is_field):
-        errors.add("constraints", f'"{name}" is not a valid choice.')
-        return ""
-    if name == IDENTITY and isinstance(value, list):
+        errors["constraints"].append(f'"{name}" is not a valid choice.')
+    elif name == IDENTITY and isinstance(value, list):
         if not value:
-            errors.add(name, "This list may not be empty.")
-        if "" in value:
-            errors.add(name, "This field may not be blank.")
-        return [_text(name, each, "", errors) for each in value]
+            errors[name].append("This list may not be empty.")
+        return [_key(name, each, "", errors) for each in value]
+    else:
+        return _key(name, value, "", errors)
+    return ""
+
+
+def _key(name: str, value: Any, where: str, errors: Errors) -> str:
     if value == "":
-        errors.add(name, "This field may not be blank.")
-    return _text(name, value, "", errors)
+        errors[name].append(f"{where}This field may not be blank.")
+    return _text(name, value, where, errors)
 
 
 def _text(name: str, value: Any, where: str, errors: Errors) -> str:
     if value is None:
-        errors.add(name, f"{where}This field may not be null.")
+        errors[name].append(f"{where}This field may not be null.")
     elif (
         isinstance(value, bool) or not isinstance(value, str | int | float) or value in (math.inf, -math.inf)
     ):
-        errors.add(name, f"{where}Not a valid string.")
+        errors[name].append(f"{where}Not a valid string.")
     elif isinstance(value, str) and UNSTORABLE.search(value):
-        errors.add(name, f"{where}Null characters and lone surrogates are not allowed.")
+        errors[name].append(f"{where}Null characters and lone surrogates are not allowed.")
     else:
         return str(value)
     return ""
@@ -190,4 +152,4 @@ def _selects(name: str, is_field: _IsField) -> bool:
 
 
 def _type(value: Any) -> str:
-    return "NoneType" if value is None else type(value).__name__
+    return type(value).__name__
