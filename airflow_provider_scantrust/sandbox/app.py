@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from airflow_provider_scantrust.sandbox.control_app import control_routes
 from airflow_provider_scantrust.sandbox.controls import Controls
 from airflow_provider_scantrust.sandbox.errors import Stopped, gateway
-from airflow_provider_scantrust.sandbox.faults import Fault
+from airflow_provider_scantrust.sandbox.orders import Fault
 from airflow_provider_scantrust.sandbox.service import Service
 from airflow_provider_scantrust.sandbox.transcript import Call
 

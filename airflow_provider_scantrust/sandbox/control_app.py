@@ -18,7 +18,6 @@ from airflow_provider_scantrust.sandbox.controls import Controls
 
 
 def control_routes(controls: Controls) -> list[Route]:
-    """Make the routes."""
     calls: dict[tuple[str, str], Callable[..., Any]] = {
         ("GET", "/deviations/"): controls.deviations,
         ("GET", "/faults/"): controls.faults,

@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 from airflow_provider_scantrust.sandbox.checks import WrongValue, mapping, text, whole
 from airflow_provider_scantrust.sandbox.deviations import DEVIATIONS
-from airflow_provider_scantrust.sandbox.faults import Fault
-from airflow_provider_scantrust.sandbox.jobs import Steering
+from airflow_provider_scantrust.sandbox.orders import Fault, Steering
 from airflow_provider_scantrust.sandbox.registry import ALL_PERMISSIONS
 from airflow_provider_scantrust.sandbox.seeding import add_codes, seed_codes, seed_csv
 from airflow_provider_scantrust.sandbox.service import Service
@@ -240,15 +239,12 @@ class Controls:
         return self._service.jobs.show()
 
     def overview(self) -> dict[str, Any]:
-        """Show the settings, campaigns, products and counts; no token is shown."""
+        """Show the settings, the fields of each campaign, the campaign of each product, and counts; no token."""
         service = self._service
         return {
             "settings": vars(service.settings),
-            "campaigns": [
-                {"id": campaign, "fields": fields}
-                for campaign, fields in list(service.registry.campaigns.items())
-            ],
-            "products": [vars(product) for product in list(service.registry.products.values())],
+            "campaigns": service.registry.campaigns.copy(),
+            "products": service.registry.products.copy(),
             "codes": service.store.count([]),
             "tasks": len(service.jobs),
             "requests": service.transcript.number,
@@ -257,7 +253,7 @@ class Controls:
     def secrets(self) -> list[str]:
         """Return all tokens and passwords, so that a test can search for them where they must not be."""
         registry = self._service.registry
-        return [*list(registry.tokens), *(user.password for user in list(registry.users.values()))]
+        return [*registry.tokens.copy(), *registry.users.copy().values()]
 
     def reset(self) -> None:
         """
@@ -277,8 +273,7 @@ class Controls:
             if any(isinstance(each, bool) or not isinstance(each, str | int | float) for each in values):
                 raise WrongValue(name, f"must be text, a number or a list of them, not {value!r}")
             if name == "product":
-                found = [registry.product(str(each)) for each in values]
-                values = [p.sku if p else str(each) for p, each in zip(found, values, strict=True)]
+                values = [registry.product(str(each)) or str(each) for each in values]
             if name not in COLUMNS:
                 # A code shows only the fields of its campaign, but may have kept others.
                 selection.append(("campaign", registry.campaigns_with(name)))

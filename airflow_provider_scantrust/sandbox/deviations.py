@@ -125,7 +125,6 @@ class Turn:
         return found if isinstance(found, kind) else kind()
 
     def key(self) -> str:
-        """Return the data_key of a sync upload."""
         return self.part("data_key", str) or "extended_id"
 
 
@@ -164,7 +163,6 @@ def change_request(turn: Turn) -> None:
 
 
 def change_answer(turn: Turn) -> None:
-    """Change an answer."""
     active, answer = turn.deviations, turn.answer
     if turn.status == 200:
         _change_200(turn, active)

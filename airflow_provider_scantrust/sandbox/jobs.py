@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow_provider_scantrust.sandbox.checks import choice, number, truth, whole
 from airflow_provider_scantrust.sandbox.clock import Clock
 from airflow_provider_scantrust.sandbox.errors import Stopped
-from airflow_provider_scantrust.sandbox.orders import Order, Orders
+from airflow_provider_scantrust.sandbox.orders import Orders, Steering
 from airflow_provider_scantrust.sandbox.registry import Registry
 from airflow_provider_scantrust.sandbox.settings import FINAL_STATES, Settings
 from airflow_provider_scantrust.sandbox.store import Store
-from airflow_provider_scantrust.sandbox.updates import apply_submission, product_error, submission_cost
+from airflow_provider_scantrust.sandbox.uploads import apply_submission, product_error, submission_cost
 
 
 def _now() -> str:
@@ -38,30 +37,6 @@ _STATUS = (
     "started_at",
     "completed_at",
 )
-
-
-@dataclass
-class Steering(Order):
-    """How the next jobs behave; `Controls.jobs` explains the fields."""
-
-    fail: bool = False
-    hang: bool | str = False
-    seconds: float | None = None
-    polls: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        truth("fail", self.fail)
-        choice("hang", self.hang, (False, True, "pending", "in-progress"))
-        if self.seconds is not None:
-            number("seconds", self.seconds)
-        if self.polls is not None:
-            whole("polls", self.polls, low=1)
-
-    @property
-    def counts_polls(self) -> bool:
-        """Whether polls move the job on, and not time."""
-        return self.polls is not None and not self.hang
 
 
 @dataclass
@@ -135,7 +110,6 @@ class Jobs:
         return {**status, "state": self._settings.states.get(status["state"], status["state"])}
 
     def show(self) -> list[dict[str, Any]]:
-        """Show all jobs."""
         return [job.show("constraints", "scm_data", "error") for job in list(self._jobs.values())]
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

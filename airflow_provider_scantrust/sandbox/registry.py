@@ -17,15 +17,6 @@ _JWT_SECONDS = 3600.0
 
 
 @dataclass
-class Product:
-    """A product; `sku` or `id` selects it."""
-
-    id: int
-    sku: str
-    campaign: int
-
-
-@dataclass
 class Token:
     """A token; `expires` is in seconds since 1970; rate limits count requests of `user`."""
 
@@ -40,29 +31,22 @@ class Token:
         return self.expires is not None and time.time() >= self.expires
 
 
-@dataclass
-class User:
-    """A user who can log in."""
-
-    id: int
-    password: str
-
-
 class Registry:
     """
     Checks and keeps the small state, in memory; readers need no lock.
 
     :ivar campaigns: The names of the SCM fields of each campaign.
+    :ivar products: The campaign of each SKU; the id of a product is its place, from 1 on.
+    :ivar users: The password of each user; the id of a user is their place, from 1 on.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.RLock()
-        self._by_id: dict[str, Product] = {}
         self.campaigns: dict[int, list[str]] = {}
-        self.products: dict[str, Product] = {}
+        self.products: dict[str, int] = {}
         self.tokens: dict[str, Token] = {}
-        self.users: dict[str, User] = {}
+        self.users: dict[str, str] = {}
 
     def add_campaign(self, campaign: Any, fields: Any) -> None:
         """Define a campaign, or add fields to one that exists."""
@@ -92,25 +76,20 @@ class Registry:
         return int(campaign)
 
     def is_field(self, name: str) -> bool:
-        """Return whether any campaign has this SCM field."""
         return bool(self.campaigns_with(name))
 
     def campaigns_with(self, name: str) -> list[int]:
-        """Return the campaigns that have this SCM field."""
         return [campaign for campaign, fields in list(self.campaigns.items()) if name in fields]
 
     def add_product(self, sku: Any, campaign: Any) -> int:
         """Define a product, or move an existing one to a campaign."""
-        key = text("sku", sku)
-        with self._lock:
-            known = self.products.get(key)
-            product = Product(known.id if known else len(self.products) + 1, key, self.campaign(campaign))
-            self.products[key] = self._by_id[str(product.id)] = product
-            return product.id
+        self.products[text("sku", sku)] = self.campaign(campaign)
+        return list(self.products).index(sku) + 1
 
-    def product(self, value: str) -> Product | None:
-        """Find a product by SKU or id."""
-        return self.products.get(value) or self._by_id.get(value)
+    def product(self, value: str) -> str | None:
+        """Find the SKU of a product by SKU or id."""
+        skus = list(self.products)
+        return value if value in skus else {str(id): sku for id, sku in enumerate(skus, 1)}.get(value)
 
     def add_token(self, token: Any, permissions: Any, expires: Any, scheme: Any, user: Any = 1) -> None:
         made = Token(
@@ -124,10 +103,7 @@ class Registry:
 
     def add_user(self, username: Any, password: Any) -> None:
         """Define a user, or change a password."""
-        name, word = text("username", username), text("password", password)
-        with self._lock:
-            known = self.users.get(name)
-            self.users[name] = User(known.id if known else len(self.users) + 1, word)
+        self.users[text("username", username)] = text("password", password)
 
     def log_in(self, username: str, password: str, *, alone: bool) -> str | None:
         """
@@ -135,15 +111,15 @@ class Registry:
 
         :param alone: Whether earlier JWTs of the user become invalid.
         """
-        user = self.users.get(username)
-        if user is None or user.password != password:
+        if self.users.get(username) != password:
             return None
+        user = list(self.users).index(username) + 1
         for each in list(self.tokens.values()) if alone else []:
-            if (each.scheme, each.user) == ("JWT", user.id):
+            if (each.scheme, each.user) == ("JWT", user):
                 del self.tokens[each.token]
         # It only looks like a JWT. Clients cannot check the signature, so it has none.
         token = f"eyJ{secrets.token_urlsafe(24)}.{secrets.token_urlsafe(48)}.{secrets.token_urlsafe(32)}"
-        self.add_token(token, ALL_PERMISSIONS, _JWT_SECONDS, "JWT", user.id)
+        self.add_token(token, ALL_PERMISSIONS, _JWT_SECONDS, "JWT", user)
         return token
 
 

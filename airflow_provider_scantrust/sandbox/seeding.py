@@ -11,7 +11,7 @@ from airflow_provider_scantrust.sandbox.checks import WrongValue, mapping, sever
 from airflow_provider_scantrust.sandbox.registry import Registry
 from airflow_provider_scantrust.sandbox.settings import DEFAULT_CAMPAIGN
 from airflow_provider_scantrust.sandbox.store import COLUMNS, IDENTITY, Store
-from airflow_provider_scantrust.sandbox.validation import RANGES, Errors, read_value
+from airflow_provider_scantrust.sandbox.uploads import RANGES, Errors, read_value
 
 _BOTTLES_PER_CASE = 6
 _BOTTLES_PER_PALLET = 600
@@ -88,17 +88,17 @@ def _read_code(code: Mapping[str, Any], where: str, store: Store, registry: Regi
         raise WrongValue(IDENTITY, f"{where}a code without {IDENTITY}")
     product = registry.product(values.get("product", ""))
     if product:
-        values["product"] = product.sku
+        values["product"] = product
     elif values.get("product"):
         raise WrongValue("product", f"code {identity}: unknown product {values['product']!r}")
     if "campaign" in code:
         given = code["campaign"]
         campaign = registry.campaign(int(given) if isinstance(given, str) and given.isdecimal() else given)
-        if product and product.campaign != campaign:
-            raise WrongValue("product", f"code {identity}: {product.sku!r} is of campaign {product.campaign}")
+        if product and registry.products[product] != campaign:
+            raise WrongValue("product", f"code {identity}: {product!r} is of another campaign")
     elif product:
         # The product moves the code to its campaign, as in an upload.
-        campaign = product.campaign
+        campaign = registry.products[product]
     else:
         campaign = store.campaign_of(identity) or DEFAULT_CAMPAIGN
     fields = registry.campaigns[campaign]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cache
 from os import PathLike
@@ -14,10 +14,9 @@ from typing import Any
 from airflow_provider_scantrust.sandbox.clock import Clock
 from airflow_provider_scantrust.sandbox.deviations import Turn, change_answer, change_request, paths_of
 from airflow_provider_scantrust.sandbox.errors import Refused, Stopped, detail, gateway, unauthenticated
-from airflow_provider_scantrust.sandbox.faults import Fault
 from airflow_provider_scantrust.sandbox.jobs import Jobs
 from airflow_provider_scantrust.sandbox.limits import Throttle
-from airflow_provider_scantrust.sandbox.orders import Orders
+from airflow_provider_scantrust.sandbox.orders import Fault, Orders
 from airflow_provider_scantrust.sandbox.registry import ALL_PERMISSIONS, Registry, Token
 from airflow_provider_scantrust.sandbox.seeding import seed_codes, seed_csv
 from airflow_provider_scantrust.sandbox.settings import (
@@ -30,8 +29,13 @@ from airflow_provider_scantrust.sandbox.settings import (
 )
 from airflow_provider_scantrust.sandbox.store import SPECIAL, Store
 from airflow_provider_scantrust.sandbox.transcript import Call, Transcript
-from airflow_provider_scantrust.sandbox.updates import apply_upload, check_products, upload_cost
-from airflow_provider_scantrust.sandbox.validation import read_submission, read_upload
+from airflow_provider_scantrust.sandbox.uploads import (
+    apply_upload,
+    check_products,
+    read_submission,
+    read_upload,
+    upload_cost,
+)
 
 
 @dataclass
@@ -62,12 +66,7 @@ class Service:
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        token: str,
-        fields: Iterable[str],
-        seed: int,
-        csv: str | PathLike[str] | None,
+        self, settings: Settings, token: str, fields: list[str], seed: int, csv: str | PathLike[str] | None
     ) -> None:
         self.settings = settings.copy()
         self.store = Store()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,8 +27,8 @@ DEFAULT_FIELDS = (
 )
 DEFAULT_PRODUCTS = ("prod_1", "prod_2")
 
-STATES = ("pending", "in-progress", "complete", "failed")
-FINAL_STATES = STATES[2:]
+FINAL_STATES = ("complete", "failed")
+STATES = ("pending", "in-progress", *FINAL_STATES)
 
 # Scantrust, "Rate limits": requests in a window of seconds. `service.py` assigns the scopes.
 DEFAULT_LIMITS: dict[str, tuple[int, float]] = {
@@ -81,8 +81,7 @@ class Settings:
         """
         checked = {}
         for name, value in changes.items():
-            if name not in _CHECKS:
-                raise WrongValue(name, f"unknown setting; there are: {', '.join(_CHECKS)}")
+            _check_known(name, [name], _CHECKS)
             new = _CHECKS[name](name, value)
             checked[name] = {**getattr(self, name), **new} if isinstance(new, dict) else new
         for name, value in checked.items():
@@ -93,11 +92,15 @@ class Settings:
         return replace(self, limits=dict(self.limits), states=dict(self.states))
 
 
+def _check_known(field: str, names: Iterable[str], known: Iterable[str]) -> None:
+    if unknown := sorted(set(names) - set(known)):
+        raise WrongValue(field, f"unknown: {', '.join(unknown)}; there are: {', '.join(known)}")
+
+
 def _limits(field: str, value: Any) -> dict[str, tuple[int, float]]:
-    limits = {}
-    for scope, limit in mapping(field, value).items():
-        if scope not in DEFAULT_LIMITS:
-            raise WrongValue(field, f"unknown scope {scope!r}; there are: {', '.join(DEFAULT_LIMITS)}")
+    given, limits = mapping(field, value), {}
+    _check_known(field, given, DEFAULT_LIMITS)
+    for scope, limit in given.items():
         if not isinstance(limit, list | tuple) or len(limit) != 2:
             raise WrongValue(field, f"{scope} must be requests and seconds, not {limit!r}")
         limits[scope] = (whole(field, limit[0]), number(field, limit[1]))
@@ -106,15 +109,13 @@ def _limits(field: str, value: Any) -> dict[str, tuple[int, float]]:
 
 def _states(field: str, value: Any) -> dict[str, str]:
     words = mapping(field, value)
-    if unknown := set(words) - set(STATES):
-        raise WrongValue(field, f"unknown states {sorted(unknown)}; there are: {', '.join(STATES)}")
+    _check_known(field, words, STATES)
     return {state: text(field, word) for state, word in words.items()}
 
 
 def _deviations(field: str, value: Any) -> tuple[str, ...]:
     names = texts(field, value)
-    if unknown := set(names) - set(DEVIATIONS):
-        raise WrongValue(field, f"unknown names {sorted(unknown)}; there are: {', '.join(DEVIATIONS)}")
+    _check_known(field, names, DEVIATIONS)
     return tuple(name for name in DEVIATIONS if name in names)
 
 

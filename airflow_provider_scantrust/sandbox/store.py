@@ -72,7 +72,6 @@ class Store:
             self._sql.execute("COMMIT")
 
     def has_column(self, name: str) -> bool:
-        """Return whether codes can have this field."""
         return name in self._columns
 
     def add_field(self, name: str) -> None:
@@ -116,7 +115,6 @@ class Store:
             )
 
     def count(self, selection: Selection) -> int:
-        """Count the codes selected."""
         where, values = self._where(selection)
         with self._lock:
             return int(self._sql.execute(f"SELECT count(*) FROM code WHERE {where}", values).fetchone()[0])
