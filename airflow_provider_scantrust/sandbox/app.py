@@ -20,7 +20,7 @@ from airflow_provider_scantrust.sandbox.controls import Controls
 from airflow_provider_scantrust.sandbox.errors import Stopped, gateway
 from airflow_provider_scantrust.sandbox.orders import Fault
 from airflow_provider_scantrust.sandbox.service import Service
-from airflow_provider_scantrust.sandbox.transcript import Call
+from airflow_provider_scantrust.sandbox.transcript import Exchange
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def build_app(controls: Controls, current: Callable[[], Service]) -> ASGIApp:
                 await control(scope, receive, send)
             else:
                 request = Request(scope, receive)
-                call = Call(
+                exchange = Exchange(
                     request.method,
                     scope["path"],
                     dict(request.headers),
@@ -44,18 +44,18 @@ def build_app(controls: Controls, current: Callable[[], Service]) -> ASGIApp:
                     await request.body(),
                     request.url.query,
                 )
-                await _exchange(current(), call, scope, receive, send)
+                await _serve(current(), exchange, scope, receive, send)
 
     return app
 
 
-async def _exchange(service: Service, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
+async def _serve(service: Service, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
     """Take one request to one service, from the transcript to the socket."""
-    exchange = service.transcript.open(call)
-    fault = service.faults.take(lambda fault: fault.acts_on(call.method, call.path))
+    service.transcript.record(exchange)
+    fault = service.faults.take(lambda fault: fault.acts_on(exchange.method, exchange.path))
     cut = fault.cut if fault else None
     try:
-        response = await _answer(service, call, fault)
+        response = await _answer(service, exchange, fault)
     except Stopped:
         response, cut = None, "by the stop"
     exchange.fault = f"cut {cut}" if cut else _name(fault)
@@ -76,7 +76,7 @@ async def _exchange(service: Service, call: Call, scope: Scope, receive: Receive
         await response(scope, receive, send)
 
 
-async def _answer(service: Service, call: Call, fault: Fault | None) -> Response | None:
+async def _answer(service: Service, call: Exchange, fault: Fault | None) -> Response | None:
     """Return the answer, or None to cut the connection without one."""
     if fault is None:
         return await _true_answer(service, call)
@@ -95,7 +95,7 @@ async def _answer(service: Service, call: Call, fault: Fault | None) -> Response
     return _response(scripted.status, scripted.body, scripted.headers)
 
 
-async def _true_answer(service: Service, call: Call) -> Response:
+async def _true_answer(service: Service, call: Exchange) -> Response:
     try:
         turn = await service.answer(call)
     except Stopped:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import threading
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +32,7 @@ class Token:
 
 class Registry:
     """
-    Checks and keeps the small state, in memory; readers need no lock.
+    Checks and keeps the small state, in memory. Each change is one step, so no thread needs a lock.
 
     :ivar campaigns: The names of the SCM fields of each campaign.
     :ivar products: The campaign of each SKU; the id of a product is its place, from 1 on.
@@ -42,7 +41,6 @@ class Registry:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._lock = threading.RLock()
         self.campaigns: dict[int, list[str]] = {}
         self.products: dict[str, int] = {}
         self.tokens: dict[str, Token] = {}
@@ -52,18 +50,16 @@ class Registry:
         """Define a campaign, or add fields to one that exists."""
         number = whole("campaign", campaign, low=1)
         names = [_field("fields", each) for each in texts("fields", fields)]
-        with self._lock:
-            self.campaigns.setdefault(number, [])
-            for each in names:
-                self.add_field(each, number)
+        self.campaigns.setdefault(number, [])
+        for each in names:
+            self.add_field(each, number)
 
     def add_field(self, name: Any, campaign: Any) -> None:
         new = _field("name", name)
-        with self._lock:
-            fields = self.campaigns[self.campaign(campaign)]
-            self._store.add_field(new)
-            if new not in fields:
-                fields.append(new)
+        fields = self.campaigns[self.campaign(campaign)]
+        self._store.add_field(new)
+        if new not in fields:
+            fields.append(new)
 
     def campaign(self, campaign: Any) -> int:
         """

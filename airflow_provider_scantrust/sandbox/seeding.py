@@ -11,7 +11,7 @@ from airflow_provider_scantrust.sandbox.checks import WrongValue, mapping, sever
 from airflow_provider_scantrust.sandbox.registry import Registry
 from airflow_provider_scantrust.sandbox.settings import DEFAULT_CAMPAIGN
 from airflow_provider_scantrust.sandbox.store import COLUMNS, IDENTITY, Store
-from airflow_provider_scantrust.sandbox.uploads import RANGES, Errors, read_value
+from airflow_provider_scantrust.sandbox.uploads import RANGES, Errors, product_error, read_value
 
 _BOTTLES_PER_CASE = 6
 _BOTTLES_PER_PALLET = 600
@@ -38,13 +38,13 @@ def seed_codes(store: Store, count: Any, codes_per_lot: Any) -> None:
 def seed_csv(store: Store, registry: Registry, path: str | PathLike[str]) -> int:
     """Add the codes of a CSV file; see `Controls.seed_csv`."""
     with open(path, encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(file)
-        names = next(lines, [])
+        lines = csv.DictReader(file)
+        names = list(lines.fieldnames or [])
         if len(set(names)) < len(names):
             raise ValueError("a column appears twice")
         # Check the columns also for a file without rows.
         _check_names(names, registry)
-        return add_codes(store, registry, _codes(names, lines))
+        return add_codes(store, registry, _codes(lines))
 
 
 def add_codes(store: Store, registry: Registry, codes: Iterable[Mapping[str, Any]]) -> int:
@@ -59,14 +59,13 @@ def add_codes(store: Store, registry: Registry, codes: Iterable[Mapping[str, Any
     return added
 
 
-def _codes(names: list[str], lines: Iterator[list[str]]) -> Iterator[dict[str, str]]:
-    for line, row in enumerate(lines, start=2):
-        if row and len(row) != len(names):
-            raise ValueError(f"row {line} has {len(row)} values for {len(names)} columns")
-        if row:
-            code = dict(zip(names, row, strict=True))
-            # Some fields always have a value, so for them an empty cell means "unchanged".
-            yield {name: cell for name, cell in code.items() if cell or name not in ("campaign", *RANGES)}
+def _codes(lines: csv.DictReader[str]) -> Iterator[dict[str, str]]:
+    for code in lines:
+        # How the reader marks a row with too many values, or with too few.
+        if None in code or None in code.values():
+            raise ValueError(f"line {lines.line_num} has not as many values as there are columns")
+        # Some fields always have a value, so for them an empty cell means "unchanged".
+        yield {name: cell for name, cell in code.items() if cell or name not in ("campaign", *RANGES)}
 
 
 def _check_names(names: Iterable[str], registry: Registry) -> None:
@@ -86,11 +85,11 @@ def _read_code(code: Mapping[str, Any], where: str, store: Store, registry: Regi
     identity = values[IDENTITY]
     if not identity:
         raise WrongValue(IDENTITY, f"{where}a code without {IDENTITY}")
+    if error := product_error(values.get("product", ""), registry):
+        raise WrongValue("product", f"code {identity}: {error}")
     product = registry.product(values.get("product", ""))
     if product:
         values["product"] = product
-    elif values.get("product"):
-        raise WrongValue("product", f"code {identity}: unknown product {values['product']!r}")
     if "campaign" in code:
         given = code["campaign"]
         campaign = registry.campaign(int(given) if isinstance(given, str) and given.isdecimal() else given)

@@ -8,7 +8,6 @@ import socket
 import threading
 from collections.abc import Iterable
 from os import PathLike
-from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
@@ -118,9 +117,7 @@ class Sandbox(Controls):
     def __enter__(self) -> Sandbox:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.stop()
 
     @property

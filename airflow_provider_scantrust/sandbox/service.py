@@ -28,14 +28,8 @@ from airflow_provider_scantrust.sandbox.settings import (
     Settings,
 )
 from airflow_provider_scantrust.sandbox.store import SPECIAL, Store
-from airflow_provider_scantrust.sandbox.transcript import Call, Transcript
-from airflow_provider_scantrust.sandbox.uploads import (
-    apply_upload,
-    check_products,
-    read_submission,
-    read_upload,
-    upload_cost,
-)
+from airflow_provider_scantrust.sandbox.transcript import Exchange, Transcript
+from airflow_provider_scantrust.sandbox.uploads import apply_upload, read_submission, read_upload, upload_cost
 
 
 @dataclass
@@ -93,7 +87,7 @@ class Service:
         if csv is not None:
             seed_csv(self.store, self.registry, csv)
 
-    async def answer(self, call: Call) -> Turn:
+    async def answer(self, call: Exchange) -> Turn:
         """
         Answer a call.
 
@@ -111,7 +105,7 @@ class Service:
             raise Stopped
         return turn
 
-    async def _answer(self, call: Call, turn: Turn) -> None:
+    async def _answer(self, call: Exchange, turn: Turn) -> None:
         limit = self.settings.body_limit
         if limit is not None and len(call.body) > limit:
             raise gateway(413)
@@ -132,7 +126,7 @@ class Service:
     def _is_known(self, name: str) -> bool:
         return name in SPECIAL or self.registry.is_field(name)
 
-    def _find(self, call: Call) -> tuple[Route, str]:
+    def _find(self, call: Exchange) -> tuple[Route, str]:
         for route in self._routes:
             for path in paths_of(route.name, self.settings.deviations):
                 if match := _pattern(path).fullmatch(call.path):
@@ -142,7 +136,7 @@ class Service:
                     raise Refused(301, "", {"Location": f"{call.path}/{query}"})
         raise detail(404, "Not found.")
 
-    def _authenticate(self, call: Call, route: Route) -> Token:
+    def _authenticate(self, call: Exchange, route: Route) -> Token:
         if route.scope == "login":
             self.throttle.count("login", call.address)
             return _ANYBODY
@@ -177,8 +171,7 @@ class Service:
         return await asyncio.to_thread(apply_upload, key, items, self.store, self.registry)
 
     def _read_upload(self, body: Any) -> tuple[str, list[dict[str, Any]], float]:
-        key, items = read_upload(body, self.registry.is_field)
-        check_products(items, self.registry)
+        key, items = read_upload(body, self.registry)
         return key, items, upload_cost(key, items, self.store, self.settings)
 
     async def _submit(self, body: Any, token: Token, argument: str) -> Any:
@@ -222,7 +215,7 @@ def _pattern(path: str) -> re.Pattern[str]:
     return re.compile(re.escape(path).replace("<id>", "([0-9A-Za-z_-]+)"))
 
 
-def _json(call: Call) -> Any:
+def _json(call: Exchange) -> Any:
     if not call.body:
         return {}
     kind = call.headers.get("content-type", "application/octet-stream")

@@ -18,9 +18,9 @@ _SECRET_KEYS = {"password", "token", "access", "refresh"}
 _KEPT_BYTES = 100_000_000
 
 
-@dataclass(frozen=True)
-class Call:
-    """A request that reached the API."""
+@dataclass
+class Exchange:
+    """A request that reached the API, and its answer; a status of None means that there was no answer."""
 
     method: str
     path: str
@@ -28,14 +28,7 @@ class Call:
     address: str
     body: bytes
     query: str
-
-
-@dataclass
-class Exchange:
-    """A call and its answer; a status of None means that there was no answer."""
-
-    call: Call
-    number: int
+    number: int = 0
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     began: float = field(default_factory=time.monotonic)
     status: int | None = None
@@ -47,20 +40,20 @@ class Exchange:
     @property
     def size(self) -> int:
         """About how many bytes of memory it uses."""
-        return 1000 + len(self.call.body)
+        return 1000 + len(self.body)
 
     def show(self) -> dict[str, Any]:
         """Return it as JSON, with the secrets masked."""
         return {
             "number": self.number,
-            "method": self.call.method,
-            "path": self.call.path,
-            "query": self.call.query,
-            "headers": _masked_headers(self.call.headers),
-            "body": _readable(self.call.path, self.call.body),
+            "method": self.method,
+            "path": self.path,
+            "query": self.query,
+            "headers": _masked_headers(self.headers),
+            "body": _readable(self.path, self.body),
             "status": self.status,
             "response_headers": _masked_headers(self.response_headers),
-            "response_body": _readable(self.call.path, self.response_body),
+            "response_body": _readable(self.path, self.response_body),
             "at": self.at.isoformat(),
             "seconds": round(self.seconds, 6),
             "fault": self.fault,
@@ -76,16 +69,15 @@ class Transcript:
         self._lock = threading.Lock()
         self.number = 0
 
-    def open(self, call: Call) -> Exchange:
+    def record(self, exchange: Exchange) -> None:
         """Record a request, before it is answered."""
         with self._lock:
             self.number += 1
-            exchange = Exchange(call, self.number)
+            exchange.number = self.number
             self._exchanges.append(exchange)
             self._bytes += exchange.size
             while self._bytes > _KEPT_BYTES:
                 self._bytes -= self._exchanges.popleft().size
-        return exchange
 
     def show(self) -> list[dict[str, Any]]:
         """Return the exchanges, oldest first."""

@@ -25,7 +25,7 @@ Errors = defaultdict[str, list[str]]
 _IsField = Callable[[str], bool]
 
 
-def read_upload(body: Any, is_field: _IsField) -> tuple[str, list[dict[str, Any]]]:
+def read_upload(body: Any, registry: Registry) -> tuple[str, list[dict[str, Any]]]:
     """
     Read a sync upload: the data_key and the items.
 
@@ -36,12 +36,17 @@ def read_upload(body: Any, is_field: _IsField) -> tuple[str, list[dict[str, Any]
     data_key = body.get("data_key", IDENTITY)
     if data_key is None:
         errors["data_key"].append("This field may not be null.")
-    elif not isinstance(data_key, str) or not _selects(data_key, is_field):
+    elif not isinstance(data_key, str) or not _selects(data_key, registry.is_field):
         errors["data_key"].append(f'"{data_key}" is not a valid choice.')
     _check(errors)
     read = [
-        _item(item, f"items[{number}]: ", data_key, is_field, errors) for number, item in enumerate(items)
+        _item(item, f"items[{number}]: ", data_key, registry.is_field, errors)
+        for number, item in enumerate(items)
     ]
+    _check(errors)
+    for number, item in enumerate(read):
+        if error := product_error(item.get("product", ""), registry):
+            errors["product"].append(f"items[{number}]: {error}")
     _check(errors)
     return data_key, read
 
@@ -78,18 +83,6 @@ def read_value(name: str, value: Any, where: str, errors: Errors) -> Any:
     else:
         return int(digits)
     return 0
-
-
-def check_products(items: list[dict[str, Any]], registry: Registry) -> None:
-    """
-    Check that the products exist.
-
-    :raises Refused: 400; nothing is processed.
-    """
-    values = [(f"items[{number}]: ", item.get("product", "")) for number, item in enumerate(items)]
-    unknown = [where + message for where, value in values if (message := product_error(value, registry))]
-    if unknown:
-        raise Refused(400, {"product": unknown})
 
 
 def product_error(value: str, registry: Registry) -> str | None:

@@ -59,7 +59,7 @@ def test_csv_adds_codes_and_changes_those_there_are(sandbox: Sandbox, tmp_path: 
         ("market\nCH\n", "need an extended_id"),
         ("extended_id,colour\nNEW00000001,red\n", "colour"),
         ("extended_id,market,market\nNEW00000001,a,b\n", "twice"),
-        ("extended_id,market\nNEW00000001,CH\nNEW00000002\n", "row 3 has 1 values"),
+        ("extended_id,market\nNEW00000001,CH\nNEW00000002\n", "line 3 has not"),
         ("extended_id,campaign\nNEW00000001,1\nNEW00000002,7\n", "unknown campaign 7"),
         ("extended_id,product\nNEW00000001,prod_9\n", "prod_9"),
         ("extended_id,market\nNEW00000001,CH\n,CH\n", "without extended_id"),
