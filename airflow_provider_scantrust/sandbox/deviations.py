@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from airflow_provider_scantrust.sandbox.errors import Refused
+from airflow_provider_scantrust.sandbox.store import SPECIAL
 
 TASK_PATH = "/api/v2/scm/tasks/<id>/"
 # The public client writes two slashes, and none at the end.
@@ -103,7 +104,7 @@ class Turn:
     One request and its answer.
 
     :param deviations: The names of the active deviations.
-    :param is_field: Whether a name is a field of some campaign, or a special field.
+    :param is_field: Whether a name is an SCM field of some campaign.
     :param uploaded: The values that sync uploads have written so far, by key and field.
     :param call: The name of the call in `PATHS` that answers; empty if none does.
     """
@@ -286,7 +287,7 @@ def _is_odd_special(name: str, value: Any) -> bool:
 
 _Test = Callable[[Turn, str, Any], bool]
 _REFUSED: dict[str, _Test] = {
-    "unknown_field_refused": lambda turn, name, value: not turn.is_field(name),
+    "unknown_field_refused": lambda turn, name, value: name not in SPECIAL and not turn.is_field(name),
     "dates_refused": lambda turn, name, value: _is_odd_date(value),
     "empty_refused": lambda turn, name, value: value == "",
     "sync_numbers_refused": lambda turn, name, value: turn.call == "upload" and _is_number(value),

@@ -27,16 +27,8 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-_STATUS = (
-    "id",
-    "reference",
-    "state",
-    "codes_affected",
-    "created_by",
-    "created_at",
-    "started_at",
-    "completed_at",
-)
+_TIMES = ("created_at", "started_at", "completed_at")
+_STATUS = ("id", "reference", "state", "codes_affected", "created_by", *_TIMES)
 
 
 @dataclass

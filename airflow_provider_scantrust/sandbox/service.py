@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from os import PathLike
 from typing import Any
@@ -27,7 +27,7 @@ from airflow_provider_scantrust.sandbox.settings import (
     DEFAULT_USERNAME,
     Settings,
 )
-from airflow_provider_scantrust.sandbox.store import SPECIAL, Store
+from airflow_provider_scantrust.sandbox.store import Store
 from airflow_provider_scantrust.sandbox.transcript import Exchange, Transcript
 from airflow_provider_scantrust.sandbox.uploads import apply_upload, read_submission, read_upload, upload_cost
 
@@ -62,7 +62,8 @@ class Service:
     def __init__(
         self, settings: Settings, token: str, fields: list[str], seed: int, csv: str | PathLike[str] | None
     ) -> None:
-        self.settings = settings.copy()
+        # A change of settings replaces values, and alters none of them.
+        self.settings = replace(settings)
         self.store = Store()
         self.registry = Registry(self.store)
         self.clock = Clock(self.settings)
@@ -94,7 +95,8 @@ class Service:
         :raises Stopped: The sandbox stops or is reset.
         """
         deviations = frozenset(self.settings.deviations)
-        turn = Turn(call.method, call.headers.get("accept", ""), deviations, self._is_known, self._uploaded)
+        accept = call.headers.get("accept", "")
+        turn = Turn(call.method, accept, deviations, self.registry.is_field, self._uploaded)
         try:
             await self._answer(call, turn)
         except Refused as refused:
@@ -122,9 +124,6 @@ class Service:
             if turn.deviations:
                 change_request(turn)
             turn.answer = await route.answer(turn.sent, token, argument)
-
-    def _is_known(self, name: str) -> bool:
-        return name in SPECIAL or self.registry.is_field(name)
 
     def _find(self, call: Exchange) -> tuple[Route, str]:
         for route in self._routes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_scantrust.sandbox.checks import WrongValue, mapping, number, text, texts, truth, whole
@@ -86,10 +86,6 @@ class Settings:
             checked[name] = {**getattr(self, name), **new} if isinstance(new, dict) else new
         for name, value in checked.items():
             setattr(self, name, value)
-
-    def copy(self) -> Settings:
-        """Return a copy that can be changed without changing these settings."""
-        return replace(self, limits=dict(self.limits), states=dict(self.states))
 
 
 def _check_known(field: str, names: Iterable[str], known: Iterable[str]) -> None:
