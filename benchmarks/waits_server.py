@@ -69,8 +69,8 @@ class Service:
         self._clock = clock
         self._bad = bad
         self._chance = random.Random(4)
-        settings = Settings(rate_limits=limit is not None, limits={_SCOPE: limit or (0, 0.0)})
-        self._throttle = Throttle(settings, clock)
+        self._settings = Settings(rate_limits=limit is not None, limits={_SCOPE: limit or (0, 0.0)})
+        self._throttle = Throttle(self._settings, clock)
         self._started: float | None = None
         self._answers: Counter[int] = Counter()
         self._per_second: Counter[int] = Counter()
@@ -79,7 +79,7 @@ class Service:
     def start(self) -> dict[str, float]:
         """Let all jobs begin now, and forget what was asked before."""
         self._started = self._clock()
-        self._throttle.clear()
+        self._throttle = Throttle(self._settings, self._clock)
         self._answers.clear()
         self._per_second.clear()
         self.connections = 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from starlette.applications import Starlette
@@ -18,9 +18,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from airflow_provider_scantrust.sandbox.control_app import control_routes
 from airflow_provider_scantrust.sandbox.controls import Controls
 from airflow_provider_scantrust.sandbox.errors import Stopped, gateway
-from airflow_provider_scantrust.sandbox.faults import Fault
+from airflow_provider_scantrust.sandbox.orders import Fault
 from airflow_provider_scantrust.sandbox.service import Service
-from airflow_provider_scantrust.sandbox.transcript import Call
+from airflow_provider_scantrust.sandbox.transcript import Exchange
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def build_app(controls: Controls, current: Callable[[], Service]) -> ASGIApp:
                 await control(scope, receive, send)
             else:
                 request = Request(scope, receive)
-                call = Call(
+                exchange = Exchange(
                     request.method,
                     scope["path"],
                     dict(request.headers),
@@ -44,78 +44,67 @@ def build_app(controls: Controls, current: Callable[[], Service]) -> ASGIApp:
                     await request.body(),
                     request.url.query,
                 )
-                await _Exchange(current(), call).run(scope, receive, send)
+                await _serve(current(), exchange, scope, receive, send)
 
     return app
 
 
-@dataclass
-class _Answer:
-    response: Response | None
-    cut: str | None = None
+async def _serve(service: Service, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+    """Take one request to one service, from the transcript to the socket."""
+    service.transcript.record(exchange)
+    fault = service.faults.take(lambda fault: fault.acts_on(exchange.method, exchange.path))
+    cut = fault.cut if fault else None
+    try:
+        response = await _answer(service, exchange, fault)
+    except Stopped:
+        response, cut = None, "by the stop"
+    exchange.fault = f"cut {cut}" if cut else _name(fault)
+    if response is not None:
+        exchange.status = response.status_code
+        exchange.response_headers = dict(response.headers)
+        exchange.response_body = bytes(response.body)
+    # Recorded before it is sent, so that a client with the answer finds it in the transcript.
+    exchange.seconds = time.monotonic() - exchange.began
+    if response is None:
+        scope["state"]["cut"](False)
+        await _disconnected(receive)
+    elif cut == "body":
+        await _send_half(response, send)
+        scope["state"]["cut"](True)
+        await _disconnected(receive)
+    else:
+        await response(scope, receive, send)
 
 
-class _Exchange:
-    """One request to one service, from the transcript to the socket."""
+async def _answer(service: Service, call: Exchange, fault: Fault | None) -> Response | None:
+    """Return the answer, or None to cut the connection without one."""
+    if fault is None:
+        return await _true_answer(service, call)
+    if fault.delay:
+        await service.clock.real(fault.delay)
+    if fault.cut == "before":
+        return None
+    if fault.cut == "after":
+        await _true_answer(service, call)
+        return None
+    if not fault.answers:
+        return await _true_answer(service, call)
+    if fault.work:
+        await _true_answer(service, call)
+    scripted = fault.answer()
+    return _response(scripted.status, scripted.body, scripted.headers)
 
-    def __init__(self, service: Service, call: Call) -> None:
-        self._service = service
-        self._call = call
 
-    async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call, service = self._call, self._service
-        exchange = service.transcript.open(call)
-        fault = service.faults.take(lambda fault: fault.acts_on(call.method, call.path))
-        try:
-            answer = await self._answer(fault)
-        except Stopped:
-            answer = _Answer(None, "by the stop")
-        response = answer.response
-        exchange.fault = f"cut {answer.cut}" if answer.cut else _name(fault)
-        if response is not None:
-            exchange.status = response.status_code
-            exchange.response_headers = dict(response.headers)
-            exchange.response_body = bytes(response.body)
-        # Recorded before it is sent, so that a client with the answer finds it in the transcript.
-        service.transcript.close(exchange)
-        if response is None:
-            scope["state"]["cut"](False)
-            await _disconnected(receive)
-        elif answer.cut == "body":
-            await _send_half(response, send)
-            scope["state"]["cut"](True)
-            await _disconnected(receive)
-        else:
-            await response(scope, receive, send)
-
-    async def _answer(self, fault: Fault | None) -> _Answer:
-        if fault is None:
-            return _Answer(await self._true_answer())
-        if fault.delay:
-            await self._service.clock.real(fault.delay)
-        if fault.cut == "before":
-            return _Answer(None, "before")
-        if not fault.answers:
-            response = await self._true_answer()
-        else:
-            if fault.work or fault.cut == "after":
-                await self._true_answer()
-            scripted = fault.answer()
-            response = _response(scripted.status, scripted.body, scripted.headers)
-        if fault.cut == "after":
-            return _Answer(None, "after")
-        return _Answer(response, fault.cut)
-
-    async def _true_answer(self) -> Response:
-        try:
-            turn = await self._service.answer(self._call)
-        except Stopped:
-            raise
-        except Exception:
-            log.exception("the sandbox has a defect: %s %s", self._call.method, self._call.path)
-            failed = gateway(500)
-            return _response(failed.status, failed.body, failed.headers)
-        return _response(turn.status, turn.answer, turn.headers)
+async def _true_answer(service: Service, call: Exchange) -> Response:
+    try:
+        turn = await service.answer(call)
+    except Stopped:
+        raise
+    except Exception:
+        log.exception("the sandbox has a defect: %s %s", call.method, call.path)
+        failed = gateway(500)
+        return _response(failed.status, failed.body, failed.headers)
+    return _response(turn.status, turn.answer, turn.headers)
 
 
 def _response(status: int, body: Any, headers: dict[str, str]) -> Response:

@@ -21,21 +21,18 @@ class WrongValue(ValueError):
 
 
 def truth(field: str, value: Any) -> bool:
-    """Check a value that must be true or false."""
     if not isinstance(value, bool):
         raise _wrong(field, "true or false", value)
     return value
 
 
 def whole(field: str, value: Any, low: int = 0, high: int = _MOST) -> int:
-    """Check a whole number."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise _wrong(field, f"a whole number from {low} to {high}", value)
     return value
 
 
 def number(field: str, value: Any, low: float = 0.0, high: float = _MOST) -> float:
-    """Check a finite number."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or not low <= value <= high:
         raise _wrong(field, f"a number from {low:g} to {high:g}", value)
@@ -57,12 +54,10 @@ def several(field: str, value: Any) -> Iterable[Any]:
 
 
 def texts(field: str, value: Any) -> list[str]:
-    """Check a list of texts."""
     return [text(field, each) for each in several(field, value)]
 
 
 def choice(field: str, value: Any, choices: Iterable[Any]) -> Any:
-    """Check one of several values."""
     allowed = list(choices)
     if not any(each is value or (isinstance(each, str) and each == value) for each in allowed):
         raise _wrong(field, " or ".join(repr(each) for each in allowed), value)

@@ -23,16 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(each, lambda *_: ended.set())
     sandbox = None
     try:
-        sandbox = Sandbox(
-            port=options.port,
-            seed=options.seed,
-            seed_csv=options.seed_csv,
-            fields=options.field,
-            token=options.token,
-            time_scale=options.time_scale,
-            rate_limits=not options.no_rate_limits,
-            deviations=options.deviation,
-        )
+        sandbox = Sandbox(**vars(options))
         sandbox.start()
     except (OSError, ValueError) as error:
         # The port, when the arguments were right.
@@ -40,23 +31,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"scantrust-sandbox: cannot start{where}: {error}", file=sys.stderr)
         return 1
     try:
-        print(_ready(sandbox), flush=True)
-        ended.wait()
-    finally:
-        sandbox.stop()
-    return 0
-
-
-def _ready(sandbox: Sandbox) -> str:
-    return "\n".join(
-        (
+        print(
             f"Scantrust sandbox ready on {sandbox.url} with {sandbox.count()} codes",
             f"Control calls and transcript: {sandbox.url}/_sandbox/ names them",
             "The Airflow connection, as a URI or as JSON:",
             f"export AIRFLOW_CONN_SCANTRUST_DEFAULT='{sandbox.connection_uri}'",
             f"export AIRFLOW_CONN_SCANTRUST_DEFAULT='{sandbox.connection_json}'",
+            sep="\n",
+            flush=True,
         )
-    )
+        ended.wait()
+    finally:
+        sandbox.stop()
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,11 +51,19 @@ def _parser() -> argparse.ArgumentParser:
         prog="scantrust-sandbox",
         description="A local imitation of Scantrust's SCM uploads. Listens on 127.0.0.1 only.",
     )
+    # The names are those of the arguments of `Sandbox`.
     add = parser.add_argument
     add("--port", type=int, default=DEFAULT_PORT, help="port to listen on; 0 takes a free one (%(default)s)")
     add("--seed", type=int, default=0, metavar="N", help="start with N codes, from SBX00000001 on")
     add("--seed-csv", metavar="FILE", help="start with the codes of a CSV file")
-    add("--field", action="append", default=[], metavar="NAME", help="another SCM field (may be repeated)")
+    add(
+        "--field",
+        action="append",
+        default=[],
+        dest="fields",
+        metavar="NAME",
+        help="another SCM field (may be repeated)",
+    )
     add("--token", default=DEFAULT_TOKEN, help="the token that has all permissions (%(default)s)")
     add(
         "--time-scale",
@@ -77,12 +72,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="F",
         help="real seconds per service second for costs, jobs and the 60 s gateway timeout (%(default)s)",
     )
-    add("--no-rate-limits", action="store_true", help="never answer 429")
+    add("--no-rate-limits", action="store_false", dest="rate_limits", help="never answer 429")
     add(
         "--deviation",
         action="append",
         default=[],
         choices=DEVIATIONS,
+        dest="deviations",
         metavar="NAME",
         help="reverse an assumption about the service (may be repeated; /_sandbox/deviations/ lists them)",
     )

@@ -15,26 +15,18 @@ from starlette.routing import Route
 
 from airflow_provider_scantrust.sandbox.checks import WrongValue, mapping
 from airflow_provider_scantrust.sandbox.controls import Controls
-from airflow_provider_scantrust.sandbox.openapi import document
-
-_PAGE_SIZE = 100
 
 
 def control_routes(controls: Controls) -> list[Route]:
-    """Make the routes."""
-    shown: dict[str, Callable[[], Any]] = {
-        "/openapi.json": document,
-        "/faults/": controls.faults,
-        "/tasks/": controls.tasks,
-        "/transcript/": controls.transcript,
-        "/deviations/": controls.deviations,
-    }
-    done: dict[tuple[str, str], Callable[..., Any]] = {
+    calls: dict[tuple[str, str], Callable[..., Any]] = {
+        ("GET", "/deviations/"): controls.deviations,
+        ("GET", "/faults/"): controls.faults,
+        ("GET", "/tasks/"): controls.tasks,
+        ("GET", "/transcript/"): controls.transcript,
         ("POST", "/reset/"): controls.reset,
         ("PATCH", "/settings/"): controls.configure,
         ("POST", "/campaigns/"): controls.add_campaign,
         ("POST", "/fields/"): controls.add_field,
-        ("DELETE", "/fields/"): controls.remove_field,
         ("POST", "/products/"): controls.add_product,
         ("POST", "/tokens/"): controls.add_token,
         ("DELETE", "/tokens/"): controls.remove_token,
@@ -46,14 +38,14 @@ def control_routes(controls: Controls) -> list[Route]:
         ("POST", "/seed/"): controls.seed,
         ("POST", "/codes/"): controls.add_codes,
     }
-    calls = sorted(
-        [*(f"GET /_sandbox{path}" for path in (*shown, "/codes/")), *(f"{m} /_sandbox{p}" for m, p in done)]
-    )
+    names = sorted(f"{method} /_sandbox{path}" for method, path in [*calls, ("GET", "/codes/")])
+    calls["GET", "/"] = lambda: {"calls": names, **controls.overview()}
     return [
-        Route("/", _shows(lambda: {"calls": calls, **controls.overview()})),
-        *(Route(path, _shows(show)) for path, show in shown.items()),
-        *(Route(path, _does(action), methods=[method]) for (method, path), action in done.items()),
-        Route("/codes/", _lists_codes(controls)),
+        *(
+            Route(path, _endpoint(method, action), methods=[method])
+            for (method, path), action in calls.items()
+        ),
+        Route("/codes/", _codes_endpoint(controls)),
     ]
 
 
@@ -67,36 +59,31 @@ class _Json(JSONResponse):
         return text.encode(errors="backslashreplace")
 
 
-def _shows(show: Callable[[], Any]) -> _Endpoint:
-    async def endpoint(request: Request) -> Response:
-        # Read and rendered in a thread, because a transcript may have 100 MB.
-        return await asyncio.to_thread(lambda: _Json(show()))
-
-    return endpoint
-
-
-def _does(action: Callable[..., Any]) -> _Endpoint:
+def _endpoint(method: str, action: Callable[..., Any]) -> _Endpoint:
     signature = inspect.signature(action)
 
     def act(body: bytes) -> Response:
         try:
             arguments = mapping("arguments", json.loads(body or b"{}"))
             signature.bind(**arguments)
-            return _Json({"done": True, "result": action(**arguments)})
+            result = action(**arguments)
         except (ValueError, TypeError, RecursionError, sqlite3.Error) as error:
             return _refused(error)
+        return _Json(result if method == "GET" else {"done": True, "result": result})
 
     async def endpoint(request: Request) -> Response:
+        # In a thread, because a transcript may have 100 MB.
         return await asyncio.to_thread(act, await request.body())
 
     return endpoint
 
 
-def _lists_codes(controls: Controls) -> _Endpoint:
+def _codes_endpoint(controls: Controls) -> _Endpoint:
     def page_of(request: Request) -> Response:
         filters: dict[str, Any] = dict(request.query_params)
         try:
-            page, size = (_positive(name, filters.pop(name, default)) for name, default in _PAGING)
+            page = _positive("page", filters.pop("page", "1"))
+            size = _positive("page_size", filters.pop("page_size", "100"))
             count = controls.count(**filters)
             codes = controls.codes(limit=size, offset=size * (page - 1), **filters)
         except (ValueError, TypeError, sqlite3.Error) as error:
@@ -108,9 +95,6 @@ def _lists_codes(controls: Controls) -> _Endpoint:
         return await asyncio.to_thread(page_of, request)
 
     return endpoint
-
-
-_PAGING = (("page", "1"), ("page_size", str(_PAGE_SIZE)))
 
 
 def _positive(name: str, text: str) -> int:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from typing import Any, Literal
 
-from airflow_provider_scantrust.sandbox.checks import WrongValue, mapping, truth, whole
+from airflow_provider_scantrust.sandbox.checks import WrongValue, mapping, text, whole
 from airflow_provider_scantrust.sandbox.deviations import DEVIATIONS
-from airflow_provider_scantrust.sandbox.faults import Fault
-from airflow_provider_scantrust.sandbox.jobs import Steering
+from airflow_provider_scantrust.sandbox.orders import Fault, Steering
 from airflow_provider_scantrust.sandbox.registry import ALL_PERMISSIONS
 from airflow_provider_scantrust.sandbox.seeding import add_codes, seed_codes, seed_csv
-from airflow_provider_scantrust.sandbox.service import Service, Start
+from airflow_provider_scantrust.sandbox.service import Service
 from airflow_provider_scantrust.sandbox.settings import DEFAULT_CAMPAIGN
-from airflow_provider_scantrust.sandbox.store import IDENTITY, SPECIAL
+from airflow_provider_scantrust.sandbox.store import COLUMNS
 
 
 class Controls:
@@ -25,11 +23,11 @@ class Controls:
     Rule: a call with an invalid value changes nothing, and raises `WrongValue`, a ValueError.
     """
 
-    def __init__(self, start: Start) -> None:
-        self._start = start
-        self._service = Service(start)
+    def __init__(self, make_service: Callable[[], Service]) -> None:
+        self._make_service = make_service
+        self._service = make_service()
 
-    def seed(self, count: int, *, codes_per_lot: int = 1000, campaign: int = DEFAULT_CAMPAIGN) -> None:
+    def seed(self, count: int, *, codes_per_lot: int = 1000) -> None:
         """
         Add numbered codes after the last one: SBX00000001, …, in lots L-000001, …, cases of 6, pallets of 600.
 
@@ -38,10 +36,8 @@ class Controls:
 
         :param count: How many codes to add.
         :param codes_per_lot: How many codes share one lot_number.
-        :param campaign: The campaign of the codes.
         """
-        service = self._service
-        seed_codes(service.store, service.registry, count, codes_per_lot, campaign)
+        seed_codes(self._service.store, count, codes_per_lot)
 
     def seed_csv(self, path: str | PathLike[str]) -> int:
         """
@@ -60,28 +56,24 @@ class Controls:
         """Add codes from flat mappings, with the columns of `seed_csv` as keys and values as in an upload."""
         return add_codes(self._service.store, self._service.registry, codes)
 
-    def add_campaign(self, campaign: int, *, name: str | None = None, fields: Iterable[str] = ()) -> None:
+    def add_campaign(self, campaign: int, *, fields: Iterable[str] = ()) -> None:
         """Define a campaign with the names of its SCM fields."""
-        self._service.registry.add_campaign(campaign, name, fields)
+        self._service.registry.add_campaign(campaign, fields)
 
     def add_field(self, name: str, *, campaign: int = DEFAULT_CAMPAIGN) -> None:
         """Define an SCM field on a campaign."""
         self._service.registry.add_field(name, campaign)
 
-    def remove_field(self, name: str, *, campaign: int = DEFAULT_CAMPAIGN) -> None:
-        """Remove an SCM field from a campaign; uploads of this field are then discarded silently."""
-        self._service.registry.remove_field(name, campaign)
-
-    def add_product(self, sku: str, *, campaign: int = DEFAULT_CAMPAIGN, name: str | None = None) -> int:
+    def add_product(self, sku: str, *, campaign: int = DEFAULT_CAMPAIGN) -> int:
         """Define a product; its id is returned."""
-        return self._service.registry.add_product(sku, campaign, name)
+        return self._service.registry.add_product(sku, campaign)
 
     def add_token(
         self,
         token: str,
         *,
         permissions: Iterable[str] = ALL_PERMISSIONS,
-        expires: datetime | float | str | None = None,
+        expires: float | None = None,
         scheme: Literal["UAT", "JWT"] = "UAT",
         user: int = 1,
     ) -> None:
@@ -90,7 +82,7 @@ class Controls:
 
         :param token: The token itself; an existing token is replaced.
         :param permissions: Its permissions; by default all that uploads need.
-        :param expires: When it expires: a time with its zone, or seconds from now; by default never.
+        :param expires: In how many seconds it expires; by default never.
         :param scheme: The scheme that accepts this token.
         :param user: The token's user. Rate limits count users, not tokens.
         """
@@ -98,7 +90,7 @@ class Controls:
 
     def remove_token(self, token: str) -> None:
         """Revoke a token."""
-        self._service.registry.remove_token(token)
+        self._service.registry.tokens.pop(text("token", token), None)
 
     def add_user(self, username: str, password: str) -> None:
         """Define a user who can log in for a JWT, or change a password."""
@@ -140,7 +132,7 @@ class Controls:
         :param cut: Cut the connection "before" the work, "after" it, or after it and half of the "body".
         :param work: With a status or body: whether the work is done before this answer is sent.
         """
-        self._service.faults.add(
+        self._service.faults.append(
             Fault(
                 method=method,
                 path=path,
@@ -159,7 +151,7 @@ class Controls:
 
     def faults(self) -> list[dict[str, Any]]:
         """Show the scripted faults, with how often each has acted."""
-        return [fault.show() for fault in self._service.faults.all()]
+        return [fault.show() for fault in self._service.faults.copy()]
 
     def clear_faults(self) -> None:
         """Forget all scripted faults."""
@@ -173,11 +165,9 @@ class Controls:
         hang: bool | Literal["pending", "in-progress"] = False,
         seconds: float | None = None,
         polls: int | None = None,
-        states: Mapping[str, str] | None = None,
-        camel_case: bool | None = None,
     ) -> None:
         """
-        Control the jobs that are submitted from now on, and how all jobs are shown.
+        Control the jobs that are submitted from now on.
 
         Orders with a number of `times` are used first, in the order given; after them, the latest order with
         `times=None` applies. A call without arguments removes all remaining orders.
@@ -188,22 +178,12 @@ class Controls:
         :param seconds: For how many service seconds the job is in-progress, instead of its cost.
         :param polls: The job ends at the nth poll of its status, not by time: the answers are pending, then
             in-progress, and the nth shows the end.
-        :param states: The words shown for pending, in-progress, complete or failed; kept until changed.
-        :param camel_case: Whether status keys are spelled codesAffected, createdAt, …; kept until changed.
         """
-        service = self._service
         order = Steering(times=times, fail=fail, hang=hang, seconds=seconds, polls=polls)
-        changes: dict[str, Any] = {} if states is None else {"states": states}
-        if camel_case is not None:
-            others = [name for name in service.settings.deviations if name != "camel_case_keys"]
-            changes["deviations"] = (
-                [*others, "camel_case_keys"] if truth("camel_case", camel_case) else others
-            )
-        service.settings.change(**changes)
-        if order != Steering(times=times):
-            service.jobs.steering.add(order)
-        elif not changes:
-            service.jobs.steering.clear()
+        if order == Steering(times=times):
+            self._service.jobs.steering.clear()
+        else:
+            self._service.jobs.steering.append(order)
 
     def configure(self, **settings: Any) -> None:
         """
@@ -214,11 +194,10 @@ class Controls:
         :raises WrongValue: The setting does not exist, or cannot have this value.
         """
         self._service.settings.change(**settings)
-        self._service.clock.wake()
 
     def deviations(self) -> dict[str, dict[str, str]]:
         """Show the assumptions that the setting `deviations` can reverse, by name."""
-        return {name: {"line": each.line, "changes": each.changes} for name, each in DEVIATIONS.items()}
+        return {name: each._asdict() for name, each in DEVIATIONS.items()}
 
     def transcript(self) -> list[dict[str, Any]]:
         """Show the requests so far, oldest first, secrets masked, without calls of `/_sandbox/`."""
@@ -248,12 +227,8 @@ class Controls:
         service = self._service
         if limit is not None:
             whole("limit", limit)
-        return service.store.rows(
-            self._selection(filters),
-            service.registry.field_names,
-            limit=limit,
-            offset=whole("offset", offset),
-        )
+        selection = self._selection(filters)
+        return service.store.rows(selection, service.registry.campaigns, limit, whole("offset", offset))
 
     def count(self, **filters: Any) -> int:
         """Count the codes with these values; see `codes`."""
@@ -264,12 +239,12 @@ class Controls:
         return self._service.jobs.show()
 
     def overview(self) -> dict[str, Any]:
-        """Show the settings, campaigns, products and counts; no token is shown."""
+        """Show the settings, the fields of each campaign, the campaign of each product, and counts; no token."""
         service = self._service
         return {
             "settings": vars(service.settings),
-            "campaigns": [vars(campaign) for campaign in list(service.registry.campaigns.values())],
-            "products": [vars(product) for product in list(service.registry.products.values())],
+            "campaigns": service.registry.campaigns.copy(),
+            "products": service.registry.products.copy(),
             "codes": service.store.count([]),
             "tasks": len(service.jobs),
             "requests": service.transcript.number,
@@ -278,7 +253,7 @@ class Controls:
     def secrets(self) -> list[str]:
         """Return all tokens and passwords, so that a test can search for them where they must not be."""
         registry = self._service.registry
-        return [*list(registry.tokens), *(user.password for user in list(registry.users.values()))]
+        return [*registry.tokens.copy(), *registry.users.copy().values()]
 
     def reset(self) -> None:
         """
@@ -286,7 +261,7 @@ class Controls:
 
         Requests and jobs in progress have no effect any more, and the requests are cut.
         """
-        before, self._service = self._service, Service(self._start)
+        before, self._service = self._service, self._make_service()
         before.clock.stop()
 
     def _selection(self, filters: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -298,9 +273,8 @@ class Controls:
             if any(isinstance(each, bool) or not isinstance(each, str | int | float) for each in values):
                 raise WrongValue(name, f"must be text, a number or a list of them, not {value!r}")
             if name == "product":
-                found = [registry.product(str(each)) for each in values]
-                values = [p.sku if p else str(each) for p, each in zip(found, values, strict=True)]
-            if name not in (IDENTITY, "campaign", *SPECIAL):
+                values = [registry.product(str(each)) or str(each) for each in values]
+            if name not in COLUMNS:
                 # A code shows only the fields of its campaign, but may have kept others.
                 selection.append(("campaign", registry.campaigns_with(name)))
             selection.append((name, values if isinstance(value, list | tuple) else values[0]))

@@ -21,12 +21,10 @@ class Refused(Exception):
 
 
 def detail(status: int, text: str, headers: Mapping[str, str] | None = None) -> Refused:
-    """Make an error with a `detail` body."""
     return Refused(status, {"detail": text}, headers)
 
 
 def unauthenticated(text: str = "Authentication credentials were not provided.") -> Refused:
-    """Make a 401."""
     return detail(401, text, {"WWW-Authenticate": 'UAT realm="api"'})
 
 

@@ -38,7 +38,3 @@ class Throttle:
             wait = window - (now - seen[0]) if seen else window
             raise throttled(max(1, math.ceil(wait)))
         seen.append(now)
-
-    def clear(self) -> None:
-        """Reset all counts."""
-        self._seen.clear()

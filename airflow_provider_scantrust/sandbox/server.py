@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
 from collections.abc import Iterable
 from os import PathLike
-from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
 from airflow_provider_scantrust.sandbox.app import build_app
 from airflow_provider_scantrust.sandbox.checks import texts, whole
 from airflow_provider_scantrust.sandbox.controls import Controls
-from airflow_provider_scantrust.sandbox.protocol import CuttableProtocol
-from airflow_provider_scantrust.sandbox.service import Start
+from airflow_provider_scantrust.sandbox.service import Service
 from airflow_provider_scantrust.sandbox.settings import DEFAULT_TOKEN, Settings
 
 
@@ -46,14 +47,15 @@ class Sandbox(Controls):
         time_scale: float = 0.01,
         **settings: Any,
     ) -> None:
-        start = Settings()
-        start.change(time_scale=time_scale, **settings)
+        first = Settings()
+        first.change(time_scale=time_scale, **settings)
+        added = texts("fields", fields)
         self.token = token
         self._port = whole("port", port, high=65535)
         self._socket: socket.socket | None = None
         self._thread: threading.Thread | None = None
         self._is_used = False
-        super().__init__(Start(start, token, tuple(texts("fields", fields)), seed, seed_csv))
+        super().__init__(lambda: Service(first, token, added, seed, seed_csv))
 
     def start(self) -> Sandbox:
         """
@@ -81,7 +83,7 @@ class Sandbox(Controls):
         self._server = _Server(
             uvicorn.Config(
                 build_app(self, lambda: self._service),
-                http=CuttableProtocol,
+                http=_CuttableProtocol,
                 ws="none",
                 lifespan="off",
                 loop="asyncio",
@@ -115,9 +117,7 @@ class Sandbox(Controls):
     def __enter__(self) -> Sandbox:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.stop()
 
     @property
@@ -162,3 +162,23 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.ready.set()
+
+
+class _CuttableProtocol(H11Protocol):
+    """Puts `cut` into the state of every request's scope: it closes the socket, even in the middle of an answer."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        # uvicorn copies this dict into each request's scope; ASGI itself gives no access to the transport.
+        super().__init__(config, server_state, {**app_state, "cut": self._cut}, _loop)
+
+    def _cut(self, flush: bool) -> None:
+        if flush:
+            self.transport.close()
+        else:
+            self.transport.abort()

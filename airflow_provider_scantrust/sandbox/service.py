@@ -6,50 +6,39 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from os import PathLike
 from typing import Any
 
 from airflow_provider_scantrust.sandbox.clock import Clock
-from airflow_provider_scantrust.sandbox.deviations import DEVIATIONS, paths_of
+from airflow_provider_scantrust.sandbox.deviations import Turn, change_answer, change_request, paths_of
 from airflow_provider_scantrust.sandbox.errors import Refused, Stopped, detail, gateway, unauthenticated
-from airflow_provider_scantrust.sandbox.faults import Fault
 from airflow_provider_scantrust.sandbox.jobs import Jobs
 from airflow_provider_scantrust.sandbox.limits import Throttle
-from airflow_provider_scantrust.sandbox.orders import Orders
-from airflow_provider_scantrust.sandbox.registry import ALL_PERMISSIONS, UPLOAD_PERMISSIONS, Registry, Token
-from airflow_provider_scantrust.sandbox.reversals import Turn
+from airflow_provider_scantrust.sandbox.orders import Fault, Orders
+from airflow_provider_scantrust.sandbox.registry import ALL_PERMISSIONS, Registry, Token
 from airflow_provider_scantrust.sandbox.seeding import seed_codes, seed_csv
 from airflow_provider_scantrust.sandbox.settings import (
     DEFAULT_CAMPAIGN,
     DEFAULT_FIELDS,
     DEFAULT_PASSWORD,
     DEFAULT_PRODUCTS,
-    DEFAULT_TOKEN,
     DEFAULT_USERNAME,
     Settings,
 )
-from airflow_provider_scantrust.sandbox.store import SPECIAL, Store
-from airflow_provider_scantrust.sandbox.transcript import Call, Transcript
-from airflow_provider_scantrust.sandbox.updates import apply_upload, check_products, upload_cost
-from airflow_provider_scantrust.sandbox.validation import Upload, read_submission, read_upload
-
-
-@dataclass
-class Start:
-    """The state of a sandbox after its start and after a reset."""
-
-    settings: Settings
-    token: str = DEFAULT_TOKEN
-    fields: tuple[str, ...] = ()
-    seed: int = 0
-    seed_csv: str | PathLike[str] | None = None
+from airflow_provider_scantrust.sandbox.store import Store
+from airflow_provider_scantrust.sandbox.transcript import Exchange, Transcript
+from airflow_provider_scantrust.sandbox.uploads import apply_upload, read_submission, read_upload, upload_cost
 
 
 @dataclass
 class Route:
-    """One endpoint: who may call it, and which rate limit counts it."""
+    """
+    One endpoint: who may call it, and which rate limit counts it.
+
+    :param answer: Takes the body, the token, and the id in the path.
+    """
 
     name: str
     method: str
@@ -70,8 +59,11 @@ class Service:
     Rule: a reset makes a new service. Work in progress in the old one then has no effect.
     """
 
-    def __init__(self, start: Start) -> None:
-        self.settings = start.settings.copy()
+    def __init__(
+        self, settings: Settings, token: str, fields: list[str], seed: int, csv: str | PathLike[str] | None
+    ) -> None:
+        # A change of settings replaces values, and alters none of them.
+        self.settings = replace(settings)
         self.store = Store()
         self.registry = Registry(self.store)
         self.clock = Clock(self.settings)
@@ -81,39 +73,45 @@ class Service:
         self.jobs = Jobs(self.store, self.registry, self.settings, self.clock)
         self._uploaded: dict[tuple[str, str], Any] = {}
         self._routes = [
-            Route("upload", "POST", self._upload, "scm_update", UPLOAD_PERMISSIONS),
-            Route("submit", "POST", self._submit, "scm_update", UPLOAD_PERMISSIONS),
+            Route("upload", "POST", self._upload, "scm_update", ALL_PERMISSIONS),
+            Route("submit", "POST", self._submit, "scm_update", ALL_PERMISSIONS),
             Route("task", "GET", self._task),
             Route("me", "GET", self._me),
             Route("login", "POST", self._log_in, "login"),
         ]
-        self._begin(start)
+        self.registry.add_campaign(DEFAULT_CAMPAIGN, [*DEFAULT_FIELDS, *fields])
+        for sku in DEFAULT_PRODUCTS:
+            self.registry.add_product(sku, DEFAULT_CAMPAIGN)
+        self.registry.add_user(DEFAULT_USERNAME, DEFAULT_PASSWORD)
+        self.registry.add_token(token, ALL_PERMISSIONS, None, "UAT")
+        seed_codes(self.store, seed, 1000)
+        if csv is not None:
+            seed_csv(self.store, self.registry, csv)
 
-    async def answer(self, call: Call) -> Turn:
+    async def answer(self, call: Exchange) -> Turn:
         """
         Answer a call.
 
         :raises Stopped: The sandbox stops or is reset.
         """
-        active = [DEVIATIONS[name] for name in self.settings.deviations]
-        turn = Turn("", call.method, call.headers.get("accept", ""), self._is_known, self._uploaded)
+        deviations = frozenset(self.settings.deviations)
+        accept = call.headers.get("accept", "")
+        turn = Turn(call.method, accept, deviations, self.registry.is_field, self._uploaded)
         try:
             await self._answer(call, turn)
         except Refused as refused:
             turn.status, turn.answer, turn.headers = refused.status, refused.body, refused.headers
-        for deviation in active:
-            if deviation.after:
-                deviation.after(turn)
+        if deviations:
+            change_answer(turn)
         if self.clock.stopped:
             raise Stopped
         return turn
 
-    async def _answer(self, call: Call, turn: Turn) -> None:
+    async def _answer(self, call: Exchange, turn: Turn) -> None:
         limit = self.settings.body_limit
         if limit is not None and len(call.body) > limit:
             raise gateway(413)
         route, argument = self._find(call)
-        turn.call = route.name
         token = self._authenticate(call, route)
         turn.headers = {"Allow": ", ".join(route.methods)}
         if call.method not in route.methods:
@@ -121,27 +119,13 @@ class Service:
         if call.method == "OPTIONS":
             turn.answer = _METADATA
         else:
+            turn.call = route.name
             turn.sent = await asyncio.to_thread(_json, call) if route.method == "POST" else None
-            for name in self.settings.deviations:
-                if change := DEVIATIONS[name].before:
-                    change(turn)
+            if turn.deviations:
+                change_request(turn)
             turn.answer = await route.answer(turn.sent, token, argument)
 
-    def _begin(self, start: Start) -> None:
-        registry = self.registry
-        registry.add_campaign(DEFAULT_CAMPAIGN, "Sandbox winery", [*DEFAULT_FIELDS, *start.fields])
-        for sku in DEFAULT_PRODUCTS:
-            registry.add_product(sku, DEFAULT_CAMPAIGN, None)
-        registry.add_user(DEFAULT_USERNAME, DEFAULT_PASSWORD)
-        registry.add_token(start.token, ALL_PERMISSIONS, None, "UAT")
-        seed_codes(self.store, registry, start.seed, 1000, DEFAULT_CAMPAIGN)
-        if start.seed_csv is not None:
-            seed_csv(self.store, registry, start.seed_csv)
-
-    def _is_known(self, name: str) -> bool:
-        return name in SPECIAL or self.registry.is_field(name)
-
-    def _find(self, call: Call) -> tuple[Route, str]:
+    def _find(self, call: Exchange) -> tuple[Route, str]:
         for route in self._routes:
             for path in paths_of(route.name, self.settings.deviations):
                 if match := _pattern(path).fullmatch(call.path):
@@ -151,7 +135,7 @@ class Service:
                     raise Refused(301, "", {"Location": f"{call.path}/{query}"})
         raise detail(404, "Not found.")
 
-    def _authenticate(self, call: Call, route: Route) -> Token:
+    def _authenticate(self, call: Exchange, route: Route) -> Token:
         if route.scope == "login":
             self.throttle.count("login", call.address)
             return _ANYBODY
@@ -178,21 +162,20 @@ class Service:
         return token
 
     async def _upload(self, body: Any, token: Token, argument: str) -> Any:
-        upload, cost = await asyncio.to_thread(self._read_upload, body)
+        key, items, cost = await asyncio.to_thread(self._read_upload, body)
         if cost > self.settings.gateway_timeout:
             await self.clock.service(self.settings.gateway_timeout)
             raise gateway(504)
         await self.clock.service(cost)
-        return await asyncio.to_thread(apply_upload, upload, self.store, self.registry)
+        return await asyncio.to_thread(apply_upload, key, items, self.store, self.registry)
 
-    def _read_upload(self, body: Any) -> tuple[Upload, float]:
-        upload = read_upload(body, self.registry.is_field)
-        check_products(upload, self.registry)
-        return upload, upload_cost(upload, self.store, self.settings)
+    def _read_upload(self, body: Any) -> tuple[str, list[dict[str, Any]], float]:
+        key, items = read_upload(body, self.registry)
+        return key, items, upload_cost(key, items, self.store, self.settings)
 
     async def _submit(self, body: Any, token: Token, argument: str) -> Any:
-        submission = await asyncio.to_thread(read_submission, body, self.registry.is_field)
-        return {"task_id": self.jobs.submit(submission, token.user).id}
+        constraints, scm_data = await asyncio.to_thread(read_submission, body, self.registry.is_field)
+        return {"task_id": self.jobs.submit(constraints, scm_data, token.user).id}
 
     async def _task(self, body: Any, token: Token, argument: str) -> Any:
         answer = await self.jobs.poll(argument)
@@ -231,7 +214,7 @@ def _pattern(path: str) -> re.Pattern[str]:
     return re.compile(re.escape(path).replace("<id>", "([0-9A-Za-z_-]+)"))
 
 
-def _json(call: Call) -> Any:
+def _json(call: Exchange) -> Any:
     if not call.body:
         return {}
     kind = call.headers.get("content-type", "application/octet-stream")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_scantrust.sandbox.checks import WrongValue, mapping, number, text, texts, truth, whole
@@ -27,8 +27,8 @@ DEFAULT_FIELDS = (
 )
 DEFAULT_PRODUCTS = ("prod_1", "prod_2")
 
-STATES = ("pending", "in-progress", "complete", "failed")
-FINAL_STATES = STATES[2:]
+FINAL_STATES = ("complete", "failed")
+STATES = ("pending", "in-progress", *FINAL_STATES)
 
 # Scantrust, "Rate limits": requests in a window of seconds. `service.py` assigns the scopes.
 DEFAULT_LIMITS: dict[str, tuple[int, float]] = {
@@ -48,8 +48,8 @@ class Settings:
     Retry-After, token expiry and the delay of a fault are always in real seconds, because the client measures
     them.
 
-    :param time_scale: Real seconds per service second; 1 is the pace of the service. A change also affects
-        waits in progress.
+    :param time_scale: Real seconds per service second; 1 is the pace of the service. A change affects the waits
+        that begin after it.
     :param rate_limits: Whether requests are counted and refused with 429.
     :param limits: Requests and window in seconds, by scope.
     :param gateway_timeout: Service seconds after which the gateway answers 504 to a sync upload.
@@ -81,23 +81,22 @@ class Settings:
         """
         checked = {}
         for name, value in changes.items():
-            if name not in _CHECKS:
-                raise WrongValue(name, f"unknown setting; there are: {', '.join(_CHECKS)}")
+            _check_known(name, [name], _CHECKS)
             new = _CHECKS[name](name, value)
             checked[name] = {**getattr(self, name), **new} if isinstance(new, dict) else new
         for name, value in checked.items():
             setattr(self, name, value)
 
-    def copy(self) -> Settings:
-        """Return a copy that can be changed without changing these settings."""
-        return replace(self, limits=dict(self.limits), states=dict(self.states))
+
+def _check_known(field: str, names: Iterable[str], known: Iterable[str]) -> None:
+    if unknown := sorted(set(names) - set(known)):
+        raise WrongValue(field, f"unknown: {', '.join(unknown)}; there are: {', '.join(known)}")
 
 
 def _limits(field: str, value: Any) -> dict[str, tuple[int, float]]:
-    limits = {}
-    for scope, limit in mapping(field, value).items():
-        if scope not in DEFAULT_LIMITS:
-            raise WrongValue(field, f"unknown scope {scope!r}; there are: {', '.join(DEFAULT_LIMITS)}")
+    given, limits = mapping(field, value), {}
+    _check_known(field, given, DEFAULT_LIMITS)
+    for scope, limit in given.items():
         if not isinstance(limit, list | tuple) or len(limit) != 2:
             raise WrongValue(field, f"{scope} must be requests and seconds, not {limit!r}")
         limits[scope] = (whole(field, limit[0]), number(field, limit[1]))
@@ -106,15 +105,13 @@ def _limits(field: str, value: Any) -> dict[str, tuple[int, float]]:
 
 def _states(field: str, value: Any) -> dict[str, str]:
     words = mapping(field, value)
-    if unknown := set(words) - set(STATES):
-        raise WrongValue(field, f"unknown states {sorted(unknown)}; there are: {', '.join(STATES)}")
+    _check_known(field, words, STATES)
     return {state: text(field, word) for state, word in words.items()}
 
 
 def _deviations(field: str, value: Any) -> tuple[str, ...]:
     names = texts(field, value)
-    if unknown := set(names) - set(DEVIATIONS):
-        raise WrongValue(field, f"unknown names {sorted(unknown)}; there are: {', '.join(DEVIATIONS)}")
+    _check_known(field, names, DEVIATIONS)
     return tuple(name for name in DEVIATIONS if name in names)
 
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 IDENTITY = "extended_id"
 SPECIAL = ("serial_number", "product", "activation_status", "blacklist_reason")
+# What every code has, besides the SCM fields of its campaign, in the order in which it is shown.
+COLUMNS = (IDENTITY, "serial_number", "campaign", "product", "activation_status", "blacklist_reason")
 
 _SCHEMA = """
 CREATE TABLE code (
@@ -51,7 +53,7 @@ class Store:
         self._sql = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
         self._sql.row_factory = sqlite3.Row
         self._sql.executescript(_SCHEMA)
-        self._fields: dict[str, str] = {}
+        self._columns = {name: name for name in COLUMNS}
 
     def __del__(self) -> None:
         # Not closed earlier: a request from before a reset may still use it.
@@ -70,19 +72,18 @@ class Store:
             self._sql.execute("COMMIT")
 
     def has_column(self, name: str) -> bool:
-        """Return whether codes can have this field."""
-        return name in (IDENTITY, "campaign", *SPECIAL) or name in self._fields
+        return name in self._columns
 
     def add_field(self, name: str) -> None:
-        """Make a column for an SCM field, with an index over the codes that have a value."""
+        """Make a column for an SCM field if there is none, with an index over the codes that have a value."""
         with self._lock:
-            if name in self._fields:
+            if name in self._columns:
                 return
-            column = f"f{len(self._fields) + 1}"
+            column = f"f{len(self._columns)}"
             with self.transaction():
                 self._sql.execute(f"ALTER TABLE code ADD COLUMN {column} TEXT")
                 self._sql.execute(f"CREATE INDEX code_{column} ON code ({column}) WHERE {column} IS NOT NULL")
-            self._fields[name] = column
+            self._columns[name] = column
 
     def campaign_of(self, extended_id: str) -> int | None:
         """Return the campaign of a code, or None if the code does not exist. Call this in a transaction."""
@@ -93,7 +94,7 @@ class Store:
 
     def put(self, values: Mapping[str, Any]) -> None:
         """Add a code, or set these values on an existing code. Call this in a transaction."""
-        columns = [self._column(name) for name in values]
+        columns = [self._columns[name] for name in values]
         changes = ", ".join(f"{column} = excluded.{column}" for column in columns)
         self._sql.execute(
             f"INSERT INTO code ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
@@ -103,7 +104,7 @@ class Store:
 
     def insert_numbered(self, count: int, expressions: Mapping[str, str]) -> None:
         """Add codes whose fields are SQL expressions of the code's number, `n`."""
-        columns = ", ".join(self._column(name) for name in expressions)
+        columns = ", ".join(self._columns[name] for name in expressions)
         with self.transaction():
             first = self._sql.execute(_LAST_NUMBERED).fetchone()[0] + 1
             self._sql.execute(
@@ -114,18 +115,12 @@ class Store:
             )
 
     def count(self, selection: Selection) -> int:
-        """Count the codes selected."""
         where, values = self._where(selection)
         with self._lock:
             return int(self._sql.execute(f"SELECT count(*) FROM code WHERE {where}", values).fetchone()[0])
 
     def rows(
-        self,
-        selection: Selection,
-        field_names: Callable[[int], Iterable[str]],
-        *,
-        limit: int | None = None,
-        offset: int = 0,
+        self, selection: Selection, fields: Mapping[int, list[str]], limit: int | None, offset: int
     ) -> list[dict[str, Any]]:
         """Return the selected codes, with the fields of their campaign."""
         where, values = self._where(selection)
@@ -136,13 +131,8 @@ class Store:
             ).fetchall()
         return [
             {
-                "extended_id": row["extended_id"],
-                "serial_number": row["serial_number"] or "",
-                "campaign": row["campaign"],
-                "product": row["product"] or "",
-                "activation_status": row["activation_status"],
-                "blacklist_reason": row["blacklist_reason"],
-                **{name: row[self._fields[name]] or "" for name in field_names(row["campaign"])},
+                name: "" if (value := row[self._columns[name]]) is None else value
+                for name in (*COLUMNS, *fields[row["campaign"]])
             }
             for row in found
         ]
@@ -156,7 +146,7 @@ class Store:
 
     def update(self, campaign: int, values: Mapping[str, Any], moved_to: int) -> None:
         """Write values to the selected codes of a campaign, and count these codes as affected."""
-        changes = {self._column(name): value if value != "" else None for name, value in values.items()}
+        changes = {self._columns[name]: value if value != "" else None for name, value in values.items()}
         changes["campaign"] = moved_to
         assignments = ", ".join(f"{column} = ?" for column in changes)
         selected = "SELECT id FROM selected WHERE campaign = ?"
@@ -171,13 +161,10 @@ class Store:
         self._sql.execute("DELETE FROM affected")
         return count
 
-    def _column(self, name: str) -> str:
-        return name if name in (IDENTITY, "campaign", *SPECIAL) else self._fields[name]
-
     def _where(self, selection: Selection) -> tuple[str, list[Any]]:
         terms, values = ["1"], []
         for name, value in selection:
-            column = self._column(name)
+            column = self._columns[name]
             if isinstance(value, list | tuple):
                 nothing = f" OR {column} IS NULL" if "" in value else ""
                 terms.append(f"({column} IN (SELECT value FROM json_each(?)){nothing})")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import threading
 import time
 from collections import deque
@@ -19,9 +18,9 @@ _SECRET_KEYS = {"password", "token", "access", "refresh"}
 _KEPT_BYTES = 100_000_000
 
 
-@dataclass(frozen=True)
-class Call:
-    """A request that reached the API."""
+@dataclass
+class Exchange:
+    """A request that reached the API, and its answer; a status of None means that there was no answer."""
 
     method: str
     path: str
@@ -29,14 +28,7 @@ class Call:
     address: str
     body: bytes
     query: str
-
-
-@dataclass
-class Exchange:
-    """A call and its answer; a status of None means that there was no answer."""
-
-    call: Call
-    number: int
+    number: int = 0
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     began: float = field(default_factory=time.monotonic)
     status: int | None = None
@@ -48,20 +40,20 @@ class Exchange:
     @property
     def size(self) -> int:
         """About how many bytes of memory it uses."""
-        return 1000 + len(self.call.body)
+        return 1000 + len(self.body)
 
     def show(self) -> dict[str, Any]:
         """Return it as JSON, with the secrets masked."""
         return {
             "number": self.number,
-            "method": self.call.method,
-            "path": self.call.path,
-            "query": self.call.query,
-            "headers": _masked_headers(self.call.headers),
-            "body": _readable(self.call.path, self.call.body),
+            "method": self.method,
+            "path": self.path,
+            "query": self.query,
+            "headers": _masked_headers(self.headers),
+            "body": _readable(self.path, self.body),
             "status": self.status,
             "response_headers": _masked_headers(self.response_headers),
-            "response_body": _readable(self.call.path, self.response_body),
+            "response_body": _readable(self.path, self.response_body),
             "at": self.at.isoformat(),
             "seconds": round(self.seconds, 6),
             "fault": self.fault,
@@ -77,20 +69,15 @@ class Transcript:
         self._lock = threading.Lock()
         self.number = 0
 
-    def open(self, call: Call) -> Exchange:
+    def record(self, exchange: Exchange) -> None:
         """Record a request, before it is answered."""
         with self._lock:
             self.number += 1
-            exchange = Exchange(call, self.number)
+            exchange.number = self.number
             self._exchanges.append(exchange)
             self._bytes += exchange.size
             while self._bytes > _KEPT_BYTES:
                 self._bytes -= self._exchanges.popleft().size
-        return exchange
-
-    def close(self, exchange: Exchange) -> None:
-        """Record the answer."""
-        exchange.seconds = time.monotonic() - exchange.began
 
     def show(self) -> list[dict[str, Any]]:
         """Return the exchanges, oldest first."""
@@ -100,7 +87,6 @@ class Transcript:
         return [exchange.show() for exchange in exchanges]
 
     def clear(self) -> None:
-        """Forget all exchanges."""
         with self._lock:
             self._exchanges.clear()
             self._bytes = self.number = 0
@@ -108,34 +94,24 @@ class Transcript:
 
 def _readable(path: str, body: bytes) -> Any:
     try:
-        return _masked(json.loads(body, parse_constant=_finite, parse_float=_finite)) if body else None
+        value = json.loads(body, object_hook=_masked) if body else None
+        # NaN, and numbers that are too large, cannot be shown as JSON.
+        json.dumps(value, allow_nan=False)
     except (ValueError, RecursionError):
-        # A body that cannot be parsed, or shown as JSON, cannot be masked in part.
+        # A body that cannot be parsed cannot be masked in part.
         return MASK if "login" in path else body.decode("utf-8", "replace")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"JSON has no {text}")
-    return number
-
-
-def _masked(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: MASK if key.lower() in _SECRET_KEYS else _masked(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_masked(each) for each in value]
     return value
 
 
+def _masked(value: dict[str, Any]) -> dict[str, Any]:
+    return {key: MASK if key.lower() in _SECRET_KEYS else each for key, each in value.items()}
+
+
 def _masked_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: _masked_header(name, value) for name, value in headers.items()}
-
-
-def _masked_header(name: str, value: str) -> str:
-    if name.lower() not in _SECRET_HEADERS:
-        return value
-    # The scheme is not a secret, and tests of the client check it.
-    scheme, space, _ = value.partition(" ")
-    return f"{scheme} {MASK}" if space and name.lower() == "authorization" else MASK
+    masked = dict(headers)
+    for name, value in headers.items():
+        if name.lower() in _SECRET_HEADERS:
+            # The scheme is not a secret, and tests of the client check it.
+            scheme, space, _ = value.partition(" ")
+            masked[name] = f"{scheme} {MASK}" if space and name.lower() == "authorization" else MASK
+    return masked

@@ -91,6 +91,14 @@ def wait(way: str, **options: Any) -> Any:
     return run(make(submit(), **fixed, **options) if make is sensor else make(**fixed, **options))
 
 
+def jobs(polls: int | None = None, hang: bool = False, **settings: Any) -> Callable[[Sandbox], None]:
+    def script(sandbox: Sandbox) -> None:
+        sandbox.configure(**settings)
+        sandbox.jobs(polls=polls, hang=hang)
+
+    return script
+
+
 def faults(*many: dict[str, Any]) -> Callable[[Sandbox], None]:
     def script(sandbox: Sandbox) -> None:
         for fault in many:
@@ -103,11 +111,9 @@ GOOD: dict[str, Callable[[Sandbox], None]] = {
     "complete": lambda sandbox: None,
     "complete at once": lambda sandbox: sandbox.jobs(polls=1),
     "complete after six questions": lambda sandbox: sandbox.jobs(polls=6),
-    "other words": lambda sandbox: sandbox.jobs(
-        polls=3, states={"in-progress": "In progress", "complete": "SUCCESS"}
-    ),
-    "unknown word on the way": lambda sandbox: sandbox.jobs(polls=4, states={"in-progress": "archiving"}),
-    "camel case": lambda sandbox: sandbox.jobs(polls=3, camel_case=True),
+    "other words": jobs(polls=3, states={"in-progress": "In progress", "complete": "SUCCESS"}),
+    "unknown word on the way": jobs(polls=4, states={"in-progress": "archiving"}),
+    "camel case": jobs(polls=3, deviations=["camel_case_keys"]),
     "500, 502, 503, 504": faults(*({"status": status} for status in (500, 502, 503, 504))),
     "throttled": faults({"status": 429, "headers": {"Retry-After": "1"}, "skip": 1}),
     "cut": faults({"cut": "before"}, {"cut": "after"}, {"cut": "body"}),
@@ -172,7 +178,7 @@ BAD: dict[str, tuple[Callable[[Sandbox], None], dict[str, Any], type[Exception],
         r"had not ended in time: .* \(in-progress\)\. Scantrust has no call that cancels a job",
     ),
     "unknown word for ever": (
-        lambda sandbox: sandbox.jobs(hang=True, states={"in-progress": "archived"}),
+        jobs(hang=True, states={"in-progress": "archived"}),
         {"timeout": 3.0},
         AirflowSensorTimeout,
         exc.WaitTimedOut,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -36,8 +35,8 @@ def test_wrong_credentials_are_401_and_name_the_scheme(
     assert response.headers["WWW-Authenticate"].startswith("UAT")
 
 
-@pytest.mark.parametrize("expires", [0, -1, datetime.now(UTC) - timedelta(days=1)])
-def test_expired_token_is_401(sandbox: Sandbox, caller: Caller, expires: Any) -> None:
+@pytest.mark.parametrize("expires", [0, -1])
+def test_expired_token_is_401(sandbox: Sandbox, caller: Caller, expires: float) -> None:
     sandbox.add_token("old", expires=expires)
     response = caller.me("UAT old")
     assert (response.status_code, response.json()) == (401, {"detail": "Token has expired."})

@@ -85,7 +85,8 @@ class Scene:
         return self._task(polls=1, fail=True)
 
     def task_complete_camel_case(self) -> requests.Response:
-        return self._task(polls=1, camel_case=True)
+        self.sandbox.configure(deviations=["camel_case_keys"])
+        return self._task(polls=1)
 
     def task_unknown(self) -> requests.Response:
         return self.caller.call("GET", "/api/v2/scm/tasks/no-such-task/")

@@ -59,7 +59,7 @@ def test_csv_adds_codes_and_changes_those_there_are(sandbox: Sandbox, tmp_path: 
         ("market\nCH\n", "need an extended_id"),
         ("extended_id,colour\nNEW00000001,red\n", "colour"),
         ("extended_id,market,market\nNEW00000001,a,b\n", "twice"),
-        ("extended_id,market\nNEW00000001,CH\nNEW00000002\n", "row 3 has 1 values"),
+        ("extended_id,market\nNEW00000001,CH\nNEW00000002\n", "line 3 has not"),
         ("extended_id,campaign\nNEW00000001,1\nNEW00000002,7\n", "unknown campaign 7"),
         ("extended_id,product\nNEW00000001,prod_9\n", "prod_9"),
         ("extended_id,market\nNEW00000001,CH\n,CH\n", "without extended_id"),
@@ -79,11 +79,10 @@ def test_value_for_a_field_the_campaign_lacks_is_refused(sandbox: Sandbox) -> No
         sandbox.add_codes([{"extended_id": "NEW00000001", "campaign": 2, "market": "CH"}])
 
 
-def test_field_removed_from_the_campaign_is_discarded(sandbox: Sandbox, caller: Caller) -> None:
-    sandbox.remove_field("market")
-    assert caller.upload([{"extended_id": "SBX00000001", "market": "CH"}]).json()["codes_affected"] == 0
-    sandbox.add_field("market")
-    assert caller.upload([{"extended_id": "SBX00000001", "market": "CH"}]).json()["codes_affected"] == 1
+def test_field_is_discarded_until_the_campaign_has_it(sandbox: Sandbox, caller: Caller) -> None:
+    assert caller.upload([{"extended_id": "SBX00000001", "colour": "red"}]).json()["codes_affected"] == 0
+    sandbox.add_field("colour")
+    assert caller.upload([{"extended_id": "SBX00000001", "colour": "red"}]).json()["codes_affected"] == 1
 
 
 @pytest.mark.parametrize("name", ["", "product", "extended_id", "campaign"])
@@ -190,13 +189,6 @@ def test_what_is_in_progress_at_a_reset_changes_nothing(sandbox: Sandbox, caller
     assert caller.upload([values], data_key="lot_number").json()["codes_affected"] == 1000
 
 
-def test_changed_pace_counts_for_waits_in_progress(sandbox: Sandbox, caller: Caller) -> None:
-    sandbox.configure(time_scale=1000.0)
-    task_id = caller.submit({"lot_number": "L-000001"}, {"market": "CH"}).json()["task_id"]
-    sandbox.configure(time_scale=0.001)
-    wait_until(lambda: caller.task(task_id)["state"] == "complete")
-
-
 def test_what_code_shows_is_what_codes_and_count_find(sandbox: Sandbox, caller: Caller) -> None:
     sandbox.add_campaign(2, fields=["colour"])
     sandbox.add_product("rosé", campaign=2)
@@ -266,10 +258,10 @@ def test_call_list_names_calls_that_are_there(caller: Caller) -> None:
 
 def test_everything_can_be_controlled_over_http(sandbox: Sandbox, caller: Caller) -> None:
     for path, body in (
-        ("/campaigns/", {"campaign": 2, "name": "Gin", "fields": ["colour"]}),
+        ("/campaigns/", {"campaign": 2, "fields": ["colour"]}),
         ("/fields/", {"name": "label", "campaign": 2}),
         ("/products/", {"sku": "gin_1", "campaign": 2}),
-        ("/tokens/", {"token": "over-http", "permissions": [], "expires": "2126-01-01T00:00:00+00:00"}),
+        ("/tokens/", {"token": "over-http", "permissions": [], "expires": 3600}),
         ("/users/", {"username": "anna", "password": "secret"}),
         ("/seed/", {"count": 5}),
         ("/jobs/", {"polls": 1}),
@@ -289,7 +281,6 @@ def test_everything_can_be_controlled_over_http(sandbox: Sandbox, caller: Caller
     assert len(caller.control("GET", "/transcript/").json()) == 4
     assert caller.control("PATCH", "/settings/", json={"states": {"complete": "Complete"}}).status_code == 200
     assert caller.control("GET", "/").json()["settings"]["states"]["complete"] == "Complete"
-    assert "/api/v2/me/" in caller.control("GET", "/openapi.json").json()["paths"]
     assert caller.control("DELETE", "/faults/").status_code == 200
     assert caller.control("GET", "/faults/").json() == []
     assert caller.control("POST", "/reset/").status_code == 200

@@ -141,7 +141,7 @@ def test_numbers_are_accepted_and_stored_as_text(sandbox: Sandbox, caller: Calle
 
 
 def test_words_for_states_and_case_of_keys_can_be_changed(sandbox: Sandbox, caller: Caller) -> None:
-    sandbox.jobs(states={"complete": "All Done"}, camel_case=True)
+    sandbox.configure(states={"complete": "All Done"}, deviations=["camel_case_keys"])
     task = caller.run(sandbox, LOT, {"market": "CH"})
     assert (task["state"], task["codesAffected"]) == ("All Done", 1000)
     assert {"createdBy", "createdAt", "startedAt", "completedAt"} < set(task)

@@ -45,26 +45,17 @@ ARGUMENTS: dict[tuple[str, str], list[tuple[str, list[Any], dict[str, Any]]]] = 
         ("hang", [True], {}),
         ("seconds", [None, 0.5], {}),
         ("polls", [None], {}),
-        ("states", [None, {}], {}),
-        ("camel_case", [None, True], {}),
     ],
     ("POST", "/seed/"): [
         ("count", [], {}),
         ("codes_per_lot", [], {"count": 1}),
-        ("campaign", [], {"count": 1}),
     ],
     ("POST", "/campaigns/"): [
         ("campaign", [], {}),
-        ("name", [None, "text"], {"campaign": 2}),
         ("fields", [[]], {"campaign": 2}),
     ],
     ("POST", "/fields/"): [("name", ["text"], {}), ("campaign", [], {"name": "x"})],
-    ("DELETE", "/fields/"): [("name", ["text"], {}), ("campaign", [], {"name": "x"})],
-    ("POST", "/products/"): [
-        ("sku", ["text"], {}),
-        ("campaign", [], {"sku": "x"}),
-        ("name", [None, "text"], {"sku": "x"}),
-    ],
+    ("POST", "/products/"): [("sku", ["text"], {}), ("campaign", [], {"sku": "x"})],
     ("POST", "/tokens/"): [
         ("token", ["text"], {}),
         ("permissions", [[]], {"token": "x"}),
@@ -172,13 +163,10 @@ def test_fault_that_could_not_act_is_refused(sandbox: Sandbox, wrong: dict[str, 
     assert [] == sandbox.faults()
 
 
-def test_order_for_jobs_is_refused_as_a_whole(sandbox: Sandbox) -> None:
-    with pytest.raises(ValueError, match="states"):
-        sandbox.jobs(fail=True, camel_case=True, states={"done": "x"})
-    with pytest.raises(ValueError, match="camel_case"):
-        sandbox.jobs(fail=True, states={"complete": "x"}, camel_case="yes")  # type: ignore[arg-type]
-    settings = sandbox.overview()["settings"]
-    assert ({}, ()) == (settings["states"], settings["deviations"])
+def test_order_for_jobs_is_refused_as_a_whole(sandbox: Sandbox, caller: Caller) -> None:
+    with pytest.raises(ValueError, match=r"^polls: "):
+        sandbox.jobs(fail=True, polls=0)
+    assert "complete" == caller.run(sandbox, {"lot_number": "L-000001"}, {"market": "CH"})["state"]
 
 
 def test_one_text_is_not_taken_for_a_list_of_letters(sandbox: Sandbox) -> None:

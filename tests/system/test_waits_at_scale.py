@@ -110,14 +110,13 @@ def wait_until(what: str, condition: Callable[[], bool]) -> float:
 @pytest.fixture
 def holding(sandbox: Sandbox) -> Sandbox:
     """A sandbox that takes any pace, and calls every job in-progress until it is told to tell."""
-    sandbox.configure(rate_limits=False)
-    sandbox.jobs(states={"complete": "in-progress", "failed": "in-progress"})
+    sandbox.configure(rate_limits=False, states={"complete": "in-progress", "failed": "in-progress"})
     sandbox.add_codes([{"extended_id": "WAITED"}])
     return sandbox
 
 
 def tell(sandbox: Sandbox) -> None:
-    sandbox.jobs(states={"complete": "complete", "failed": "failed"})
+    sandbox.configure(states={"complete": "complete", "failed": "failed"})
 
 
 def submit(sandbox: Sandbox, count: int) -> list[str]:
