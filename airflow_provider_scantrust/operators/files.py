@@ -6,7 +6,6 @@ Rule: a rejects file is overwritten or removed only if its content is what this 
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import os
@@ -22,9 +21,9 @@ from typing import Any, BinaryIO, Literal, cast
 from airflow_provider_scantrust.exceptions import ConfigurationError
 from airflow_provider_scantrust.lineage.scantrust import split_url
 from airflow_provider_scantrust.sources.opening import FORMATS, PACKED
-from airflow_provider_scantrust.sources.tables import need
 from airflow_provider_scantrust.uploads.kept import Log
 from airflow_provider_scantrust.uploads.options import Append, Write
+from airflow_provider_scantrust.uploads.rejects import packed
 
 # Who brings the storage of a URL's scheme.
 _PROVIDERS = {
@@ -156,15 +155,12 @@ class RejectsFile:
         write(head, plain, False)
         write(whole, plain, True)
         added = whole.getvalue()[len(head.getvalue()) :]
-        if self.path.lower().endswith(".gz"):
-            added = gzip.compress(added)
-        elif self.path.lower().endswith(".zst"):
-            added = need("zstandard", "zstd", self.path).ZstdCompressor().compress(added)
 
-        def copy(out: BinaryIO) -> int:
+        def copy(out: BinaryIO) -> None:
             with open_path(mine["path"], "rb") as before:
                 shutil.copyfileobj(before, out)
-            return out.write(added)
+            with packed(out, self.path) as stream:
+                stream.write(added)
 
         return self.write(copy, mine)
 
@@ -213,8 +209,8 @@ def _digest(file: BinaryIO) -> str:
     return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type, unused-ignore]
 
 
-def _copy(part: Path, target: Any) -> None:
-    with part.open("rb") as file, target.open("wb") as out:
+def _copy(part: Path, target: Any, mode: Literal["wb", "xb"] = "wb") -> None:
+    with part.open("rb") as file, target.open(mode) as out:
         shutil.copyfileobj(file, out)
 
 
@@ -232,8 +228,7 @@ def _put_new(part: Path, target: Any) -> bool:
         return False
     except OSError:
         try:
-            with part.open("rb") as file, target.open("xb") as out:
-                shutil.copyfileobj(file, out)
+            _copy(part, target, "xb")
         except FileExistsError:
             return False
     return True

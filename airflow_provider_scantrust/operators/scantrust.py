@@ -100,7 +100,7 @@ class ScantrustUploadOperator(UploadParameters):
         from airflow_provider_scantrust.operators.endings import ending
         from airflow_provider_scantrust.uploads.report import Report
 
-        self._report = report = Report(mode="", rows=0, started_at=time.time())
+        self._report = report = Report(started_at=time.time())
         with ending(context), self._make_upload(context, report) as upload:
             self._upload = upload
             plan = self._send(context, upload)

@@ -21,6 +21,7 @@ class ConstraintsPlan:
     reason: str = "constraints can only be submitted asynchronously"
     rows: int = 1
     sync_calls: int = 0
+    spool: None = None
 
     @classmethod
     def of(cls, constraints: Mapping[str, Any], scm_data: Row, ids_per_job: int) -> ConstraintsPlan:

@@ -130,7 +130,7 @@ def end_progress(store: Store | None, this_try: Try, report: Report, log: Log) -
         if store is not None and saved is not None and "fingerprint" in saved:
             # The whole report: the counts so far leave out calls with rows that were not updated.
             ended = {"ended": this_try.as_list(), "rejects": report.rejects, "counts": report.save_counts()}
-            nothing = Report("", 0, 0.0).save_counts()
+            nothing = Report().save_counts()
             write_kept(store, {**saved, **ended, "doubtful_counts": nothing, "whole": None}, report.jobs, 0)
 
 

@@ -6,22 +6,17 @@ Rule: no error here fails an upload that has ended.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 
 from airflow_provider_scantrust.api.texts import plural
-from airflow_provider_scantrust.sources.opening import find_format
-from airflow_provider_scantrust.sources.tables import REJECTED, Source
+from airflow_provider_scantrust.sources.tables import Source
 from airflow_provider_scantrust.uploads.kept import Log
 from airflow_provider_scantrust.uploads.options import RejectsFile
 from airflow_provider_scantrust.uploads.plan import Plan
-from airflow_provider_scantrust.uploads.rejects import write_rejects
+from airflow_provider_scantrust.uploads.rejects import write_keys, write_rejects
 from airflow_provider_scantrust.uploads.report import make_example
 from airflow_provider_scantrust.uploads.run import UNMATCHED
-from airflow_provider_scantrust.uploads.spool import Spool
 
 Mine = dict[str, str] | None
 
@@ -39,7 +34,7 @@ class LateRejects:
         self._wanted = wanted
         self._log = log
 
-    def write(self, read_again: Callable[[], tuple[Source, Spool, Plan]], mine: Mine) -> Mine:
+    def write(self, read_again: Callable[[], tuple[Source, Plan]], mine: Mine) -> Mine:
         """
         Add the rows; return the path and the digest of the rejects file.
 
@@ -59,10 +54,10 @@ class LateRejects:
             )
             return self._write_keys(keys) or mine
 
-    def _append(self, source: Source, spool: Spool, plan: Plan, mine: Mine) -> Mine:
+    def _append(self, source: Source, plan: Plan, mine: Mine) -> Mine:
         missing = sum(map(len, self._wanted.values()))
         for key in find_keys(plan, self._data_key, self._wanted):
-            spool.reject(key, "unmatched", UNMATCHED)
+            plan.spool.reject(key, "unmatched", UNMATCHED)
             missing -= 1
         if missing:
             self._log.warning(
@@ -71,11 +66,11 @@ class LateRejects:
             )
 
         def found() -> Iterator[tuple[int, str, str]]:
-            return (each for each in spool.rejects() if each[1] == "unmatched")
+            return (each for each in plan.spool.rejects() if each[1] == "unmatched")
 
-        def write(out: BinaryIO, name: str, with_rows: bool) -> int:
+        def write(out: BinaryIO, name: str, with_rows: bool) -> None:
             rows = found if with_rows else lambda: iter(())
-            return write_rejects(source, rows, out, name=name, data_key=self._data_key)
+            write_rejects(source, rows, out, name=name, data_key=self._data_key)
 
         written = self._file.append(write, mine)
         self._log.warning("Rows of jobs that matched no code were added to %s.", written["path"])
@@ -86,27 +81,15 @@ class LateRejects:
         if not keys:
             return None
         try:
-            written = self._file.write(lambda out: self._put_keys(keys, out), None)
+            written = self._file.write(
+                lambda out: write_keys(keys, UNMATCHED, out, name=self._file.path, data_key=self._data_key),
+                None,
+            )
         except Exception as error:  # as above
             self._log.warning("The keys cannot be written to %s (%s).", self._file.path, type(error).__name__)
             return None
         self._log.warning("The keys are in %s.", written["path"])
         return written
-
-    def _put_keys(self, keys: Sequence[str], out: BinaryIO) -> int:
-        names = (*REJECTED, self._data_key)
-        text = io.StringIO()
-        if find_format(self._file.path) in ("csv", "tsv"):
-            delimiter = "\t" if find_format(self._file.path) == "tsv" else ","
-            writer = csv.writer(text, delimiter=delimiter, quoting=csv.QUOTE_ALL, lineterminator="\n")
-            writer.writerow(names)
-            writer.writerows(["", "unmatched", UNMATCHED, key] for key in keys)
-        else:
-            for key in keys:
-                row = dict(zip(names, ("", "unmatched", UNMATCHED, key), strict=True))
-                text.write(json.dumps(row, ensure_ascii=False) + "\n")
-        out.write(text.getvalue().encode())
-        return len(keys)
 
 
 def find_keys(plan: Plan, data_key: str, wanted: Mapping[int, list[str]]) -> Iterator[str]:

@@ -60,8 +60,8 @@ class Progress:
         self._cut: set[int] = set()
         # Calls with discarded fields. _doubtful_counts has their counts, _counts those of all other calls.
         self._doubtful: set[int] = set()
-        self._counts = Report("", 0, 0.0)
-        self._doubtful_counts = Report("", 0, 0.0)
+        self._counts = Report()
+        self._doubtful_counts = Report()
         self._task_jobs: dict[str, list[Any]] = {}
         self._has_failed = False
         self.rejects: dict[str, str] | None = None
@@ -69,7 +69,7 @@ class Progress:
     @property
     def report(self) -> Report:
         """The counts and jobs of the calls that are done."""
-        report = Report("", 0, 0.0)
+        report = Report()
         for counts in (self._counts, self._doubtful_counts):
             report.add(counts)
         report.jobs = dict(self._task_jobs)
@@ -267,7 +267,7 @@ class Progress:
             task_id: job for task_id, job in self._task_jobs.items() if job[2] not in self._doubtful
         }
         self._doubtful = set()
-        self._doubtful_counts = Report("", 0, 0.0)
+        self._doubtful_counts = Report()
         self._job_entries = 0
 
     def _say_twice(self, left: int, unknown: int) -> None:

@@ -21,7 +21,6 @@ from airflow_provider_scantrust.exceptions import (
     UploadInterrupted,
 )
 from airflow_provider_scantrust.sources.tables import Source
-from airflow_provider_scantrust.uploads.calls import Call
 from airflow_provider_scantrust.uploads.constraints import ConstraintsPlan
 from airflow_provider_scantrust.uploads.kept import Log, fingerprint
 from airflow_provider_scantrust.uploads.late_rejects import LateRejects, find_keys
@@ -69,9 +68,7 @@ class Upload:
         self._log = log
         self._rejects = rejects
         self._stack = ExitStack()
-        self._source: Source | None = None
-        self._spool: Spool | None = None
-        self._plan: Plan | None = None
+        self._read: tuple[Source, Plan] | None = None
         self._runner: Runner | None = None
         self._progress: Progress | None = None
         self._is_stopped = False
@@ -102,31 +99,31 @@ class Upload:
             are; or Scantrust refused a hundred rows and accepted none.
         """
         try:
-            self._read(rows)
+            _, plan = self._read_rows(rows)
         except SourceNotFound as error:
             if self._options.dry_run:
                 raise
-            self._progress = self._make_progress()
-            known = self._progress.take_up_without_source()
+            self._progress = progress = self._make_progress()
+            known = progress.take_up_without_source()
             if known is None:
                 raise
             self._log.warning("%s The last try made every call, so this try only waits for its jobs.", error)
-            self._take_over(known)
+            self._take_over(known, progress)
             return None
-        assert self._plan is not None  # noqa: S101 - made by _read
         if not self._options.dry_run:
-            self._carry_out(self._plan)
-        return self._plan
+            self._carry_out(plan)
+        return plan
 
     def end_jobs(self, outcome: Outcome) -> None:
         """Count the results of jobs, after a wait in this process."""
         nothing = self._count_jobs(outcome)
-        if self._plan is None or self._spool is None:
+        if self._read is None:
             self._add_late_rejects(nothing, lambda: None)
         elif nothing and self._rejects:
-            for key in find_keys(self._plan, self._options.data_key, nothing):
-                self._spool.reject(key, "unmatched", UNMATCHED)
-            self._write_rejects(self._spool)
+            _, plan = self._read
+            for key in find_keys(plan, self._options.data_key, nothing):
+                plan.spool.reject(key, "unmatched", UNMATCHED)
+            self._write_rejects()
 
     def end_jobs_after_deferral(self, outcome: Outcome, rows: Callable[[], Rows | None]) -> None:
         """
@@ -143,31 +140,26 @@ class Upload:
 
     @property
     def _items_per_call(self) -> int:
-        options = self._options  # a dry run needs no connection
-        return (
-            options.items_per_call
-            if options.dry_run
-            else min(options.items_per_call, self._service.items_per_call)
-        )
+        most = self._options.items_per_call
+        # A dry run needs no connection.
+        return most if self._options.dry_run else min(most, self._service.items_per_call)
 
-    def _read_again(self, rows: Rows | None) -> tuple[Source, Spool, Plan]:
+    def _read_again(self, rows: Rows | None) -> tuple[Source, Plan]:
         if rows is None:
             raise SourceNotFound("its rows are not there any more")
-        self._read(rows)
-        if self._source is None or self._spool is None or self._plan is None:
-            raise SourceNotFound("it is not there")
-        if fingerprint(self._plan.contents) != self.report.fingerprint:
+        source, plan = self._read_rows(rows)
+        if fingerprint(plan.contents) != self.report.fingerprint:
             raise InvalidInput("it has changed")
-        return self._source, self._spool, self._plan
+        return source, plan
 
-    def _read(self, rows: Rows) -> None:
+    def _read_rows(self, rows: Rows) -> tuple[Source, Plan]:
         options = self._options
         try:
-            self._source = self._stack.enter_context(rows.open())
-            self._spool = spool = self._stack.enter_context(
+            source = self._stack.enter_context(rows.open())
+            spool = self._stack.enter_context(
                 Spool(options.data_key, on_duplicate="fail" if options.is_strict else options.on_duplicate)
             )
-            spool.fill(self._source, warn=self._warn)
+            spool.fill(source, warn=self._warn)
         except FileNotFoundError as error:
             if rows.name is None:
                 raise
@@ -176,13 +168,15 @@ class Upload:
             ) from error
         if options.is_strict and spool.rejected:
             raise InvalidInput(name_problems(spool))
-        self._plan = make_plan(
+        plan = make_plan(
             spool,
             mode=options.mode,
             codes_per_key=options.codes_per_key,
             limits=Limits(items_per_call=self._items_per_call, ids_per_job=options.ids_per_job),
             answer_for_each_row=self._rejects is not None,
         )
+        self._read = source, plan
+        return self._read
 
     def _carry_out(self, plan: Plan | ConstraintsPlan) -> None:
         report = self.report
@@ -192,12 +186,12 @@ class Upload:
         self._progress = progress = self._make_progress()
         jobs = range(plan.sync_calls, plan.sync_calls + plan.jobs)
         if progress.take_up(report.fingerprint, jobs):
-            self._take_over(progress.report)
+            self._take_over(progress.report, progress)
             return
         report.add(progress.report)
-        spool = self._spool
+        spool = plan.spool
         if spool is None:
-            self._run(plan, progress, None)
+            self._run(plan, progress)
             return
         for kind, count in count_kinds(spool).items():
             report.add_rejected(kind, count)
@@ -207,35 +201,28 @@ class Upload:
             )
         try:
             self._check_rejected(spool)
-            self._run(plan, progress, spool)
+            self._run(plan, progress)
         except UploadInterrupted:
             # There is no time to write the rejects, and the next try has the same.
             raise
         except BaseException:
             try:
-                self._write_rejects(spool)
+                self._write_rejects()
             except Exception as error:  # any storage, any exception
                 self._log.warning("The rejects file cannot be written (%.200s).", error)
             raise
-        self._write_rejects(spool)
+        self._write_rejects()
 
-    def _take_over(self, known: Report) -> None:
+    def _take_over(self, known: Report, progress: Progress) -> None:
         """Report what earlier tries have done."""
-        report = self.report
-        mode, rows, reason = (
-            report.mode or known.mode,
-            report.rows or known.rows,
-            report.reason or known.reason,
-        )
-        started_at, digest = report.started_at, report.fingerprint or known.fingerprint
-        vars(report).update(vars(known))
-        report.mode, report.rows, report.reason = mode, rows, reason
-        report.started_at, report.fingerprint = started_at, digest
-        report.rejects = self._progress.rejects if self._progress else None
+        for name in ("mode", "rows", "reason", "fingerprint"):
+            setattr(known, name, getattr(self.report, name) or getattr(known, name))
+        known.started_at = self.report.started_at
+        known.rejects = progress.rejects
+        vars(self.report).update(vars(known))
 
-    def _run(self, plan: Plan | ConstraintsPlan, progress: Progress, spool: Spool | None) -> None:
-        options, report = self._options, self.report
-        may_reject = spool is not None and not options.is_strict
+    def _run(self, plan: Plan | ConstraintsPlan, progress: Progress) -> None:
+        options, report, spool = self._options, self.report, plan.spool
         lines = ProgressLog(
             self._log,
             self._service.pacer,
@@ -248,17 +235,17 @@ class Upload:
             upload=self._service.upload,
             submit=self._submit,
             warn=self._warn,
-            watcher=_Watchers(progress, lines),
+            progress=progress,
+            lines=lines,
             max_in_flight=options.max_in_flight,
             split=options.mode != "sync",
             items_per_call=self._items_per_call,
-            reject=spool.reject if spool is not None and may_reject else None,
+            reject=None if spool is None or options.is_strict else spool.reject,
             max_rejected=self._allowed(spool) - spool.rejected if spool is not None else inf,
             # If every row of a file is wrong, splitting calls down to single rows takes two calls per row.
             hopeless_after=_HOPELESS_AFTER if options.max_rejected is None else inf,
             before_jobs=self._check_discarded,
-            tick=lambda: lines.tick(report.codes_affected),
-            stop=self._service.stop_uploads,
+            end_pauses=self._service.stop_uploads,
         )
         if self._is_stopped:
             runner.stop()
@@ -295,19 +282,17 @@ class Upload:
             raise TooManyRejected(f"Nothing was sent: {found}.")
         self._log.warning("%s. The other rows are sent.", found)
 
-    def _write_rejects(self, spool: Spool) -> None:
+    def _write_rejects(self) -> None:
         """Write the rejects file, or remove what an earlier try of this task instance wrote."""
-        rejects, source, mine = (
-            self._rejects,
-            self._source,
-            self._progress.rejects if self._progress else None,
-        )
-        if rejects is None or source is None or self._progress is None:
+        rejects, progress = self._rejects, self._progress
+        if rejects is None or self._read is None or progress is None:
             return
-        if count := spool.count_rejects():
+        source, plan = self._read
+        mine = progress.rejects
+        if count := plan.spool.count_rejects():
             mine = rejects.write(
                 lambda out: write_rejects(
-                    source, spool.rejects, out, name=rejects.path, data_key=spool.data_key
+                    source, plan.spool.rejects, out, name=rejects.path, data_key=plan.spool.data_key
                 ),
                 mine,
             )
@@ -320,28 +305,7 @@ class Upload:
             rejects.remove(mine)
             mine = None
         self.report.rejects = mine
-        self._progress.note_rejects(mine)
+        progress.note_rejects(mine)
 
     def _warn(self, text: str) -> None:
         self._log.warning("%s", text)
-
-
-class _Watchers:
-    """Pass what happens to each call on to both progress and log."""
-
-    def __init__(self, progress: Progress, lines: ProgressLog) -> None:
-        self._progress = progress
-        self._lines = lines
-        self._sizes: dict[int, int] = {}
-
-    def before_call(self, call: Call, in_flight: int) -> None:
-        self._sizes.setdefault(call.number, call.keys)
-        self._progress.before_call(call, in_flight)
-
-    def answered(self, call: Call, error: Exception | None) -> None:
-        self._progress.answered(call, error)
-
-    def call_done(self, number: int, counted: Report) -> None:
-        self._lines.calls_done += 1
-        self._lines.rows_done += self._sizes.pop(number, 0)
-        self._progress.call_done(number, counted)
