@@ -109,10 +109,7 @@ def flatten_rows(items: Any) -> Any:
 
     :raises InvalidInput: The rows are a set, whose order differs between processes.
     """
-    if isinstance(items, Set):
-        raise InvalidInput(
-            "Rows in a set have no order, so a retry could not continue the upload. Use a list."
-        )
+    refuse_set(items)
     is_rows = isinstance(items, Iterable) and not isinstance(items, Mapping | str | bytes)
     # A data frame is iterable, too; RowSource refuses it with a message of its own.
     return _flatten(items) if is_rows and not hasattr(items, "to_dict") else items

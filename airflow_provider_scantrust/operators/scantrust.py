@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_scantrust.assets.scantrust import describe_events, scantrust_outlets
@@ -166,9 +166,8 @@ class ScantrustUploadOperator(UploadParameters):
 
         return describe_upload(self, self._report, self._summary)
 
-    def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage[Any, Any]:
-        """Describe what was done before the task failed."""
-        return self.get_openlineage_facets_on_complete(task_instance)
+    # What was done before the task failed.
+    get_openlineage_facets_on_failure = get_openlineage_facets_on_complete
 
     @cached_property
     def _task_ids(self) -> list[str]:
@@ -201,7 +200,9 @@ class ScantrustUploadOperator(UploadParameters):
             self._submit,
             options,
             report,
-            make_progress=progress_of(context, self.hook, options, source, self.file_options(), self.log),
+            make_progress=partial(
+                progress_of, context, self.hook, options, source, self.file_options(), self.log
+            ),
             log=self.log,
             rejects=None if path is None else RejectsFile(path, self.log),
         )

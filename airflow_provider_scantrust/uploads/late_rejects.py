@@ -7,6 +7,7 @@ Rule: no error here fails an upload that has ended.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from airflow_provider_scantrust.api.texts import plural
@@ -21,6 +22,7 @@ from airflow_provider_scantrust.uploads.run import UNMATCHED
 Mine = dict[str, str] | None
 
 
+@dataclass(frozen=True)
 class LateRejects:
     """
     Add rows to a rejects file.
@@ -28,11 +30,10 @@ class LateRejects:
     :param wanted: Number of a call -> the keys that matched no code; of a long key, only the beginning.
     """
 
-    def __init__(self, file: RejectsFile, data_key: str, wanted: Mapping[int, list[str]], log: Log) -> None:
-        self._file = file
-        self._data_key = data_key
-        self._wanted = wanted
-        self._log = log
+    file: RejectsFile
+    data_key: str
+    wanted: Mapping[int, list[str]]
+    log: Log
 
     def write(self, read_again: Callable[[], tuple[Source, Plan]], mine: Mine) -> Mine:
         """
@@ -44,23 +45,23 @@ class LateRejects:
         try:
             return self._append(*read_again(), mine)
         except Exception as error:  # the file, the service or the program may be gone
-            keys = [example for examples in self._wanted.values() for example in examples if example]
-            self._log.warning(
+            keys = [example for examples in self.wanted.values() for example in examples if example]
+            self.log.warning(
                 "%s of jobs matched no code. The source cannot be read as it was uploaded (%.200s), so only the known keys "
                 "(%s) are written.",
-                plural(sum(map(len, self._wanted.values())), "row"),
+                plural(sum(map(len, self.wanted.values())), "row"),
                 error,
                 len(keys),
             )
             return self._write_keys(keys) or mine
 
     def _append(self, source: Source, plan: Plan, mine: Mine) -> Mine:
-        missing = sum(map(len, self._wanted.values()))
-        for key in find_keys(plan, self._data_key, self._wanted):
+        missing = sum(map(len, self.wanted.values()))
+        for key in find_keys(plan, self.data_key, self.wanted):
             plan.spool.reject(key, "unmatched", UNMATCHED)
             missing -= 1
         if missing:
-            self._log.warning(
+            self.log.warning(
                 "%s of jobs matched no code and cannot be told from others; counted, and not in the rejects file.",
                 plural(missing, "row"),
             )
@@ -70,10 +71,10 @@ class LateRejects:
 
         def write(out: BinaryIO, name: str, with_rows: bool) -> None:
             rows = found if with_rows else lambda: iter(())
-            write_rejects(source, rows, out, name=name, data_key=self._data_key)
+            write_rejects(source, rows, out, name=name, data_key=self.data_key)
 
-        written = self._file.append(write, mine)
-        self._log.warning("Rows of jobs that matched no code were added to %s.", written["path"])
+        written = self.file.append(write, mine)
+        self.log.warning("Rows of jobs that matched no code were added to %s.", written["path"])
         return written
 
     def _write_keys(self, keys: Sequence[str]) -> Mine:
@@ -81,14 +82,14 @@ class LateRejects:
         if not keys:
             return None
         try:
-            written = self._file.write(
-                lambda out: write_keys(keys, UNMATCHED, out, name=self._file.path, data_key=self._data_key),
+            written = self.file.write(
+                lambda out: write_keys(keys, UNMATCHED, out, name=self.file.path, data_key=self.data_key),
                 None,
             )
         except Exception as error:  # as above
-            self._log.warning("The keys cannot be written to %s (%s).", self._file.path, type(error).__name__)
+            self.log.warning("The keys cannot be written to %s (%s).", self.file.path, type(error).__name__)
             return None
-        self._log.warning("The keys are in %s.", written["path"])
+        self.log.warning("The keys are in %s.", written["path"])
         return written
 
 

@@ -10,12 +10,12 @@ from airflow_provider_scantrust.api.texts import plural
 from airflow_provider_scantrust.exceptions import ConnectionFailed, ServiceUnavailable, UnreadableAnswer
 from airflow_provider_scantrust.uploads.calls import Call
 from airflow_provider_scantrust.uploads.kept import (
-    STORE_KEY,
     Log,
     Store,
     Try,
     load_jobs,
     read_ranges,
+    read_saved,
     write_kept,
     write_ranges,
 )
@@ -111,8 +111,8 @@ class Progress:
 
         For a source that is gone: the task can still wait for its jobs.
         """
-        saved = self._read() if self._store is not None else None
-        if saved is None or not self._is_of_this_upload(saved, "options"):
+        saved = self._read()
+        if self._store is None or saved is None or not self._is_of_this_upload(saved, "options"):
             return None
         has_ended = saved.get("ended") is not None
         if not (has_ended or saved.get("whole")) or (
@@ -287,14 +287,13 @@ class Progress:
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            saved = self._store.get(STORE_KEY) if self._store is not None else None
+            return read_saved(self._store)
         except Exception as error:
             if self._try.number > 1:
                 # Without the progress, all jobs would be submitted again. The next try may read it.
                 raise
             self._log.warning("The progress of this task cannot be read (%s).", type(error).__name__)
             return None
-        return saved if isinstance(saved, dict) else None
 
     def _save(self) -> None:
         if self._store is None or "fingerprint" not in self._saved:
