@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from itertools import count
+from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal, cast
 
@@ -31,6 +32,14 @@ _PROVIDERS = {
     "gs": "google",
     **dict.fromkeys(("abfs", "abfss", "adl"), "microsoft-azure"),
 }
+
+# A file's name, and its ending with that of its compression.
+_NAME = re.compile(
+    "(.+?)((?:{})?(?:{})?)".format(
+        *("|".join(map(re.escape, each)) for each in (chain(*FORMATS.values()), PACKED))
+    ),
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def open_path(path: str, mode: Literal["rb", "wb"]) -> BinaryIO:
@@ -106,13 +115,8 @@ def is_same_place(one: str, other: str) -> bool:
 def name_with(path: str, number: int) -> str:
     """Return a path with a number before its ending: ``rejects_3.csv.gz`` for ``rejects.csv.gz``."""
     folder, slash, name = path.rpartition("/")
-    endings = [ending for endings in FORMATS.values() for ending in endings]
-    rest, ending = name, ""
-    for known in (PACKED, endings):
-        if suffix := next(
-            (each for each in known if rest.lower().endswith(each) and rest.lower() != each), ""
-        ):
-            rest, ending = rest[: -len(suffix)], rest[-len(suffix) :] + ending
+    match = _NAME.fullmatch(name)
+    rest, ending = match.groups() if match else (name, "")
     if not ending:
         ending = PurePosixPath(name).suffix
         rest = name.removesuffix(ending)

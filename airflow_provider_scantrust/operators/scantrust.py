@@ -137,7 +137,7 @@ class ScantrustUploadOperator(UploadParameters):
             with reacting_to_jobs(context, self.hook, self.log):
                 outcome = read_end_of_wait(event, deadline_is)
             self.log.info("%s", outcome.describe())
-            upload.end_jobs_after_deferral(outcome, lambda: self._rows(again=True))
+            upload.end_jobs(outcome, lambda: self._rows(again=True))
             return self._finish(context, loaded)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:

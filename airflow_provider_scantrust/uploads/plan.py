@@ -24,9 +24,9 @@ Rule 3: synchronous calls have the first numbers, the tasting calls the very fir
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, count, islice, repeat
+from itertools import chain, count, islice
 from operator import itemgetter
 from typing import Any, Literal
 
@@ -155,16 +155,6 @@ class Plan:
             "least_seconds": round(self.least_seconds, 1),
         }
 
-    def keys_in(self, numbers: Collection[int]) -> int:
-        """Return how many keys the calls with these numbers carry; each synchronous call counts as full."""
-        if not numbers:
-            return 0
-        in_jobs = sum(
-            size for number, size in zip(count(self.sync_calls), self._job_sizes()) if number in numbers
-        )
-        sync_calls = sum(number < self.sync_calls for number in numbers)
-        return min(self.keys, in_jobs + sync_calls * self.items_per_call)
-
     def steps(self, skip: Container[int] = ()) -> Steps:
         """
         Return the calls to make. Only the rows of one call are in memory.
@@ -181,11 +171,6 @@ class Plan:
         """Return all calls, in the order in which a single thread makes them."""
         steps = self.steps(skip)
         return chain(steps.first, steps.jobs, steps.others)
-
-    def _job_sizes(self) -> Iterator[int]:
-        if self._has_one_key_each:
-            return repeat(1, self.jobs)
-        return (size for _, _, size in self._lists())
 
     @property
     def _has_one_key_each(self) -> bool:

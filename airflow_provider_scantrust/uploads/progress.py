@@ -75,6 +75,11 @@ class Progress:
         report.jobs = dict(self._task_jobs)
         return report
 
+    @property
+    def rows(self) -> int:
+        """The rows that the calls that are done have sent."""
+        return self._counts.rows + self._doubtful_counts.rows
+
     def take_up(self, fingerprint: str, jobs: range) -> bool:
         """
         Take up what earlier tries have done; return whether they did everything.
@@ -185,7 +190,9 @@ class Progress:
         if is_doubtful:
             self._doubtful.add(number)
         self._task_jobs.update(counted.jobs)
-        (self._doubtful_counts if is_doubtful else self._counts).add(counted)
+        counts = self._doubtful_counts if is_doubtful else self._counts
+        counts.add(counted)
+        counts.rows += counted.rows
         self._unsaved += 1
 
     @contextmanager

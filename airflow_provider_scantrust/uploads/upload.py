@@ -21,7 +21,7 @@ from airflow_provider_scantrust.exceptions import (
     UploadInterrupted,
 )
 from airflow_provider_scantrust.sources.tables import Source
-from airflow_provider_scantrust.uploads.constraints import ConstraintsPlan
+from airflow_provider_scantrust.uploads.constraints import ConstraintsPlan, plan_constraints
 from airflow_provider_scantrust.uploads.kept import Log, fingerprint
 from airflow_provider_scantrust.uploads.late_rejects import LateRejects, find_keys
 from airflow_provider_scantrust.uploads.options import Options, RejectsFile, Rows, Service
@@ -87,7 +87,7 @@ class Upload:
 
     def send_constraints(self, constraints: Mapping[str, Any], scm_data: dict[str, Any]) -> None:
         """Submit jobs for checked constraints."""
-        self._carry_out(ConstraintsPlan.of(constraints, scm_data, self._options.ids_per_job))
+        self._carry_out(plan_constraints(constraints, scm_data, self._options.ids_per_job))
 
     def send_rows(self, rows: Rows) -> Plan | None:
         """
@@ -114,29 +114,29 @@ class Upload:
             self._carry_out(plan)
         return plan
 
-    def end_jobs(self, outcome: Outcome) -> None:
-        """Count the results of jobs, after a wait in this process."""
-        nothing = self._count_jobs(outcome)
-        if self._read is None:
-            self._add_late_rejects(nothing, lambda: None)
-        elif nothing and self._rejects:
+    def end_jobs(self, outcome: Outcome, rows: Callable[[], Rows | None] = lambda: None) -> None:
+        """
+        Count the results of jobs.
+
+        :param rows: After a deferral: returns the rows to read again, or None when they cannot be.
+        """
+        report, rejects = self.report, self._rejects
+        report.end_jobs(outcome)
+        if rejects is None:
+            return
+        if report.job_keys is not None and outcome.nothing:
+            self._log.warning(
+                "Rows of jobs that matched no code are counted and not listed: too many jobs of different sizes."
+            )
+        nothing = report.jobs_without_code(outcome)
+        if nothing and self._read is None:
+            late = LateRejects(rejects, self._options.data_key, nothing, self._log)
+            report.rejects = late.write(lambda: self._read_again(rows()), report.rejects)
+        elif nothing and self._read is not None:
             _, plan = self._read
             for key in find_keys(plan, self._options.data_key, nothing):
                 plan.spool.reject(key, "unmatched", UNMATCHED)
             self._write_rejects()
-
-    def end_jobs_after_deferral(self, outcome: Outcome, rows: Callable[[], Rows | None]) -> None:
-        """
-        Count the results of jobs, after a deferral.
-
-        :param rows: Returns the rows to read again, or None when they cannot be.
-        """
-        self._add_late_rejects(self._count_jobs(outcome), rows)
-
-    def _add_late_rejects(self, nothing: Mapping[int, list[str]], rows: Callable[[], Rows | None]) -> None:
-        if nothing and self._rejects is not None:
-            rejects = LateRejects(self._rejects, self._options.data_key, nothing, self._log)
-            self.report.rejects = rejects.write(lambda: self._read_again(rows()), self.report.rejects)
 
     @property
     def _items_per_call(self) -> int:
@@ -226,7 +226,7 @@ class Upload:
         lines = ProgressLog(
             self._log,
             self._service.pacer,
-            rows=plan.keys - plan.keys_in(progress.done),
+            rows=plan.keys - progress.rows,
             calls=plan.sync_calls + plan.jobs - len(progress.done),
         )
         self._runner = runner = Runner(
@@ -258,15 +258,6 @@ class Upload:
     def _check_discarded(self) -> None:
         if self._options.stop_on_discarded and self.report.discarded:
             raise DiscardedFields(f"{self.report.describe_discarded()} No job was submitted with them.")
-
-    def _count_jobs(self, outcome: Outcome) -> dict[int, list[str]]:
-        """Count the results of jobs; return the jobs without a code, as :meth:`Report.jobs_without_code`."""
-        self.report.end_jobs(outcome)
-        if self._rejects and self.report.job_keys is not None and outcome.nothing:
-            self._log.warning(
-                "Rows of jobs that matched no code are counted and not listed: too many jobs of different sizes."
-            )
-        return self.report.jobs_without_code(outcome)
 
     def _allowed(self, spool: Spool) -> float:
         """Return how many rows may be rejected; a number below 1 is a share of all rows."""

@@ -245,6 +245,7 @@ def test_calls_are_written_down_before_more_than_max_in_flight_could_be_repeated
     assert KEY not in store
     progress.before_call(Call(4, [{"extended_id": "B"}]), 1)
     assert "0-2" == store[KEY]["done"]
+    assert 3 == make_progress(store).rows
 
 
 def test_jobs_that_were_only_to_come_next_are_not_reported() -> None:

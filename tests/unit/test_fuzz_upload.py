@@ -316,7 +316,7 @@ def play(seed: int) -> int:
             if has_jobs and is_deferred:
                 with make_upload(report) as again:
                     ended = Outcome.from_dict(through_json(outcome.as_dict()))
-                    again.end_jobs_after_deferral(ended, partial(lambda rows: rows, source))
+                    again.end_jobs(ended, partial(lambda rows: rows, source))
             end_progress(store, this_try, report, LOG)
         except (TooManyRejected, DiscardedFields):
             if service.refused or options.stop_on_discarded or "" in keys:

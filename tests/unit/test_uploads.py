@@ -21,7 +21,7 @@ from airflow_provider_scantrust.exceptions import (
     UploadTimedOut,
 )
 from airflow_provider_scantrust.uploads.calls import Call, Steps, make_job
-from airflow_provider_scantrust.uploads.constraints import ConstraintsPlan, read_constraints
+from airflow_provider_scantrust.uploads.constraints import plan_constraints, read_constraints
 from airflow_provider_scantrust.uploads.report import EXAMPLES, Report
 from airflow_provider_scantrust.uploads.run import Runner
 from airflow_provider_scantrust.waits.outcome import KEPT, Outcome
@@ -64,7 +64,7 @@ def test_constraints_that_could_select_too_much_are_refused(constraints: Any, sa
 
 
 def test_long_list_of_ids_is_cut_and_each_is_sent_once() -> None:
-    plan = ConstraintsPlan.of(read_constraints({"lot": "L", KEY: ["A", "B", "A", "C"]}), {"x": 1}, 2)
+    plan = plan_constraints(read_constraints({"lot": "L", KEY: ["A", "B", "A", "C"]}), {"x": 1}, 2)
     assert [{"lot": "L", KEY: ["A", "B"]}, {"lot": "L", KEY: ["C"]}] == [
         call.constraints for call in plan.calls
     ]
