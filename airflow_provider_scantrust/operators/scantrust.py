@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from airflow_provider_scantrust.uploads.options import Rows
     from airflow_provider_scantrust.uploads.report import Report
     from airflow_provider_scantrust.uploads.upload import Upload
-    from airflow_provider_scantrust.waits.outcome import Outcome
 
 _JOBS_LOGGED = 20
 _REPORT_KEY = "report_so_far"  # the XCom for a report that is too large to be stored with a deferred task
@@ -276,23 +275,22 @@ class ScantrustUploadOperator(UploadParameters):
         deadline = time.time() + self.timeout
         account = self.hook.account_digest()  # before a poll, which may look the connection up again
         with reacting_to_jobs(context, self.hook, self.log):
-            outcome = self._poll(report, deadline)
+            if self.deferrable:
+                outcome = self.hook.poll_jobs(
+                    report.task_ids, deadline=deadline, error_budget=self.error_budget
+                )
+            else:
+                outcome = self.hook.wait_for_jobs(
+                    report.task_ids,
+                    deadline=deadline,
+                    poll_interval=self.poll_interval,
+                    error_budget=self.error_budget,
+                )
             if outcome is None:
                 self._defer(context, report, deadline, account)
                 return
         self.log.info("%s", outcome.describe())
         upload.end_jobs(outcome)
-
-    def _poll(self, report: Report, deadline: float) -> Outcome | None:
-        """Wait on the worker. If deferrable, poll once and return None if the wait must continue."""
-        if self.deferrable:
-            return self.hook.poll_jobs(report.task_ids, deadline=deadline, error_budget=self.error_budget)
-        return self.hook.wait_for_jobs(
-            report.task_ids,
-            deadline=deadline,
-            poll_interval=self.poll_interval,
-            error_budget=self.error_budget,
-        )
 
     def _defer(self, context: Context, report: Report, deadline: float, account: str | None) -> None:
         from airflow_provider_scantrust.api.texts import plural

@@ -71,7 +71,7 @@ class LateRejects:
 
         def write(out: BinaryIO, name: str, with_rows: bool) -> None:
             rows = found if with_rows else lambda: iter(())
-            write_rejects(source, rows, out, name=name, data_key=self.data_key)
+            write_rejects(source, rows, out, name=name)
 
         written = self.file.append(write, mine)
         self.log.warning("Rows of jobs that matched no code were added to %s.", written["path"])

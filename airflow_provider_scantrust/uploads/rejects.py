@@ -67,7 +67,6 @@ def write_rejects(
     out: BinaryIO,
     *,
     name: str,
-    data_key: str = "extended_id",
 ) -> None:
     """
     Write the rows that were not uploaded, from the copy that the source kept.
@@ -80,7 +79,6 @@ def write_rejects(
     :param rejects: Returns line, kind and reason of each reject, ordered by line.
     :param out: Stays open.
     :param name: The file's name; with the ending ``.gz`` or ``.zst``, the file is compressed.
-    :param data_key: The field that selects codes.
     :raises ConfigurationError: The name does not fit the format, or no copy was kept.
     """
     check_rejects_name(name, source.format, source.delimiter if isinstance(source, DelimitedSource) else None)

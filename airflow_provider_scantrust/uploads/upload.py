@@ -282,9 +282,7 @@ class Upload:
         mine = progress.rejects
         if count := plan.spool.count_rejects():
             mine = rejects.write(
-                lambda out: write_rejects(
-                    source, plan.spool.rejects, out, name=rejects.path, data_key=plan.spool.data_key
-                ),
+                lambda out: write_rejects(source, plan.spool.rejects, out, name=rejects.path),
                 mine,
             )
             self._log.warning(
