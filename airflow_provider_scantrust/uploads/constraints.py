@@ -21,6 +21,7 @@ class ConstraintsPlan:
     reason: str = "constraints can only be submitted asynchronously"
     rows: int = 1
     sync_calls: int = 0
+    items_per_call: int = 0
     spool: None = None
 
     @property

@@ -75,10 +75,10 @@ class Progress:
         report.jobs = dict(self._task_jobs)
         return report
 
-    @property
-    def rows(self) -> int:
-        """The rows that the calls that are done have sent."""
-        return self._counts.rows + self._doubtful_counts.rows
+    def keys_done(self, items_per_call: int) -> int:
+        """Return how many keys the calls that are done have sent; each synchronous call counts as full."""
+        in_jobs: int = sum(keys for keys, _, number in self._task_jobs.values() if number in self._jobs)
+        return in_jobs + len(self.done.difference(self._jobs)) * items_per_call
 
     def take_up(self, fingerprint: str, jobs: range) -> bool:
         """
@@ -190,9 +190,7 @@ class Progress:
         if is_doubtful:
             self._doubtful.add(number)
         self._task_jobs.update(counted.jobs)
-        counts = self._doubtful_counts if is_doubtful else self._counts
-        counts.add(counted)
-        counts.rows += counted.rows
+        (self._doubtful_counts if is_doubtful else self._counts).add(counted)
         self._unsaved += 1
 
     @contextmanager

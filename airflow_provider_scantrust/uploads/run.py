@@ -43,7 +43,7 @@ _TICK = 0.25
 _WIND_DOWN = 1.0
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class Runner:
     """
     Make the calls of an upload.

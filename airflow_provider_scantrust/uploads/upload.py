@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import KW_ONLY, dataclass
 from math import inf
 from typing import Any
 
@@ -38,6 +39,7 @@ from airflow_provider_scantrust.waits.outcome import Outcome
 _HOPELESS_AFTER = 100
 
 
+@dataclass(eq=False, repr=False)
 class Upload:
     """
     A context manager that carries out one upload.
@@ -49,24 +51,16 @@ class Upload:
     :param rejects: None if rows that were not updated are only counted.
     """
 
-    def __init__(
-        self,
-        service: Service,
-        submit: Submit,
-        options: Options,
-        report: Report,
-        *,
-        make_progress: Callable[[], Progress],
-        log: Log,
-        rejects: RejectsFile | None = None,
-    ) -> None:
-        self._service = service
-        self._submit = submit
-        self._options = options
-        self.report = report
-        self._make_progress = make_progress
-        self._log = log
-        self._rejects = rejects
+    service: Service
+    submit: Submit
+    options: Options
+    report: Report
+    _: KW_ONLY
+    make_progress: Callable[[], Progress]
+    log: Log
+    rejects: RejectsFile | None = None
+
+    def __post_init__(self) -> None:
         self._stack = ExitStack()
         self._read: tuple[Source, Plan] | None = None
         self._runner: Runner | None = None
@@ -87,7 +81,7 @@ class Upload:
 
     def send_constraints(self, constraints: Mapping[str, Any], scm_data: dict[str, Any]) -> None:
         """Submit jobs for checked constraints."""
-        self._carry_out(plan_constraints(constraints, scm_data, self._options.ids_per_job))
+        self._carry_out(plan_constraints(constraints, scm_data, self.options.ids_per_job))
 
     def send_rows(self, rows: Rows) -> Plan | None:
         """
@@ -101,16 +95,16 @@ class Upload:
         try:
             _, plan = self._read_rows(rows)
         except SourceNotFound as error:
-            if self._options.dry_run:
+            if self.options.dry_run:
                 raise
-            self._progress = progress = self._make_progress()
+            self._progress = progress = self.make_progress()
             known = progress.take_up_without_source()
             if known is None:
                 raise
-            self._log.warning("%s The last try made every call, so this try only waits for its jobs.", error)
+            self.log.warning("%s The last try made every call, so this try only waits for its jobs.", error)
             self._take_over(known, progress)
             return None
-        if not self._options.dry_run:
+        if not self.options.dry_run:
             self._carry_out(plan)
         return plan
 
@@ -120,29 +114,29 @@ class Upload:
 
         :param rows: After a deferral: returns the rows to read again, or None when they cannot be.
         """
-        report, rejects = self.report, self._rejects
+        report, rejects = self.report, self.rejects
         report.end_jobs(outcome)
         if rejects is None:
             return
         if report.job_keys is not None and outcome.nothing:
-            self._log.warning(
+            self.log.warning(
                 "Rows of jobs that matched no code are counted and not listed: too many jobs of different sizes."
             )
         nothing = report.jobs_without_code(outcome)
         if nothing and self._read is None:
-            late = LateRejects(rejects, self._options.data_key, nothing, self._log)
+            late = LateRejects(rejects, self.options.data_key, nothing, self.log)
             report.rejects = late.write(lambda: self._read_again(rows()), report.rejects)
         elif nothing and self._read is not None:
             _, plan = self._read
-            for key in find_keys(plan, self._options.data_key, nothing):
+            for key in find_keys(plan, self.options.data_key, nothing):
                 plan.spool.reject(key, "unmatched", UNMATCHED)
             self._write_rejects()
 
     @property
     def _items_per_call(self) -> int:
-        most = self._options.items_per_call
+        most = self.options.items_per_call
         # A dry run needs no connection.
-        return most if self._options.dry_run else min(most, self._service.items_per_call)
+        return most if self.options.dry_run else min(most, self.service.items_per_call)
 
     def _read_again(self, rows: Rows | None) -> tuple[Source, Plan]:
         if rows is None:
@@ -153,7 +147,7 @@ class Upload:
         return source, plan
 
     def _read_rows(self, rows: Rows) -> tuple[Source, Plan]:
-        options = self._options
+        options = self.options
         try:
             source = self._stack.enter_context(rows.open())
             spool = self._stack.enter_context(
@@ -173,7 +167,7 @@ class Upload:
             mode=options.mode,
             codes_per_key=options.codes_per_key,
             limits=Limits(items_per_call=self._items_per_call, ids_per_job=options.ids_per_job),
-            answer_for_each_row=self._rejects is not None,
+            answer_for_each_row=self.rejects is not None,
         )
         self._read = source, plan
         return self._read
@@ -182,8 +176,8 @@ class Upload:
         report = self.report
         report.mode, report.rows, report.reason = plan.mode, plan.rows, plan.reason
         report.fingerprint = fingerprint(plan.contents)
-        self._log.info("%s", plan.describe())
-        self._progress = progress = self._make_progress()
+        self.log.info("%s", plan.describe())
+        self._progress = progress = self.make_progress()
         jobs = range(plan.sync_calls, plan.sync_calls + plan.jobs)
         if progress.take_up(report.fingerprint, jobs):
             self._take_over(progress.report, progress)
@@ -195,8 +189,8 @@ class Upload:
             return
         for kind, count in count_kinds(spool).items():
             report.add_rejected(kind, count)
-        if self._rejects is not None and plan.jobs and self._options.data_key == "extended_id":
-            self._log.warning(
+        if self.rejects is not None and plan.jobs and self.options.data_key == "extended_id":
+            self.log.warning(
                 "Jobs do not report which keys match no code: such rows are counted, but are not in the rejects file."
             )
         try:
@@ -209,7 +203,7 @@ class Upload:
             try:
                 self._write_rejects()
             except Exception as error:  # any storage, any exception
-                self._log.warning("The rejects file cannot be written (%.200s).", error)
+                self.log.warning("The rejects file cannot be written (%.200s).", error)
             raise
         self._write_rejects()
 
@@ -222,18 +216,18 @@ class Upload:
         vars(self.report).update(vars(known))
 
     def _run(self, plan: Plan | ConstraintsPlan, progress: Progress) -> None:
-        options, report, spool = self._options, self.report, plan.spool
+        options, report, spool = self.options, self.report, plan.spool
         lines = ProgressLog(
-            self._log,
-            self._service.pacer,
-            rows=plan.keys - progress.rows,
+            self.log,
+            self.service.pacer,
+            rows=max(0, plan.keys - progress.keys_done(plan.items_per_call)),
             calls=plan.sync_calls + plan.jobs - len(progress.done),
         )
         self._runner = runner = Runner(
             options.data_key,
             report,
-            upload=self._service.upload,
-            submit=self._submit,
+            upload=self.service.upload,
+            submit=self.submit,
             warn=self._warn,
             progress=progress,
             lines=lines,
@@ -245,7 +239,7 @@ class Upload:
             # If every row of a file is wrong, splitting calls down to single rows takes two calls per row.
             hopeless_after=_HOPELESS_AFTER if options.max_rejected is None else inf,
             before_jobs=self._check_discarded,
-            end_pauses=self._service.stop_uploads,
+            end_pauses=self.service.stop_uploads,
         )
         if self._is_stopped:
             runner.stop()
@@ -256,12 +250,12 @@ class Upload:
         progress.all_calls_made(report)
 
     def _check_discarded(self) -> None:
-        if self._options.stop_on_discarded and self.report.discarded:
+        if self.options.stop_on_discarded and self.report.discarded:
             raise DiscardedFields(f"{self.report.describe_discarded()} No job was submitted with them.")
 
     def _allowed(self, spool: Spool) -> float:
         """Return how many rows may be rejected; a number below 1 is a share of all rows."""
-        limit = inf if self._options.max_rejected is None else self._options.max_rejected
+        limit = inf if self.options.max_rejected is None else self.options.max_rejected
         return limit * spool.rows if 0 < limit < 1 else limit
 
     def _check_rejected(self, spool: Spool) -> None:
@@ -271,11 +265,11 @@ class Upload:
         found = f"{spool.rejected} of {plural(spool.rows, 'row')} cannot be sent, first in line {line} ({kind}): {reason}"
         if spool.rejected > self._allowed(spool) or spool.rejected == spool.rows:
             raise TooManyRejected(f"Nothing was sent: {found}.")
-        self._log.warning("%s. The other rows are sent.", found)
+        self.log.warning("%s. The other rows are sent.", found)
 
     def _write_rejects(self) -> None:
         """Write the rejects file, or remove what an earlier try of this task instance wrote."""
-        rejects, progress = self._rejects, self._progress
+        rejects, progress = self.rejects, self._progress
         if rejects is None or self._read is None or progress is None:
             return
         source, plan = self._read
@@ -285,7 +279,7 @@ class Upload:
                 lambda out: write_rejects(source, plan.spool.rejects, out, name=rejects.path),
                 mine,
             )
-            self._log.warning(
+            self.log.warning(
                 "%s not updated: see %s. Fix the rows there and upload that file.",
                 f"{plural(count, 'row')} {'was' if count == 1 else 'were'}",
                 mine["path"],
@@ -297,4 +291,4 @@ class Upload:
         progress.note_rejects(mine)
 
     def _warn(self, text: str) -> None:
-        self._log.warning("%s", text)
+        self.log.warning("%s", text)

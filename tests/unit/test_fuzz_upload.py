@@ -208,7 +208,7 @@ class Interrupting(Upload):
     """An upload that a time limit or a stop may strike between any two steps."""
 
     def strike(self, chance: random.Random, rate: float) -> None:
-        make = self._make_progress
+        make = self.make_progress
 
         def progress() -> Progress:
             made = make()
@@ -216,7 +216,7 @@ class Interrupting(Upload):
                 setattr(made, name, self._struck(getattr(made, name), chance, rate))
             return made
 
-        self._make_progress = progress
+        self.make_progress = progress
 
     def _struck(self, step: Any, chance: random.Random, rate: float) -> Any:
         def call(*args: Any) -> None:
