@@ -33,13 +33,10 @@ _PROVIDERS = {
     **dict.fromkeys(("abfs", "abfss", "adl"), "microsoft-azure"),
 }
 
-# A file's name, and its ending with that of its compression.
-_NAME = re.compile(
-    "(.+?)((?:{})?(?:{})?)".format(
-        *("|".join(map(re.escape, each)) for each in (chain(*FORMATS.values()), PACKED))
-    ),
-    re.IGNORECASE | re.DOTALL,
-)
+_FORMAT_ENDINGS = "|".join(map(re.escape, chain(*FORMATS.values())))
+_PACKED_ENDINGS = "|".join(map(re.escape, PACKED))
+# A file's name, and its endings.
+_NAME = re.compile(rf"(.+?)((?:{_FORMAT_ENDINGS})?(?:{_PACKED_ENDINGS})?)", re.IGNORECASE | re.DOTALL)
 
 
 def open_path(path: str, mode: Literal["rb", "wb"]) -> BinaryIO:
