@@ -69,30 +69,15 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["service"],
             }
         ],
-        "operators": [
-            {
-                "integration-name": "Scantrust",
-                "python-modules": ["airflow_provider_scantrust.operators.scantrust"],
-            }
-        ],
-        "sensors": [
-            {
-                "integration-name": "Scantrust",
-                "python-modules": ["airflow_provider_scantrust.sensors.scantrust"],
-            }
-        ],
-        "hooks": [
-            {
-                "integration-name": "Scantrust",
-                "python-modules": ["airflow_provider_scantrust.hooks.scantrust"],
-            }
-        ],
-        "triggers": [
-            {
-                "integration-name": "Scantrust",
-                "python-modules": ["airflow_provider_scantrust.triggers.scantrust"],
-            }
-        ],
+        **{
+            kind: [
+                {
+                    "integration-name": "Scantrust",
+                    "python-modules": [f"airflow_provider_scantrust.{kind}.scantrust"],
+                }
+            ]
+            for kind in ("operators", "sensors", "hooks", "triggers")
+        },
         "task-decorators": [
             {
                 "name": "scantrust_upload",

@@ -50,9 +50,7 @@ def plan(arguments: argparse.Namespace, out: Output) -> int:
         if rejects is not None and made.spool.rejected and file.source is not None:
             source, spool = file.source, made.spool
             written = rejects.write(
-                lambda to: write_rejects(
-                    source, spool.rejects, to, name=rejects.path, data_key=spool.data_key
-                ),
+                lambda to: write_rejects(source, spool.rejects, to, name=rejects.path),
                 None,
             )
         _show_plan(made, written, out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
@@ -42,26 +42,13 @@ class ScantrustUploadDecoratedOperator(DecoratedOperator, ScantrustUploadOperato
     }
     custom_operator_name = "@task.scantrust_upload"
 
-    def __init__(
-        self,
-        *,
-        python_callable: Callable[..., Any],
-        op_args: Collection[Any] | None = None,
-        op_kwargs: Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *, python_callable: Callable[..., Any], **kwargs: Any) -> None:
         if iscoroutinefunction(python_callable) or isasyncgenfunction(python_callable):
             raise ValueError(
                 f"@task.scantrust_upload: {python_callable.__name__} is `async def`, which is not supported. Write `def`, and use "
                 "asyncio.run() inside."
             )
-        super().__init__(
-            python_callable=python_callable,
-            op_args=op_args,
-            op_kwargs=op_kwargs,
-            source=SET_DURING_EXECUTION,
-            **kwargs,
-        )
+        super().__init__(python_callable=python_callable, source=SET_DURING_EXECUTION, **kwargs)
 
     def execute(self, context: Context) -> Any:
         """Call the function, then upload."""

@@ -20,16 +20,12 @@ class ScantrustPortalLink(BaseOperatorLink):
     """
     The portal of the connection's environment, or the connection's ``portal_url``.
 
-    Airflow 3 makes the link on the worker whenever a task ends, fails or defers, and keeps it as an XCom.
+    Airflow 3 makes the link on the worker whenever a task ends, fails or defers, and keeps it as an XCom,
+    whose key is made of the class's name; the Scantrust page finds its tasks by this XCom.
     Airflow 2 makes it in the webserver when a user opens the task. Without a known portal, it is empty.
     """
 
     name = "Scantrust portal"
-
-    @property
-    def xcom_key(self) -> str:
-        """The XCom in which Airflow 3 keeps the link; the Scantrust page finds its tasks by this XCom."""
-        return "_link_ScantrustPortalLink"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the portal's URL, or an empty text."""
@@ -51,11 +47,6 @@ class ScantrustReportLink(BaseOperatorLink):
     """
 
     name = "Scantrust report"
-
-    @property
-    def xcom_key(self) -> str:
-        """The XCom in which Airflow 3 keeps the link."""
-        return "_link_ScantrustReportLink"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the tab's path on Airflow's own host."""

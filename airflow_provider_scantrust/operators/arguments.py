@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
+from functools import partial
 from math import inf
 from os import PathLike, fspath
 from typing import Any
@@ -109,10 +110,7 @@ def flatten_rows(items: Any) -> Any:
 
     :raises InvalidInput: The rows are a set, whose order differs between processes.
     """
-    if isinstance(items, Set):
-        raise InvalidInput(
-            "Rows in a set have no order, so a retry could not continue the upload. Use a list."
-        )
+    refuse_set(items)
     is_rows = isinstance(items, Iterable) and not isinstance(items, Mapping | str | bytes)
     # A data frame is iterable, too; RowSource refuses it with a message of its own.
     return _flatten(items) if is_rows and not hasattr(items, "to_dict") else items
@@ -152,18 +150,15 @@ def from_template(value: Any, name: str) -> Any:
     """
     if not isinstance(value, str):
         return value
+    make_dict = partial(_make_dict, name)
     try:
         with suppress(json.JSONDecodeError, RecursionError):
-            return json.loads(value, object_pairs_hook=_to_dict)
+            return json.loads(value, object_pairs_hook=make_dict)
         tree = ast.parse(value.strip(), mode="eval")
         for node in ast.walk(tree):
             if isinstance(node, ast.Dict):
-                _to_dict([(ast.literal_eval(key), None) for key in node.keys if key is not None])
+                make_dict([(ast.literal_eval(key), None) for key in node.keys if key is not None])
         return ast.literal_eval(tree)
-    except _Repeated as error:
-        raise InvalidInput(
-            f"{name}: a dict has the name {error.args[0]!r} twice, so a value would be lost."
-        ) from error
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
         raise InvalidInput(
             f"{name} was rendered to text that is neither JSON nor a Python literal: {value!r:.200}. Use `| tojson` in the "
@@ -171,14 +166,10 @@ def from_template(value: Any, name: str) -> Any:
         ) from error
 
 
-class _Repeated(Exception):
-    """A dict has a name twice."""
-
-
-def _to_dict(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+def _make_dict(name: str, pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     found: dict[Any, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise _Repeated(name)
-        found[name] = value
+    for key, value in pairs:
+        if key in found:
+            raise InvalidInput(f"{name}: a dict has the name {key!r} twice, so a value would be lost.")
+        found[key] = value
     return found

@@ -6,25 +6,25 @@ Rule: a rejects file is overwritten or removed only if its content is what this 
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import os
+import re
 import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from itertools import count
+from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal, cast
 
 from airflow_provider_scantrust.exceptions import ConfigurationError
 from airflow_provider_scantrust.lineage.scantrust import split_url
 from airflow_provider_scantrust.sources.opening import FORMATS, PACKED
-from airflow_provider_scantrust.sources.tables import need
 from airflow_provider_scantrust.uploads.kept import Log
 from airflow_provider_scantrust.uploads.options import Append, Write
+from airflow_provider_scantrust.uploads.rejects import packed
 
 # Who brings the storage of a URL's scheme.
 _PROVIDERS = {
@@ -32,6 +32,11 @@ _PROVIDERS = {
     "gs": "google",
     **dict.fromkeys(("abfs", "abfss", "adl"), "microsoft-azure"),
 }
+
+_FORMAT_ENDINGS = "|".join(map(re.escape, chain(*FORMATS.values())))
+_PACKED_ENDINGS = "|".join(map(re.escape, PACKED))
+# A file's name, and its endings.
+_NAME = re.compile(rf"(.+?)((?:{_FORMAT_ENDINGS})?(?:{_PACKED_ENDINGS})?)", re.IGNORECASE | re.DOTALL)
 
 
 def open_path(path: str, mode: Literal["rb", "wb"]) -> BinaryIO:
@@ -107,13 +112,8 @@ def is_same_place(one: str, other: str) -> bool:
 def name_with(path: str, number: int) -> str:
     """Return a path with a number before its ending: ``rejects_3.csv.gz`` for ``rejects.csv.gz``."""
     folder, slash, name = path.rpartition("/")
-    endings = [ending for endings in FORMATS.values() for ending in endings]
-    rest, ending = name, ""
-    for known in (PACKED, endings):
-        if suffix := next(
-            (each for each in known if rest.lower().endswith(each) and rest.lower() != each), ""
-        ):
-            rest, ending = rest[: -len(suffix)], rest[-len(suffix) :] + ending
+    match = _NAME.fullmatch(name)
+    rest, ending = match.groups() if match else (name, "")
     if not ending:
         ending = PurePosixPath(name).suffix
         rest = name.removesuffix(ending)
@@ -156,15 +156,12 @@ class RejectsFile:
         write(head, plain, False)
         write(whole, plain, True)
         added = whole.getvalue()[len(head.getvalue()) :]
-        if self.path.lower().endswith(".gz"):
-            added = gzip.compress(added)
-        elif self.path.lower().endswith(".zst"):
-            added = need("zstandard", "zstd", self.path).ZstdCompressor().compress(added)
 
-        def copy(out: BinaryIO) -> int:
+        def copy(out: BinaryIO) -> None:
             with open_path(mine["path"], "rb") as before:
                 shutil.copyfileobj(before, out)
-            return out.write(added)
+            with packed(out, self.path) as stream:
+                stream.write(added)
 
         return self.write(copy, mine)
 
@@ -213,8 +210,8 @@ def _digest(file: BinaryIO) -> str:
     return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type, unused-ignore]
 
 
-def _copy(part: Path, target: Any) -> None:
-    with part.open("rb") as file, target.open("wb") as out:
+def _copy(part: Path, target: Any, mode: Literal["wb", "xb"] = "wb") -> None:
+    with part.open("rb") as file, target.open(mode) as out:
         shutil.copyfileobj(file, out)
 
 
@@ -232,8 +229,7 @@ def _put_new(part: Path, target: Any) -> bool:
         return False
     except OSError:
         try:
-            with part.open("rb") as file, target.open("xb") as out:
-                shutil.copyfileobj(file, out)
+            _copy(part, target, "xb")
         except FileExistsError:
             return False
     return True

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import XComArg
 
     from airflow_provider_scantrust.uploads.options import Options
+    from airflow_provider_scantrust.uploads.reaction import Reaction
 
-Reaction = Literal["warn", "fail", "ignore"]
-
-# Options that are passed unchanged to the reader of a file.
+# Options that are passed to the reader of a file.
 _FILE_OPTIONS = (
     "columns",
     "constants",
+    "source_format",
     "encoding",
     "delimiter",
     "quotechar",
@@ -102,37 +102,6 @@ class UploadParameters(BaseOperator):
         from airflow_provider_scantrust.hooks.retry_policy import use_by_default
 
         super().__init__(**kwargs)
-        with name_default_args(kwargs.get("default_args")):
-            check_what_is_given(items, source, constraints, scm_data, mode)
-            refuse_iterator("items", items)
-            refuse_iterator("source", source)
-            if source is None:
-                refuse_options_of_source(
-                    columns=columns,
-                    constants=constants,
-                    source_format=source_format,
-                    encoding=encoding,
-                    delimiter=delimiter,
-                    quotechar=quotechar,
-                    skip_rows=skip_rows,
-                    null_values=null_values,
-                    sheet=sheet,
-                    max_rejected=max_rejected,
-                    rejects_path=rejects_path,
-                    dry_run=dry_run or None,
-                )
-            check_choice("mode", mode, ("auto", "sync", "async"))
-            check_choice("on_unmatched", on_unmatched, ("warn", "fail", "ignore"))
-            check_choice("on_discarded", on_discarded, ("warn", "fail", "ignore"))
-            check_choice("on_duplicate", on_duplicate, ("last", "fail"))
-            check_number("ids_per_job", ids_per_job, 1)
-            check_number("items_per_call", items_per_call, 1, 999)
-            check_number("max_in_flight", max_in_flight, 1)
-            if codes_per_key is not None and not codes_per_key > 0:
-                raise ValueError(f"`codes_per_key` must be above 0, not {codes_per_key!r}.")
-            self.poll_interval = read_seconds("poll_interval", poll_interval)
-            self.timeout = read_seconds("timeout", timeout)
-            self.error_budget = read_seconds("error_budget", error_budget)
         self.items = items
         self.source = as_path(source) or source
         self.columns = columns
@@ -161,6 +130,27 @@ class UploadParameters(BaseOperator):
         self.on_unmatched = on_unmatched
         self.on_discarded = on_discarded
         self.scantrust_conn_id = scantrust_conn_id
+        with name_default_args(kwargs.get("default_args")):
+            check_what_is_given(items, source, constraints, scm_data, mode)
+            refuse_iterator("items", items)
+            refuse_iterator("source", source)
+            if source is None:
+                given = {
+                    name: getattr(self, name) for name in (*_FILE_OPTIONS, "max_rejected", "rejects_path")
+                }
+                refuse_options_of_source(**given, dry_run=dry_run or None)
+            check_choice("mode", mode, ("auto", "sync", "async"))
+            check_choice("on_unmatched", on_unmatched, ("warn", "fail", "ignore"))
+            check_choice("on_discarded", on_discarded, ("warn", "fail", "ignore"))
+            check_choice("on_duplicate", on_duplicate, ("last", "fail"))
+            check_number("ids_per_job", ids_per_job, 1)
+            check_number("items_per_call", items_per_call, 1, 999)
+            check_number("max_in_flight", max_in_flight, 1)
+            if codes_per_key is not None and not codes_per_key > 0:
+                raise ValueError(f"`codes_per_key` must be above 0, not {codes_per_key!r}.")
+            self.poll_interval = read_seconds("poll_interval", poll_interval)
+            self.timeout = read_seconds("timeout", timeout)
+            self.error_budget = read_seconds("error_budget", error_budget)
         self.names_map_index = "map_index" in str(rejects_path)
         use_by_default(self)
 
@@ -191,5 +181,5 @@ class UploadParameters(BaseOperator):
     def file_options(self) -> dict[str, Any]:
         """Return the options of a file that were given."""
         given = {name: getattr(self, name) for name in _FILE_OPTIONS}
-        given["format"] = self.source_format
+        given["format"] = given.pop("source_format")
         return {name: value for name, value in given.items() if value is not None}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_scantrust.assets.scantrust import describe_events, scantrust_outlets
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from airflow_provider_scantrust.uploads.options import Rows
     from airflow_provider_scantrust.uploads.report import Report
     from airflow_provider_scantrust.uploads.upload import Upload
-    from airflow_provider_scantrust.waits.outcome import Outcome
 
 _JOBS_LOGGED = 20
 _REPORT_KEY = "report_so_far"  # the XCom for a report that is too large to be stored with a deferred task
@@ -100,7 +99,7 @@ class ScantrustUploadOperator(UploadParameters):
         from airflow_provider_scantrust.operators.endings import ending
         from airflow_provider_scantrust.uploads.report import Report
 
-        self._report = report = Report(mode="", rows=0, started_at=time.time())
+        self._report = report = Report(started_at=time.time())
         with ending(context), self._make_upload(context, report) as upload:
             self._upload = upload
             plan = self._send(context, upload)
@@ -137,7 +136,7 @@ class ScantrustUploadOperator(UploadParameters):
             with reacting_to_jobs(context, self.hook, self.log):
                 outcome = read_end_of_wait(event, deadline_is)
             self.log.info("%s", outcome.describe())
-            upload.end_jobs_after_deferral(outcome, lambda: self._rows(again=True))
+            upload.end_jobs(outcome, lambda: self._rows(again=True))
             return self._finish(context, loaded)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
@@ -166,9 +165,8 @@ class ScantrustUploadOperator(UploadParameters):
 
         return describe_upload(self, self._report, self._summary)
 
-    def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage[Any, Any]:
-        """Describe what was done before the task failed."""
-        return self.get_openlineage_facets_on_complete(task_instance)
+    # What was done before the task failed.
+    get_openlineage_facets_on_failure = get_openlineage_facets_on_complete
 
     @cached_property
     def _task_ids(self) -> list[str]:
@@ -201,7 +199,9 @@ class ScantrustUploadOperator(UploadParameters):
             self._submit,
             options,
             report,
-            make_progress=progress_of(context, self.hook, options, source, self.file_options(), self.log),
+            make_progress=partial(
+                progress_of, context, self.hook, options, source, self.file_options(), self.log
+            ),
             log=self.log,
             rejects=None if path is None else RejectsFile(path, self.log),
         )
@@ -268,28 +268,24 @@ class ScantrustUploadOperator(UploadParameters):
         return task_id
 
     def _wait(self, context: Context, upload: Upload) -> None:
+        from airflow_provider_scantrust.hooks.waiting import WorkerWait
         from airflow_provider_scantrust.operators.endings import reacting_to_jobs
+        from airflow_provider_scantrust.waits.jobs import Jobs
 
         report = upload.report
         self._task_ids[:] = report.task_ids
         deadline = time.time() + self.timeout
         account = self.hook.account_digest()  # before a poll, which may look the connection up again
         with reacting_to_jobs(context, self.hook, self.log):
-            outcome = self._poll(report, deadline)
+            wait = WorkerWait(
+                self.hook, Jobs(report.task_ids, deadline=deadline, error_budget=self.error_budget)
+            )
+            outcome = wait.poll_before_deferral() if self.deferrable else wait.wait(self.poll_interval)
             if outcome is None:
                 self._defer(context, report, deadline, account)
                 return
         self.log.info("%s", outcome.describe())
         upload.end_jobs(outcome)
-
-    def _poll(self, report: Report, deadline: float) -> Outcome | None:
-        """Wait on the worker. If deferrable, poll once and return None if the wait must continue."""
-        from airflow_provider_scantrust.hooks.waiting import WorkerWait
-        from airflow_provider_scantrust.waits.jobs import Jobs
-
-        jobs = Jobs(report.task_ids, deadline=deadline, error_budget=self.error_budget)
-        wait = WorkerWait(self.hook, jobs)
-        return wait.poll_before_deferral() if self.deferrable else wait.wait(self.poll_interval)
 
     def _defer(self, context: Context, report: Report, deadline: float, account: str | None) -> None:
         from airflow_provider_scantrust.api.texts import plural

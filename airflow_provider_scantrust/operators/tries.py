@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
-from airflow_provider_scantrust.uploads.kept import STORE_KEY, Log, Store, Try, fingerprint
+from airflow_provider_scantrust.uploads.kept import Log, Store, Try, fingerprint, read_saved
 from airflow_provider_scantrust.uploads.options import Options
 from airflow_provider_scantrust.uploads.progress import Progress
 
@@ -42,36 +42,30 @@ def progress_of(
     source: Any,
     file_options: Mapping[str, Any],
     log: Log,
-) -> Callable[[], Progress]:
-    """Return a function that makes the progress of an upload; the function looks up the connection."""
-
-    def make() -> Progress:
-        return Progress(
-            store_of(context),
-            try_of(context),
-            account=hook.settings.account_digest,
-            options=fingerprint([asdict(options), source, dict(file_options)]),
-            max_in_flight=options.max_in_flight,
-            log=log,
-        )
-
-    return make
+) -> Progress:
+    """Return the progress of an upload; this looks up the connection."""
+    return Progress(
+        store_of(context),
+        try_of(context),
+        account=hook.settings.account_digest,
+        options=fingerprint([asdict(options), source, dict(file_options)]),
+        max_in_flight=options.max_in_flight,
+        log=log,
+    )
 
 
 def is_of_another_account(context: Context, hook: ScantrustHook) -> bool:
     """Whether the progress of this task belongs to another account than the connection has now."""
-    store = store_of(context)
-    saved = None if store is None else store.get(STORE_KEY)
-    return isinstance(saved, dict) and saved.get("account") not in (None, hook.settings.account_digest)
+    saved = read_saved(store_of(context))
+    return saved is not None and saved.get("account") not in (None, hook.settings.account_digest)
 
 
 def map_index_of(context: Context) -> int:
     """Return the map index of a task; -1 for a task that is not mapped."""
-    index = getattr(context.get("ti"), "map_index", None)
-    return index if isinstance(index, int) else -1
+    return _number(context.get("ti"), "map_index", -1)
 
 
-def _number(thing: Any, name: str) -> int:
-    """Return a number that Airflow keeps; 0 if there is none, as in a test's own context."""
+def _number(thing: Any, name: str, otherwise: int = 0) -> int:
+    """Return a number that Airflow keeps; another if there is none, as in a test's own context."""
     number = getattr(thing, name, None)
-    return number if isinstance(number, int) else 0
+    return number if isinstance(number, int) else otherwise

@@ -42,11 +42,6 @@ class Call:
             return len(self.rows)
         return max((len(value) for value in self.constraints.values() if isinstance(value, list)), default=1)
 
-    def fields(self, data_key: str) -> set[str]:
-        """Return the names of the fields that the call sets."""
-        names = self.scm_data.keys() if self.is_job else {name for row in self.rows for name in row}
-        return set(names) - {data_key}
-
     def as_rows(self, data_key: str) -> Sequence[Row]:
         """Return the call's rows. Not for a job with constraints that the user wrote."""
         if self.constraints is None:

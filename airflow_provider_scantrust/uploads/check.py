@@ -224,14 +224,12 @@ def check_values(fields: Any, what: str, *, warn: Callable[[str], None]) -> Row:
             if field in row:
                 raise ValueError("the field appears twice")
             row[field] = read = read_value(field, value)
+            if isinstance(read, str):
+                doubts.look(field, read, None)
         except ValueError as error:
             problems.append(f"field {show(name)}: {error}")
-            continue
         except Exception as error:  # a user's object may raise anything
             problems.append(f"field {show(name)}: the value cannot be read ({type(error).__name__})")
-            continue
-        if isinstance(read, str):
-            doubts.look(field, read, None)
     if problems:
         raise InvalidInput(f"Nothing was sent, because {what} must be fixed first: {'; '.join(problems)}.")
     doubts.report(warn)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,11 +21,8 @@ class ConstraintsPlan:
     reason: str = "constraints can only be submitted asynchronously"
     rows: int = 1
     sync_calls: int = 0
-
-    @classmethod
-    def of(cls, constraints: Mapping[str, Any], scm_data: Row, ids_per_job: int) -> ConstraintsPlan:
-        """Return the plan for checked constraints and data."""
-        return cls(_constrained_calls(constraints, scm_data, ids_per_job))
+    items_per_call: int = 0
+    spool: None = None
 
     @property
     def keys(self) -> int:
@@ -45,10 +42,6 @@ class ConstraintsPlan:
     def describe(self) -> str:
         """Return the plan as one sentence for the log."""
         return f"The constraints make {plural(self.jobs, 'job')}."
-
-    def keys_in(self, numbers: Collection[int]) -> int:
-        """Return how many keys the calls with these numbers carry."""
-        return sum(call.keys for call in self.calls if call.number in numbers)
 
     def steps(self, skip: Container[int] = ()) -> Steps:
         """Return the calls to make."""
@@ -73,37 +66,34 @@ def read_constraints(constraints: Any) -> dict[str, Any]:
             name = read_name(given)
             if name in checked:
                 raise ValueError("the field appears twice")
+            if not isinstance(value, list | tuple | set | frozenset):
+                checked[name] = read_key(value, name)
+                continue
+            if name != "extended_id" or not value:
+                raise ValueError(
+                    "a list of values must not be empty, and is known to work for extended_id only. "
+                    "Submit one job for each value"
+                )
+            keys = [read_key(entry, name) for entry in value]
+            # A set has another order in each process; a retry must make the same calls.
+            checked[name] = list(dict.fromkeys(sorted(keys) if isinstance(value, set | frozenset) else keys))
         except ValueError as error:
             raise InvalidInput(f"constraints, field {show(given)}: {error}.") from error
-        several = isinstance(value, list | tuple | set | frozenset)
-        if several and (name != "extended_id" or not value):
-            raise InvalidInput(
-                f"constraints, field {show(name)}: a list of values must not be empty, and is known to work for "
-                "extended_id only. Submit one job for each value."
-            )
-        try:
-            if several:
-                keys = [read_key(entry, name) for entry in value]
-                # A set has another order in each process; a retry must make the same calls.
-                checked[name] = list(
-                    dict.fromkeys(sorted(keys) if isinstance(value, set | frozenset) else keys)
-                )
-            else:
-                checked[name] = read_key(value, name)
-        except ValueError as error:
-            raise InvalidInput(f"constraints, field {show(name)}: {error}.") from error
     return checked
 
 
-def _constrained_calls(constraints: Mapping[str, Any], scm_data: Row, ids_per_job: int) -> list[Call]:
-    """Return the jobs for checked constraints: one, or more for a long list of ids."""
+def plan_constraints(constraints: Mapping[str, Any], scm_data: Row, ids_per_job: int) -> ConstraintsPlan:
+    """Return the plan for checked constraints and data: one job, or more for a long list of ids."""
     ids = constraints.get("extended_id")
     if not isinstance(ids, list):
         example = ", ".join(f"{name}={value}" for name, value in constraints.items())
-        return [Call(0, constraints=constraints, scm_data=scm_data, example=example)]
-    return [
-        Call(number, constraints={**constraints, "extended_id": piece}, scm_data=scm_data, example=piece[0])
-        for number, piece in enumerate(
-            ids[start : start + ids_per_job] for start in range(0, len(ids), ids_per_job)
-        )
-    ]
+        return ConstraintsPlan([Call(0, constraints=constraints, scm_data=scm_data, example=example)])
+    pieces = (ids[start : start + ids_per_job] for start in range(0, len(ids), ids_per_job))
+    return ConstraintsPlan(
+        [
+            Call(
+                number, constraints={**constraints, "extended_id": piece}, scm_data=scm_data, example=piece[0]
+            )
+            for number, piece in enumerate(pieces)
+        ]
+    )

@@ -104,7 +104,8 @@ def forget_jobs(store: Store | None, failed_jobs: Mapping[str, Any], log: Log) -
 
     :param failed_jobs: See :class:`~airflow_provider_scantrust.exceptions.TaskFailed`.
     """
-    with _unharmed(log), _saved(store) as saved:
+    with _unharmed(log):
+        saved = read_saved(store)
         if store is None or saved is None:
             return
         task_ids = failed_jobs.get("task_ids", ())
@@ -126,18 +127,19 @@ def forget_jobs(store: Store | None, failed_jobs: Mapping[str, Any], log: Log) -
 
 def end_progress(store: Store | None, this_try: Try, report: Report, log: Log) -> None:
     """Keep the report of a successful upload, in case the worker dies before Airflow records the success."""
-    with _unharmed(log), _saved(store) as saved:
+    with _unharmed(log):
+        saved = read_saved(store)
         if store is not None and saved is not None and "fingerprint" in saved:
             # The whole report: the counts so far leave out calls with rows that were not updated.
             ended = {"ended": this_try.as_list(), "rejects": report.rejects, "counts": report.save_counts()}
-            nothing = Report("", 0, 0.0).save_counts()
+            nothing = Report().save_counts()
             write_kept(store, {**saved, **ended, "doubtful_counts": nothing, "whole": None}, report.jobs, 0)
 
 
-@contextmanager
-def _saved(store: Store | None) -> Iterator[dict[str, Any] | None]:
+def read_saved(store: Store | None) -> dict[str, Any] | None:
+    """Return the progress that is stored for a task, or None."""
     saved = None if store is None else store.get(STORE_KEY)
-    yield saved if isinstance(saved, dict) else None
+    return saved if isinstance(saved, dict) else None
 
 
 @contextmanager
@@ -164,11 +166,11 @@ def write_kept(store: Store, saved: Mapping[str, Any], jobs: Mapping[str, list[A
     return full
 
 
-def load_jobs(store: Store | None, saved: Mapping[str, Any]) -> dict[str, list[Any]] | None:
+def load_jobs(store: Store, saved: Mapping[str, Any]) -> dict[str, list[Any]] | None:
     """Return the jobs, or None if some of them have expired or belong to another upload."""
     jobs: dict[str, list[Any]] = {}
-    for number in range(saved.get("job_entries", 0) if store is not None else 0):
-        entry = store.get(_job_entry(number)) if store is not None else None
+    for number in range(saved.get("job_entries", 0)):
+        entry = store.get(_job_entry(number))
         if not isinstance(entry, dict) or entry.get("fingerprint") != saved["fingerprint"]:
             return None
         jobs.update(entry["jobs"])

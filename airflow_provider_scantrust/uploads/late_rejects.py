@@ -6,26 +6,23 @@ Rule: no error here fails an upload that has ended.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from airflow_provider_scantrust.api.texts import plural
-from airflow_provider_scantrust.sources.opening import find_format
-from airflow_provider_scantrust.sources.tables import REJECTED, Source
+from airflow_provider_scantrust.sources.tables import Source
 from airflow_provider_scantrust.uploads.kept import Log
 from airflow_provider_scantrust.uploads.options import RejectsFile
 from airflow_provider_scantrust.uploads.plan import Plan
-from airflow_provider_scantrust.uploads.rejects import write_rejects
+from airflow_provider_scantrust.uploads.rejects import write_keys, write_rejects
 from airflow_provider_scantrust.uploads.report import make_example
 from airflow_provider_scantrust.uploads.run import UNMATCHED
-from airflow_provider_scantrust.uploads.spool import Spool
 
 Mine = dict[str, str] | None
 
 
+@dataclass(frozen=True)
 class LateRejects:
     """
     Add rows to a rejects file.
@@ -33,13 +30,12 @@ class LateRejects:
     :param wanted: Number of a call -> the keys that matched no code; of a long key, only the beginning.
     """
 
-    def __init__(self, file: RejectsFile, data_key: str, wanted: Mapping[int, list[str]], log: Log) -> None:
-        self._file = file
-        self._data_key = data_key
-        self._wanted = wanted
-        self._log = log
+    file: RejectsFile
+    data_key: str
+    wanted: Mapping[int, list[str]]
+    log: Log
 
-    def write(self, read_again: Callable[[], tuple[Source, Spool, Plan]], mine: Mine) -> Mine:
+    def write(self, read_again: Callable[[], tuple[Source, Plan]], mine: Mine) -> Mine:
         """
         Add the rows; return the path and the digest of the rejects file.
 
@@ -49,36 +45,36 @@ class LateRejects:
         try:
             return self._append(*read_again(), mine)
         except Exception as error:  # the file, the service or the program may be gone
-            keys = [example for examples in self._wanted.values() for example in examples if example]
-            self._log.warning(
+            keys = [example for examples in self.wanted.values() for example in examples if example]
+            self.log.warning(
                 "%s of jobs matched no code. The source cannot be read as it was uploaded (%.200s), so only the known keys "
                 "(%s) are written.",
-                plural(sum(map(len, self._wanted.values())), "row"),
+                plural(sum(map(len, self.wanted.values())), "row"),
                 error,
                 len(keys),
             )
             return self._write_keys(keys) or mine
 
-    def _append(self, source: Source, spool: Spool, plan: Plan, mine: Mine) -> Mine:
-        missing = sum(map(len, self._wanted.values()))
-        for key in find_keys(plan, self._data_key, self._wanted):
-            spool.reject(key, "unmatched", UNMATCHED)
+    def _append(self, source: Source, plan: Plan, mine: Mine) -> Mine:
+        missing = sum(map(len, self.wanted.values()))
+        for key in find_keys(plan, self.data_key, self.wanted):
+            plan.spool.reject(key, "unmatched", UNMATCHED)
             missing -= 1
         if missing:
-            self._log.warning(
+            self.log.warning(
                 "%s of jobs matched no code and cannot be told from others; counted, and not in the rejects file.",
                 plural(missing, "row"),
             )
 
         def found() -> Iterator[tuple[int, str, str]]:
-            return (each for each in spool.rejects() if each[1] == "unmatched")
+            return (each for each in plan.spool.rejects() if each[1] == "unmatched")
 
-        def write(out: BinaryIO, name: str, with_rows: bool) -> int:
+        def write(out: BinaryIO, name: str, with_rows: bool) -> None:
             rows = found if with_rows else lambda: iter(())
-            return write_rejects(source, rows, out, name=name, data_key=self._data_key)
+            write_rejects(source, rows, out, name=name)
 
-        written = self._file.append(write, mine)
-        self._log.warning("Rows of jobs that matched no code were added to %s.", written["path"])
+        written = self.file.append(write, mine)
+        self.log.warning("Rows of jobs that matched no code were added to %s.", written["path"])
         return written
 
     def _write_keys(self, keys: Sequence[str]) -> Mine:
@@ -86,27 +82,15 @@ class LateRejects:
         if not keys:
             return None
         try:
-            written = self._file.write(lambda out: self._put_keys(keys, out), None)
+            written = self.file.write(
+                lambda out: write_keys(keys, UNMATCHED, out, name=self.file.path, data_key=self.data_key),
+                None,
+            )
         except Exception as error:  # as above
-            self._log.warning("The keys cannot be written to %s (%s).", self._file.path, type(error).__name__)
+            self.log.warning("The keys cannot be written to %s (%s).", self.file.path, type(error).__name__)
             return None
-        self._log.warning("The keys are in %s.", written["path"])
+        self.log.warning("The keys are in %s.", written["path"])
         return written
-
-    def _put_keys(self, keys: Sequence[str], out: BinaryIO) -> int:
-        names = (*REJECTED, self._data_key)
-        text = io.StringIO()
-        if find_format(self._file.path) in ("csv", "tsv"):
-            delimiter = "\t" if find_format(self._file.path) == "tsv" else ","
-            writer = csv.writer(text, delimiter=delimiter, quoting=csv.QUOTE_ALL, lineterminator="\n")
-            writer.writerow(names)
-            writer.writerows(["", "unmatched", UNMATCHED, key] for key in keys)
-        else:
-            for key in keys:
-                row = dict(zip(names, ("", "unmatched", UNMATCHED, key), strict=True))
-                text.write(json.dumps(row, ensure_ascii=False) + "\n")
-        out.write(text.getvalue().encode())
-        return len(keys)
 
 
 def find_keys(plan: Plan, data_key: str, wanted: Mapping[int, list[str]]) -> Iterator[str]:

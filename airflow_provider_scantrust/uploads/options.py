@@ -13,10 +13,10 @@ from airflow_provider_scantrust.uploads.mode import DANGER_ZONE, FEW_CODES
 from airflow_provider_scantrust.uploads.plan import Mode
 from airflow_provider_scantrust.waits.pacing import Pacer
 
-Write = Callable[[BinaryIO], int]
+Write = Callable[[BinaryIO], None]
 # Also gets the file's name, whose ending selects the compression, and whether to write the rows or only the
 # header.
-Append = Callable[[BinaryIO, str, bool], int]
+Append = Callable[[BinaryIO, str, bool], None]
 
 
 @dataclass(frozen=True)

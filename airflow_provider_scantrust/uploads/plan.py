@@ -24,9 +24,9 @@ Rule 3: synchronous calls have the first numbers, the tasting calls the very fir
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, count, islice, repeat
+from itertools import chain, count, islice
 from operator import itemgetter
 from typing import Any, Literal
 
@@ -155,16 +155,6 @@ class Plan:
             "least_seconds": round(self.least_seconds, 1),
         }
 
-    def keys_in(self, numbers: Collection[int]) -> int:
-        """Return how many keys the calls with these numbers carry; each synchronous call counts as full."""
-        if not numbers:
-            return 0
-        in_jobs = sum(
-            size for number, size in zip(count(self.sync_calls), self._job_sizes()) if number in numbers
-        )
-        sync_calls = sum(number < self.sync_calls for number in numbers)
-        return min(self.keys, in_jobs + sync_calls * self.items_per_call)
-
     def steps(self, skip: Container[int] = ()) -> Steps:
         """
         Return the calls to make. Only the rows of one call are in memory.
@@ -182,35 +172,19 @@ class Plan:
         steps = self.steps(skip)
         return chain(steps.first, steps.jobs, steps.others)
 
-    def _job_sizes(self) -> Iterator[int]:
-        if self._has_one_key_each:
-            return repeat(1, self.jobs)
-        return (size for _, _, size in self._lists())
-
-    @property
-    def _has_one_key_each(self) -> bool:
-        return self.in_jobs is None and self.spool.data_key != "extended_id"
-
-    def _lists(self) -> Iterator[tuple[str, int, int]]:
-        """Return data, first place and number of rows of each job that carries a list."""
-        groups = self.spool.groups() if self.in_jobs is None else iter(self.in_jobs.items())
-        return _cut_lists(groups, self.tasters, self.limits.ids_per_job)
-
     def _job_calls(self, skip: Container[int]) -> Iterator[Call]:
         if not self.jobs:
             return
         numbers = count(self.sync_calls)
-        if self._has_one_key_each:
+        if self.in_jobs is None and self.spool.data_key != "extended_id":
             for number, (key, data) in zip(numbers, self.spool.read(), strict=False):
                 if number not in skip:
                     yield self._job(number, [key], data)
             return
-        most = self.limits.ids_per_job
-        for number, (data, start, _) in zip(numbers, self._lists(), strict=False):
+        groups = self.spool.groups() if self.in_jobs is None else iter(self.in_jobs.items())
+        lists = _cut_lists(groups, self.tasters, self.limits.ids_per_job)
+        for number, (data, start, end) in zip(numbers, lists, strict=False):
             if number not in skip:
-                end = start + most
-                if self.in_jobs is not None:
-                    end = min(end, self.in_jobs[data])
                 tasters = self.tasters.get(data, ())
                 rows = enumerate(self.spool.rows_with(data, end - start, start), start=start)
                 yield self._job(number, [key for place, (_, key) in rows if place not in tasters], data)
@@ -332,13 +306,13 @@ def _choose_tasters(spool: Spool, in_jobs: Mapping[str, int]) -> dict[str, list[
 def _cut_lists(
     groups: Iterator[tuple[str, int]], tasters: Mapping[str, Sequence[int]], ids_per_job: int
 ) -> Iterator[tuple[str, int, int]]:
-    """Return data, first place and number of rows of each job, without the tasters."""
+    """Return data, first place and end of each job that is left without the tasters."""
     for data, rows in groups:
         gone = tasters.get(data, ())
         for start in range(0, rows, ids_per_job):
             end = min(rows, start + ids_per_job)
-            if size := end - start - sum(start <= place < end for place in gone):
-                yield data, start, size
+            if end - start > sum(start <= place < end for place in gone):
+                yield data, start, end
 
 
 def _calls(rows: int, size: int) -> int:

@@ -10,12 +10,12 @@ from airflow_provider_scantrust.api.texts import plural
 from airflow_provider_scantrust.exceptions import ConnectionFailed, ServiceUnavailable, UnreadableAnswer
 from airflow_provider_scantrust.uploads.calls import Call
 from airflow_provider_scantrust.uploads.kept import (
-    STORE_KEY,
     Log,
     Store,
     Try,
     load_jobs,
     read_ranges,
+    read_saved,
     write_kept,
     write_ranges,
 )
@@ -60,8 +60,8 @@ class Progress:
         self._cut: set[int] = set()
         # Calls with discarded fields. _doubtful_counts has their counts, _counts those of all other calls.
         self._doubtful: set[int] = set()
-        self._counts = Report("", 0, 0.0)
-        self._doubtful_counts = Report("", 0, 0.0)
+        self._counts = Report()
+        self._doubtful_counts = Report()
         self._task_jobs: dict[str, list[Any]] = {}
         self._has_failed = False
         self.rejects: dict[str, str] | None = None
@@ -69,11 +69,16 @@ class Progress:
     @property
     def report(self) -> Report:
         """The counts and jobs of the calls that are done."""
-        report = Report("", 0, 0.0)
+        report = Report()
         for counts in (self._counts, self._doubtful_counts):
             report.add(counts)
         report.jobs = dict(self._task_jobs)
         return report
+
+    def keys_done(self, items_per_call: int) -> int:
+        """Return how many keys the calls that are done have sent; each synchronous call counts as full."""
+        in_jobs: int = sum(keys for keys, _, number in self._task_jobs.values() if number in self._jobs)
+        return in_jobs + len(self.done.difference(self._jobs)) * items_per_call
 
     def take_up(self, fingerprint: str, jobs: range) -> bool:
         """
@@ -111,8 +116,8 @@ class Progress:
 
         For a source that is gone: the task can still wait for its jobs.
         """
-        saved = self._read() if self._store is not None else None
-        if saved is None or not self._is_of_this_upload(saved, "options"):
+        saved = self._read()
+        if self._store is None or saved is None or not self._is_of_this_upload(saved, "options"):
             return None
         has_ended = saved.get("ended") is not None
         if not (has_ended or saved.get("whole")) or (
@@ -267,7 +272,7 @@ class Progress:
             task_id: job for task_id, job in self._task_jobs.items() if job[2] not in self._doubtful
         }
         self._doubtful = set()
-        self._doubtful_counts = Report("", 0, 0.0)
+        self._doubtful_counts = Report()
         self._job_entries = 0
 
     def _say_twice(self, left: int, unknown: int) -> None:
@@ -287,14 +292,13 @@ class Progress:
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            saved = self._store.get(STORE_KEY) if self._store is not None else None
+            return read_saved(self._store)
         except Exception as error:
             if self._try.number > 1:
                 # Without the progress, all jobs would be submitted again. The next try may read it.
                 raise
             self._log.warning("The progress of this task cannot be read (%s).", type(error).__name__)
             return None
-        return saved if isinstance(saved, dict) else None
 
     def _save(self) -> None:
         if self._store is None or "fingerprint" not in self._saved:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from airflow_provider_scantrust.exceptions import DiscardedFields, UnmatchedKeys
+from airflow_provider_scantrust.exceptions import DiscardedFields, ScantrustError, UnmatchedKeys
 from airflow_provider_scantrust.uploads.kept import Log
 from airflow_provider_scantrust.uploads.report import Report
 
@@ -21,20 +21,17 @@ def react(
     :raises UnmatchedKeys: No code has some of the keys; the message names discarded fields, too.
     :raises DiscardedFields: Some fields were discarded.
     """
-    found = [
-        (what, reaction, text)
-        for what, reaction, text in (
-            (UnmatchedKeys, on_unmatched, report.describe_unmatched(data_key) if report.unmatched else ""),
-            (DiscardedFields, on_discarded, report.describe_discarded() if report.discarded else ""),
-        )
-        if text
-    ]
-    failures = [(what, text) for what, reaction, text in found if reaction == "fail"]
+    found: list[tuple[type[ScantrustError], Reaction, str]] = []
+    if report.unmatched:
+        found.append((UnmatchedKeys, on_unmatched, report.describe_unmatched(data_key)))
+    if report.discarded:
+        found.append((DiscardedFields, on_discarded, report.describe_discarded()))
     for _, reaction, text in found:
         if reaction == "warn":
             log.warning("%s", text)
     if report.discarded and set(report.fields) <= report.discarded.keys():
         log.warning("Every field of this upload was discarded, so no code has a new value.")
+    failures = [(what, text) for what, reaction, text in found if reaction == "fail"]
     if failures:
         what, _ = failures[0]
         raise what(" ".join(text for _, text in failures))

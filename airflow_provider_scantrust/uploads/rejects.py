@@ -9,8 +9,9 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
+import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO, TypeVar, cast
 
@@ -66,10 +67,9 @@ def write_rejects(
     out: BinaryIO,
     *,
     name: str,
-    data_key: str = "extended_id",
-) -> int:
+) -> None:
     """
-    Write the rows that were not uploaded, from the copy that the source kept; return how many.
+    Write the rows that were not uploaded, from the copy that the source kept.
 
     Encoding, delimiter, columns and values are the source's; a file named TSV has tabs. The columns
     ``rejected_line``, ``rejected_kind`` and ``rejected_reason`` come first. The rejects of Parquet are JSON
@@ -79,26 +79,43 @@ def write_rejects(
     :param rejects: Returns line, kind and reason of each reject, ordered by line.
     :param out: Stays open.
     :param name: The file's name; with the ending ``.gz`` or ``.zst``, the file is compressed.
-    :param data_key: The field that selects codes.
     :raises ConfigurationError: The name does not fit the format, or no copy was kept.
     """
     check_rejects_name(name, source.format, source.delimiter if isinstance(source, DelimitedSource) else None)
-    with _packed(out, name) as stream:
+    with packed(out, name) as stream:
         if isinstance(source, DelimitedSource):
             # If the user gave a delimiter, the fixed file will be read with it, too.
             tabs = source.delimiter is None and find_format(name) == "tsv"
-            return _write_delimited(source, rejects(), stream, tabs=tabs)
-        if isinstance(source, ExcelSource):
-            return _write_sheet(source, rejects(), stream)
-        if isinstance(source, JsonLinesSource):
+            _write_delimited(source, rejects(), stream, tabs=tabs)
+        elif isinstance(source, ExcelSource):
+            _write_sheet(source, rejects(), stream)
+        elif isinstance(source, JsonLinesSource):
             lines = source.rejected_lines()
             rows = ((line, members_of_text(text)) for line, text in enumerate(lines, start=1))
-            return _write_members(rows, rejects(), stream, lines.encoding)
-        if isinstance(source, ParquetSource):
-            return _write_members(source.rejected_members(), rejects(), stream)
-        if isinstance(source, RowSource):
-            return _write_members(enumerate(source.rejected_members(), start=1), rejects(), stream)
-    raise TypeError(f"{type(source).__name__} is not a source whose rejects can be written")
+            _write_members(rows, rejects(), stream, lines.encoding)
+        elif isinstance(source, ParquetSource):
+            _write_members(source.rejected_members(), rejects(), stream)
+        elif isinstance(source, RowSource):
+            _write_members(enumerate(source.rejected_members(), start=1), rejects(), stream)
+        else:
+            raise TypeError(f"{type(source).__name__} is not a source whose rejects can be written")
+
+
+def write_keys(keys: Sequence[str], reason: str, out: BinaryIO, *, name: str, data_key: str) -> None:
+    """Write keys that matched no code, for rows that cannot be read again; see :func:`write_rejects`."""
+    names = (*REJECTED, data_key)
+    rows = (("", "unmatched", reason, key) for key in keys)
+    format = find_format(name)
+    with packed(out, name) as stream:
+        text = _Encoded(stream, "utf-8")
+        if format in ("csv", "tsv"):
+            delimiter = "\t" if format == "tsv" else ","
+            writer = csv.writer(text, delimiter=delimiter, quoting=csv.QUOTE_ALL, lineterminator="\n")
+            writer.writerow(names)
+            writer.writerows(rows)
+        else:
+            for row in rows:
+                text.write(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) + "\n")
 
 
 def _matched(rows: Iterable[tuple[int, T]], rejects: Iterable[Reject]) -> Iterator[tuple[int, T, str, str]]:
@@ -115,8 +132,8 @@ def _matched(rows: Iterable[tuple[int, T]], rejects: Iterable[Reject]) -> Iterat
 
 
 def _write_delimited(
-    source: DelimitedSource, rejects: Iterable[Reject], out: BinaryIO, *, tabs: bool = False
-) -> int:
+    source: DelimitedSource, rejects: Iterable[Reject], out: BinaryIO, *, tabs: bool
+) -> None:
     records, header = source.rejected_records()
     # Every cell is quoted, so that a delimiter inside a reason cannot mislead the reader.
     quoting = csv.QUOTE_ALL if source.quotechar else csv.QUOTE_NONE
@@ -129,20 +146,18 @@ def _write_delimited(
     rows = ((line, cells) for line, cells, _ in records)
 
     def protect(cells: list[str]) -> list[str]:
+        if source.quotechar:
+            return cells
         # Without quotes, a delimiter or a line end would cut the cell in two.
-        return (
-            cells
-            if source.quotechar
-            else [re.sub(f"[{re.escape(delimiter)}\r\n]", " ", cell) for cell in cells]
-        )
+        return [re.sub(f"[{re.escape(delimiter)}\r\n]", " ", cell) for cell in cells]
 
-    return _write_table(header, _matched(rows, rejects), writer.writerow, protect)
+    _write_table(header, _matched(rows, rejects), writer.writerow, protect)
 
 
-def _write_sheet(source: ExcelSource, rejects: Iterable[Reject], out: BinaryIO) -> int:
+def _write_sheet(source: ExcelSource, rejects: Iterable[Reject], out: BinaryIO) -> None:
     found = _matched(source.rejected_rows(), rejects)
     writer = csv.writer(_Encoded(out, "utf-8"), quoting=csv.QUOTE_ALL, lineterminator="\n")
-    return _write_table(source.header, found, writer.writerow, lambda cells: cells)
+    _write_table(source.header, found, writer.writerow, lambda cells: cells)
 
 
 def _write_table(
@@ -150,17 +165,14 @@ def _write_table(
     found: Iterable[tuple[int, list[str], str, str]],
     write: Callable[[list[object]], object],
     protect: Callable[[list[str]], list[str]],
-) -> int:
+) -> None:
     # A rejects file that is uploaded again already has these columns.
     dropped = set(REJECTED) if set(REJECTED) <= set(header) else set()
     kept = [name not in dropped for name in header]
     write([*REJECTED, *_select(header, kept)])
-    written = 0
     for line, cells, kind, reason in found:
         said, *rest = protect([" ".join(reason.split()), *_select(cells, kept)])
         write([line, kind, said, *rest])
-        written += 1
-    return written
 
 
 def _select(cells: list[str], kept: list[bool]) -> list[str]:
@@ -177,13 +189,10 @@ def _write_members(
     rejects: Iterable[Reject],
     out: BinaryIO,
     encoding: str = "utf-8",
-) -> int:
+) -> None:
     stream = _Encoded(out, encoding)
-    written = 0
     for line, members, kind, reason in _matched(rows, rejects):
         stream.write(write_line(line, kind, reason, members))
-        written += 1
-    return written
 
 
 class _Encoded:
@@ -198,7 +207,8 @@ class _Encoded:
 
 
 @contextmanager
-def _packed(out: BinaryIO, name: str) -> Iterator[BinaryIO]:
+def packed(out: BinaryIO, name: str) -> Iterator[BinaryIO]:
+    """Return a stream that compresses what it writes, as the file's name says."""
     if name.lower().endswith(".gz"):
         with gzip.GzipFile(filename="", mode="wb", fileobj=out) as stream:
             yield cast(BinaryIO, stream)

@@ -47,9 +47,9 @@ class Report:
     :param rejects: Path and digest of the rejects file that this upload has written.
     """
 
-    mode: str
-    rows: int
-    started_at: float
+    mode: str = ""
+    rows: int = 0
+    started_at: float = 0.0
     reason: str = ""
     requests: int = 0
     codes_affected: int = 0

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from math import inf
 from time import monotonic
-from typing import Protocol
 
 from airflow_provider_scantrust.api.models import UploadResult
 from airflow_provider_scantrust.api.texts import plural
@@ -30,6 +29,8 @@ from airflow_provider_scantrust.exceptions import (
 from airflow_provider_scantrust.uploads.calls import Call, Steps, make_job
 from airflow_provider_scantrust.uploads.check import Row
 from airflow_provider_scantrust.uploads.mode import FEW_CODES
+from airflow_provider_scantrust.uploads.progress import Progress
+from airflow_provider_scantrust.uploads.progress_log import ProgressLog
 from airflow_provider_scantrust.uploads.report import Report
 from airflow_provider_scantrust.uploads.requests import Ended, Requests, Submit, Upload
 
@@ -42,19 +43,7 @@ _TICK = 0.25
 _WIND_DOWN = 1.0
 
 
-class Watcher(Protocol):
-    """Told what happens to each call; see :class:`~airflow_provider_scantrust.uploads.progress.Progress`."""
-
-    def before_call(self, call: Call, in_flight: int) -> None:
-        """Called before a request is sent."""
-
-    def answered(self, call: Call, error: Exception | None) -> None:
-        """Called with the outcome of a request."""
-
-    def call_done(self, number: int, counted: Report) -> None:
-        """Called when a call has ended, with all its parts."""
-
-
+@dataclass(kw_only=True, eq=False, repr=False)
 class Runner:
     """
     Make the calls of an upload.
@@ -64,7 +53,8 @@ class Runner:
     :param upload: Makes a synchronous call; runs in several threads.
     :param submit: Submits a job and returns its task_id; runs in several threads.
     :param warn: Called with each warning for the user.
-    :param watcher: Learns what happens to each call.
+    :param progress: Learns what happens to each call.
+    :param lines: Logs how far the upload is.
     :param max_in_flight: Most requests at once.
     :param split: Halve a call that times out; if a call of a single item times out, submit a job instead.
     :param items_per_call: Rows in a synchronous call that is made instead of a refused job.
@@ -75,45 +65,29 @@ class Runner:
     :param hopeless_after: If Scantrust refuses this many rows, each sent alone, and accepts none, the upload
         ends early.
     :param before_jobs: Called when the tasting calls have ended; may raise to end the upload.
-    :param tick: Called at least every second.
-    :param stop: Ends the pauses of calls early.
+    :param end_pauses: Ends the pauses of calls early.
     """
 
-    def __init__(
-        self,
-        data_key: str,
-        report: Report,
-        *,
-        upload: Upload,
-        submit: Submit,
-        warn: Callable[[str], None],
-        watcher: Watcher | None = None,
-        max_in_flight: int = 1,
-        split: bool = True,
-        items_per_call: int = FEW_CODES - 1,
-        reject: Reject | None = None,
-        max_rejected: float = inf,
-        hopeless_after: float = inf,
-        before_jobs: Callable[[], None] = lambda: None,
-        tick: Callable[[], None] = lambda: None,
-        stop: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._data_key = data_key
-        self._report = report
-        self._warn = warn
-        self._watcher = watcher
-        self._max_in_flight = max_in_flight
-        self._split = split
-        self._items_per_call = items_per_call
-        self._reject = reject
-        self._max_rejected = max_rejected
-        self._hopeless_after = hopeless_after
-        self._before_jobs = before_jobs
-        self._tick = tick
-        self._stop = stop
+    data_key: str = field(kw_only=False)
+    report: Report = field(kw_only=False)
+    upload: Upload
+    submit: Submit
+    warn: Callable[[str], None]
+    progress: Progress | None = None
+    lines: ProgressLog | None = None
+    max_in_flight: int = 1
+    split: bool = True
+    items_per_call: int = FEW_CODES - 1
+    reject: Reject | None = None
+    max_rejected: float = inf
+    hopeless_after: float = inf
+    before_jobs: Callable[[], None] = lambda: None
+    end_pauses: Callable[[], None] = lambda: None
+
+    def __post_init__(self) -> None:
         # Not a threading.Event: the signal handler that sets it runs in the thread that would wait for it.
         self._is_stopped = False
-        self._requests = Requests(upload, submit, data_key)
+        self._requests = Requests(self.upload, self.submit, self.data_key)
         self._taking: Ended | None = None
         self._cut: deque[Call] = deque()
         self._open: dict[int, int] = {}
@@ -124,7 +98,7 @@ class Runner:
         # Calls of which Scantrust has neither accepted nor refused a row yet.
         self._undecided: set[int] = set()
         # What earlier tries achieved counts as well.
-        self._took_any = bool(report.codes_affected or report.jobs)
+        self._took_any = bool(self.report.codes_affected or self.report.jobs)
 
     def stop(self) -> None:
         """End the upload within a second, keeping what Scantrust has answered; safe in a signal handler."""
@@ -143,30 +117,19 @@ class Runner:
         failed: Exception | None = None
         try:
             while True:
-                while (
-                    failed is None and not self._is_stopped and self._requests.in_flight < self._max_in_flight
-                ):
-                    try:
-                        call = self._next_call(steps)
-                    except ScantrustError as error:
-                        failed = error
-                        break
-                    if call is None:
-                        break
-                    if self._watcher:
-                        self._watcher.before_call(call, self._requests.in_flight)
-                    self._requests.start(call)
+                failed = failed or self._start_calls(steps)
                 if self._is_stopped:
                     raise UploadInterrupted("The task was stopped before the upload had ended.")
                 if not self._requests.in_flight:
                     break
                 self._requests.wait(_TICK)
-                self._tick()
+                if self.lines:
+                    self.lines.tick(self.report.codes_affected)
                 failed = self._take_arrived(failed)
         except BaseException:
             # A time limit of the task, a stop, or a fault: a call in a long pause must not keep the task
             # alive.
-            self._stop()
+            self.end_pauses()
             self._wind_down()
             raise
         finally:
@@ -184,10 +147,24 @@ class Runner:
             f"the upload ended. The last reason: {self._last_reason}"
         )
 
+    def _start_calls(self, steps: Steps) -> ScantrustError | None:
+        """Send as many calls as may be in flight; return the error if no more may be sent."""
+        while not self._is_stopped and self._requests.in_flight < self.max_in_flight:
+            try:
+                call = self._next_call(steps)
+            except ScantrustError as error:
+                return error
+            if call is None:
+                break
+            if self.progress:
+                self.progress.before_call(call, self._requests.in_flight)
+            self._requests.start(call)
+        return None
+
     def _next_call(self, steps: Steps) -> Call | None:
         if self._cut:
             if self._cut[0].is_job:
-                self._before_jobs()
+                self.before_jobs()
             return self._cut.popleft()
         if self._seems_hopeless:
             return None
@@ -195,13 +172,13 @@ class Runner:
         if call is not None:
             self._tasting.add(call.number)
         elif not self._tasting and (call := next(steps.jobs, None)) is not None:
-            self._before_jobs()
+            self.before_jobs()
         else:
             call = call or next(steps.others, None)
         if call is not None:
             self._undecided.add(call.number)
             self._open[call.number] = 1
-            self._counted[call.number] = Report(self._report.mode, 0, 0.0)
+            self._counted[call.number] = Report(rows=call.keys)
         return call
 
     def _take_arrived(self, failed: Exception | None = None) -> Exception | None:
@@ -219,7 +196,7 @@ class Runner:
         taking = self._taking
         if taking is not None and taking.call.is_job and isinstance(taking.result, str):
             # The interruption came while this answer was being counted. The task_id must not be lost.
-            self._report.add_job(taking.call, taking.result)
+            self.report.add_job(taking.call, taking.result)
         end = monotonic() + _WIND_DOWN
         self._take_arrived()
         while self._requests.in_flight and (left := end - monotonic()) > 0:
@@ -229,8 +206,8 @@ class Runner:
 
     def _take(self, ended: Ended) -> None:
         call, error, counted = ended.call, ended.error, self._counted[ended.call.number]
-        if self._watcher:
-            self._watcher.answered(call, error)
+        if self.progress:
+            self.progress.answered(call, error)
         if not isinstance(error, UploadTimedOut | RequestTooLarge) or (
             isinstance(error, RequestTooLarge) and call.keys == 1
         ):
@@ -242,23 +219,23 @@ class Runner:
                 self._refused_alone += 2
                 self._refuse(call.rows, counted, str(error))
             else:
-                self._replace(call, call.parts(self._items_per_call))
-        elif isinstance(error, UploadTimedOut) and self._split:
+                self._replace(call, call.parts(self.items_per_call))
+        elif isinstance(error, UploadTimedOut) and self.split:
             self._after_timeout(call)
         elif isinstance(error, RequestTooLarge) and call.keys > 1:
-            self._warn(
+            self.warn(
                 f"A call with {plural(call.keys, 'key')} is too large (413) and updated nothing; it is halved."
             )
             self._replace(call, call.parts(0))
-        elif is_refusal and self._reject:
+        elif is_refusal and self.reject:
             self._after_refusal(call, counted, str(error))
         elif error is not None:
             raise error
         elif isinstance(ended.result, UploadResult):
             self._took_any = True
-            for key in counted.add_answer(call.rows, self._data_key, ended.result):
-                if self._reject:
-                    self._reject(key, "unmatched", UNMATCHED)
+            for key in counted.add_answer(call.rows, self.data_key, ended.result):
+                if self.reject:
+                    self.reject(key, "unmatched", UNMATCHED)
         else:
             self._took_any = True
             counted.add_job(call, str(ended.result))
@@ -269,22 +246,22 @@ class Runner:
 
     def _after_timeout(self, call: Call) -> None:
         if call.keys > 1:
-            self._warn(
+            self.warn(
                 f"A synchronous call of {call.keys} items timed out (504) and updated nothing; it is halved."
             )
             self._replace(call, call.parts(0))
             return
         row = dict(call.rows[0])
-        key = row.pop(self._data_key)
-        self._warn(f"{self._data_key} {key!r} has too many codes for a synchronous call; it becomes a job.")
-        self._replace(call, [make_job(call.number, self._data_key, [key], row)])
+        key = row.pop(self.data_key)
+        self.warn(f"{self.data_key} {key!r} has too many codes for a synchronous call; it becomes a job.")
+        self._replace(call, [make_job(call.number, self.data_key, [key], row)])
 
     def _after_refusal(self, call: Call, counted: Report, reason: str) -> None:
-        rows = call.as_rows(self._data_key)
+        rows = call.as_rows(self.data_key)
         if call.is_job and len(rows) > 1:
             self._replace(call, [Call(call.number, rows, is_probe=True)])
         elif len(rows) > 1:
-            if self._took_any or self._hopeless_after == inf:
+            if self._took_any or self.hopeless_after == inf:
                 self._replace(call, call.parts(0))
             else:
                 # The parts go to the end of the queue, so that rows of every call are tried before the upload
@@ -297,11 +274,11 @@ class Runner:
             self._refuse(rows, counted, reason)
 
     def _refuse(self, rows: Sequence[Row], counted: Report, reason: str) -> None:
-        count = sum(self._reject(row[self._data_key], "refused", reason) for row in rows if self._reject)
+        count = sum(self.reject(row[self.data_key], "refused", reason) for row in rows if self.reject)
         counted.add_rejected("refused", count)
         self._rejected += count
         self._last_reason = reason
-        if self._rejected > self._max_rejected:
+        if self._rejected > self.max_rejected:
             raise TooManyRejected(
                 f"Scantrust refused {plural(self._rejected, 'row')}, more than max_rejected allows, so the upload ended "
                 f"early. The last reason: {reason}"
@@ -309,7 +286,7 @@ class Runner:
 
     @property
     def _seems_hopeless(self) -> bool:
-        return self._refused_alone >= self._hopeless_after and not self._took_any
+        return self._refused_alone >= self.hopeless_after and not self._took_any
 
     def _replace(self, call: Call, parts: Sequence[Call]) -> None:
         """Put the parts of a call at the front of the queue, in order."""
@@ -322,14 +299,17 @@ class Runner:
             del self._open[number]
             counted = self._counted.pop(number)
             self._tasting.discard(number)
-            self._report.add(counted)
-            if self._watcher:
-                self._watcher.call_done(number, counted)
+            self.report.add(counted)
+            if self.lines:
+                self.lines.calls_done += 1
+                self.lines.rows_done += counted.rows
+            if self.progress:
+                self.progress.call_done(number, counted)
 
     def _count_rest(self) -> None:
         """After an error, also count what was done of calls that have not ended."""
         while self._counted:
-            self._report.add(self._counted.popitem()[1])
+            self.report.add(self._counted.popitem()[1])
 
 
 def _sample(rows: Sequence[Row]) -> list[Sequence[Row]]:

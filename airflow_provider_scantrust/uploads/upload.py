@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import KW_ONLY, dataclass
 from math import inf
 from typing import Any
 
@@ -21,8 +22,7 @@ from airflow_provider_scantrust.exceptions import (
     UploadInterrupted,
 )
 from airflow_provider_scantrust.sources.tables import Source
-from airflow_provider_scantrust.uploads.calls import Call
-from airflow_provider_scantrust.uploads.constraints import ConstraintsPlan
+from airflow_provider_scantrust.uploads.constraints import ConstraintsPlan, plan_constraints
 from airflow_provider_scantrust.uploads.kept import Log, fingerprint
 from airflow_provider_scantrust.uploads.late_rejects import LateRejects, find_keys
 from airflow_provider_scantrust.uploads.options import Options, RejectsFile, Rows, Service
@@ -39,6 +39,7 @@ from airflow_provider_scantrust.waits.outcome import Outcome
 _HOPELESS_AFTER = 100
 
 
+@dataclass(eq=False, repr=False)
 class Upload:
     """
     A context manager that carries out one upload.
@@ -50,28 +51,18 @@ class Upload:
     :param rejects: None if rows that were not updated are only counted.
     """
 
-    def __init__(
-        self,
-        service: Service,
-        submit: Submit,
-        options: Options,
-        report: Report,
-        *,
-        make_progress: Callable[[], Progress],
-        log: Log,
-        rejects: RejectsFile | None = None,
-    ) -> None:
-        self._service = service
-        self._submit = submit
-        self._options = options
-        self.report = report
-        self._make_progress = make_progress
-        self._log = log
-        self._rejects = rejects
+    service: Service
+    submit: Submit
+    options: Options
+    report: Report
+    _: KW_ONLY
+    make_progress: Callable[[], Progress]
+    log: Log
+    rejects: RejectsFile | None = None
+
+    def __post_init__(self) -> None:
         self._stack = ExitStack()
-        self._source: Source | None = None
-        self._spool: Spool | None = None
-        self._plan: Plan | None = None
+        self._read: tuple[Source, Plan] | None = None
         self._runner: Runner | None = None
         self._progress: Progress | None = None
         self._is_stopped = False
@@ -90,7 +81,7 @@ class Upload:
 
     def send_constraints(self, constraints: Mapping[str, Any], scm_data: dict[str, Any]) -> None:
         """Submit jobs for checked constraints."""
-        self._carry_out(ConstraintsPlan.of(constraints, scm_data, self._options.ids_per_job))
+        self._carry_out(plan_constraints(constraints, scm_data, self.options.ids_per_job))
 
     def send_rows(self, rows: Rows) -> Plan | None:
         """
@@ -102,72 +93,67 @@ class Upload:
             are; or Scantrust refused a hundred rows and accepted none.
         """
         try:
-            self._read(rows)
+            _, plan = self._read_rows(rows)
         except SourceNotFound as error:
-            if self._options.dry_run:
+            if self.options.dry_run:
                 raise
-            self._progress = self._make_progress()
-            known = self._progress.take_up_without_source()
+            self._progress = progress = self.make_progress()
+            known = progress.take_up_without_source()
             if known is None:
                 raise
-            self._log.warning("%s The last try made every call, so this try only waits for its jobs.", error)
-            self._take_over(known)
+            self.log.warning("%s The last try made every call, so this try only waits for its jobs.", error)
+            self._take_over(known, progress)
             return None
-        assert self._plan is not None  # noqa: S101 - made by _read
-        if not self._options.dry_run:
-            self._carry_out(self._plan)
-        return self._plan
+        if not self.options.dry_run:
+            self._carry_out(plan)
+        return plan
 
-    def end_jobs(self, outcome: Outcome) -> None:
-        """Count the results of jobs, after a wait in this process."""
-        nothing = self._count_jobs(outcome)
-        if self._plan is None or self._spool is None:
-            self._add_late_rejects(nothing, lambda: None)
-        elif nothing and self._rejects:
-            for key in find_keys(self._plan, self._options.data_key, nothing):
-                self._spool.reject(key, "unmatched", UNMATCHED)
-            self._write_rejects(self._spool)
-
-    def end_jobs_after_deferral(self, outcome: Outcome, rows: Callable[[], Rows | None]) -> None:
+    def end_jobs(self, outcome: Outcome, rows: Callable[[], Rows | None] = lambda: None) -> None:
         """
-        Count the results of jobs, after a deferral.
+        Count the results of jobs.
 
-        :param rows: Returns the rows to read again, or None when they cannot be.
+        :param rows: After a deferral: returns the rows to read again, or None when they cannot be.
         """
-        self._add_late_rejects(self._count_jobs(outcome), rows)
-
-    def _add_late_rejects(self, nothing: Mapping[int, list[str]], rows: Callable[[], Rows | None]) -> None:
-        if nothing and self._rejects is not None:
-            rejects = LateRejects(self._rejects, self._options.data_key, nothing, self._log)
-            self.report.rejects = rejects.write(lambda: self._read_again(rows()), self.report.rejects)
+        report, rejects = self.report, self.rejects
+        report.end_jobs(outcome)
+        if rejects is None:
+            return
+        if report.job_keys is not None and outcome.nothing:
+            self.log.warning(
+                "Rows of jobs that matched no code are counted and not listed: too many jobs of different sizes."
+            )
+        nothing = report.jobs_without_code(outcome)
+        if nothing and self._read is None:
+            late = LateRejects(rejects, self.options.data_key, nothing, self.log)
+            report.rejects = late.write(lambda: self._read_again(rows()), report.rejects)
+        elif nothing and self._read is not None:
+            _, plan = self._read
+            for key in find_keys(plan, self.options.data_key, nothing):
+                plan.spool.reject(key, "unmatched", UNMATCHED)
+            self._write_rejects()
 
     @property
     def _items_per_call(self) -> int:
-        options = self._options  # a dry run needs no connection
-        return (
-            options.items_per_call
-            if options.dry_run
-            else min(options.items_per_call, self._service.items_per_call)
-        )
+        most = self.options.items_per_call
+        # A dry run needs no connection.
+        return most if self.options.dry_run else min(most, self.service.items_per_call)
 
-    def _read_again(self, rows: Rows | None) -> tuple[Source, Spool, Plan]:
+    def _read_again(self, rows: Rows | None) -> tuple[Source, Plan]:
         if rows is None:
             raise SourceNotFound("its rows are not there any more")
-        self._read(rows)
-        if self._source is None or self._spool is None or self._plan is None:
-            raise SourceNotFound("it is not there")
-        if fingerprint(self._plan.contents) != self.report.fingerprint:
+        source, plan = self._read_rows(rows)
+        if fingerprint(plan.contents) != self.report.fingerprint:
             raise InvalidInput("it has changed")
-        return self._source, self._spool, self._plan
+        return source, plan
 
-    def _read(self, rows: Rows) -> None:
-        options = self._options
+    def _read_rows(self, rows: Rows) -> tuple[Source, Plan]:
+        options = self.options
         try:
-            self._source = self._stack.enter_context(rows.open())
-            self._spool = spool = self._stack.enter_context(
+            source = self._stack.enter_context(rows.open())
+            spool = self._stack.enter_context(
                 Spool(options.data_key, on_duplicate="fail" if options.is_strict else options.on_duplicate)
             )
-            spool.fill(self._source, warn=self._warn)
+            spool.fill(source, warn=self._warn)
         except FileNotFoundError as error:
             if rows.name is None:
                 raise
@@ -176,89 +162,84 @@ class Upload:
             ) from error
         if options.is_strict and spool.rejected:
             raise InvalidInput(name_problems(spool))
-        self._plan = make_plan(
+        plan = make_plan(
             spool,
             mode=options.mode,
             codes_per_key=options.codes_per_key,
             limits=Limits(items_per_call=self._items_per_call, ids_per_job=options.ids_per_job),
-            answer_for_each_row=self._rejects is not None,
+            answer_for_each_row=self.rejects is not None,
         )
+        self._read = source, plan
+        return self._read
 
     def _carry_out(self, plan: Plan | ConstraintsPlan) -> None:
         report = self.report
         report.mode, report.rows, report.reason = plan.mode, plan.rows, plan.reason
         report.fingerprint = fingerprint(plan.contents)
-        self._log.info("%s", plan.describe())
-        self._progress = progress = self._make_progress()
+        self.log.info("%s", plan.describe())
+        self._progress = progress = self.make_progress()
         jobs = range(plan.sync_calls, plan.sync_calls + plan.jobs)
         if progress.take_up(report.fingerprint, jobs):
-            self._take_over(progress.report)
+            self._take_over(progress.report, progress)
             return
         report.add(progress.report)
-        spool = self._spool
+        spool = plan.spool
         if spool is None:
-            self._run(plan, progress, None)
+            self._run(plan, progress)
             return
         for kind, count in count_kinds(spool).items():
             report.add_rejected(kind, count)
-        if self._rejects is not None and plan.jobs and self._options.data_key == "extended_id":
-            self._log.warning(
+        if self.rejects is not None and plan.jobs and self.options.data_key == "extended_id":
+            self.log.warning(
                 "Jobs do not report which keys match no code: such rows are counted, but are not in the rejects file."
             )
         try:
             self._check_rejected(spool)
-            self._run(plan, progress, spool)
+            self._run(plan, progress)
         except UploadInterrupted:
             # There is no time to write the rejects, and the next try has the same.
             raise
         except BaseException:
             try:
-                self._write_rejects(spool)
+                self._write_rejects()
             except Exception as error:  # any storage, any exception
-                self._log.warning("The rejects file cannot be written (%.200s).", error)
+                self.log.warning("The rejects file cannot be written (%.200s).", error)
             raise
-        self._write_rejects(spool)
+        self._write_rejects()
 
-    def _take_over(self, known: Report) -> None:
+    def _take_over(self, known: Report, progress: Progress) -> None:
         """Report what earlier tries have done."""
-        report = self.report
-        mode, rows, reason = (
-            report.mode or known.mode,
-            report.rows or known.rows,
-            report.reason or known.reason,
-        )
-        started_at, digest = report.started_at, report.fingerprint or known.fingerprint
-        vars(report).update(vars(known))
-        report.mode, report.rows, report.reason = mode, rows, reason
-        report.started_at, report.fingerprint = started_at, digest
-        report.rejects = self._progress.rejects if self._progress else None
+        for name in ("mode", "rows", "reason", "fingerprint"):
+            setattr(known, name, getattr(self.report, name) or getattr(known, name))
+        known.started_at = self.report.started_at
+        known.rejects = progress.rejects
+        vars(self.report).update(vars(known))
 
-    def _run(self, plan: Plan | ConstraintsPlan, progress: Progress, spool: Spool | None) -> None:
-        options, report = self._options, self.report
-        may_reject = spool is not None and not options.is_strict
+    def _run(self, plan: Plan | ConstraintsPlan, progress: Progress) -> None:
+        options, report, spool = self.options, self.report, plan.spool
         lines = ProgressLog(
-            self._log,
-            self._service.pacer,
-            rows=plan.keys - plan.keys_in(progress.done),
+            self.log,
+            self.service.pacer,
+            rows=max(0, plan.keys - progress.keys_done(plan.items_per_call)),
             calls=plan.sync_calls + plan.jobs - len(progress.done),
         )
         self._runner = runner = Runner(
             options.data_key,
             report,
-            upload=self._service.upload,
-            submit=self._submit,
+            upload=self.service.upload,
+            submit=self.submit,
             warn=self._warn,
-            watcher=_Watchers(progress, lines),
+            progress=progress,
+            lines=lines,
             max_in_flight=options.max_in_flight,
             split=options.mode != "sync",
             items_per_call=self._items_per_call,
-            reject=spool.reject if spool is not None and may_reject else None,
+            reject=None if spool is None or options.is_strict else spool.reject,
             max_rejected=self._allowed(spool) - spool.rejected if spool is not None else inf,
             # If every row of a file is wrong, splitting calls down to single rows takes two calls per row.
             hopeless_after=_HOPELESS_AFTER if options.max_rejected is None else inf,
             before_jobs=self._check_discarded,
-            tick=lambda: lines.tick(report.codes_affected),
-            stop=self._service.stop_uploads,
+            end_pauses=self.service.stop_uploads,
         )
         if self._is_stopped:
             runner.stop()
@@ -269,21 +250,12 @@ class Upload:
         progress.all_calls_made(report)
 
     def _check_discarded(self) -> None:
-        if self._options.stop_on_discarded and self.report.discarded:
+        if self.options.stop_on_discarded and self.report.discarded:
             raise DiscardedFields(f"{self.report.describe_discarded()} No job was submitted with them.")
-
-    def _count_jobs(self, outcome: Outcome) -> dict[int, list[str]]:
-        """Count the results of jobs; return the jobs without a code, as :meth:`Report.jobs_without_code`."""
-        self.report.end_jobs(outcome)
-        if self._rejects and self.report.job_keys is not None and outcome.nothing:
-            self._log.warning(
-                "Rows of jobs that matched no code are counted and not listed: too many jobs of different sizes."
-            )
-        return self.report.jobs_without_code(outcome)
 
     def _allowed(self, spool: Spool) -> float:
         """Return how many rows may be rejected; a number below 1 is a share of all rows."""
-        limit = inf if self._options.max_rejected is None else self._options.max_rejected
+        limit = inf if self.options.max_rejected is None else self.options.max_rejected
         return limit * spool.rows if 0 < limit < 1 else limit
 
     def _check_rejected(self, spool: Spool) -> None:
@@ -293,25 +265,21 @@ class Upload:
         found = f"{spool.rejected} of {plural(spool.rows, 'row')} cannot be sent, first in line {line} ({kind}): {reason}"
         if spool.rejected > self._allowed(spool) or spool.rejected == spool.rows:
             raise TooManyRejected(f"Nothing was sent: {found}.")
-        self._log.warning("%s. The other rows are sent.", found)
+        self.log.warning("%s. The other rows are sent.", found)
 
-    def _write_rejects(self, spool: Spool) -> None:
+    def _write_rejects(self) -> None:
         """Write the rejects file, or remove what an earlier try of this task instance wrote."""
-        rejects, source, mine = (
-            self._rejects,
-            self._source,
-            self._progress.rejects if self._progress else None,
-        )
-        if rejects is None or source is None or self._progress is None:
+        rejects, progress = self.rejects, self._progress
+        if rejects is None or self._read is None or progress is None:
             return
-        if count := spool.count_rejects():
+        source, plan = self._read
+        mine = progress.rejects
+        if count := plan.spool.count_rejects():
             mine = rejects.write(
-                lambda out: write_rejects(
-                    source, spool.rejects, out, name=rejects.path, data_key=spool.data_key
-                ),
+                lambda out: write_rejects(source, plan.spool.rejects, out, name=rejects.path),
                 mine,
             )
-            self._log.warning(
+            self.log.warning(
                 "%s not updated: see %s. Fix the rows there and upload that file.",
                 f"{plural(count, 'row')} {'was' if count == 1 else 'were'}",
                 mine["path"],
@@ -320,28 +288,7 @@ class Upload:
             rejects.remove(mine)
             mine = None
         self.report.rejects = mine
-        self._progress.note_rejects(mine)
+        progress.note_rejects(mine)
 
     def _warn(self, text: str) -> None:
-        self._log.warning("%s", text)
-
-
-class _Watchers:
-    """Pass what happens to each call on to both progress and log."""
-
-    def __init__(self, progress: Progress, lines: ProgressLog) -> None:
-        self._progress = progress
-        self._lines = lines
-        self._sizes: dict[int, int] = {}
-
-    def before_call(self, call: Call, in_flight: int) -> None:
-        self._sizes.setdefault(call.number, call.keys)
-        self._progress.before_call(call, in_flight)
-
-    def answered(self, call: Call, error: Exception | None) -> None:
-        self._progress.answered(call, error)
-
-    def call_done(self, number: int, counted: Report) -> None:
-        self._lines.calls_done += 1
-        self._lines.rows_done += self._sizes.pop(number, 0)
-        self._progress.call_done(number, counted)
+        self.log.warning("%s", text)

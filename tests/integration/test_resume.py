@@ -247,6 +247,18 @@ def test_calls_are_written_down_before_more_than_max_in_flight_could_be_repeated
     assert "0-2" == store[KEY]["done"]
 
 
+def test_keys_of_finished_calls_are_not_left_to_send() -> None:
+    store = Store()
+    progress = make_progress(store, jobs=2)
+    counted = Report(requests=1)
+    ids = {"extended_id": ["A", "B", "C"]}
+    counted.add_job(Call(0, constraints=ids, scm_data={"market": "FR"}, example="A"), "t")
+    with progress.kept():
+        progress.call_done(0, counted)
+        progress.call_done(2, Report(requests=1))
+    assert 3 + 5 == make_progress(store, jobs=2, try_number=2).keys_done(items_per_call=5)
+
+
 def test_jobs_that_were_only_to_come_next_are_not_reported() -> None:
     store = Store()
     progress = make_progress(store)

@@ -362,6 +362,27 @@ def test_keys_of_jobs_that_match_nothing_are_found(
     assert expected == rejected_in(rejects)
 
 
+def test_keys_of_rows_that_cannot_be_read_again_are_packed_as_the_name_says(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    rows = [{"lot_number": "L-000001", "market": "M"}, {"lot_number": "NONE", "market": "M"}]
+    rejects = tmp_path / "rejects.jsonl.gz"
+
+    def make() -> ScantrustUploadOperator:
+        return ScantrustUploadDecoratedOperator(
+            task_id="upload",
+            python_callable=lambda: iter(rows),
+            data_key="lot_number",
+            poll_interval=0.05,
+            rejects_path=str(rejects),
+        )
+
+    sandbox.jobs(polls=2, times=None)
+    run(make)
+    (written,) = gzip.decompress(rejects.read_bytes()).splitlines()
+    assert "NONE" == json.loads(written)["lot_number"]
+
+
 def rejected_in(path: str) -> set[tuple[int | None, str, str]]:
     columns = {name: name for name in REJECTED}
     with open_source(path, partial(io.FileIO, path), columns=columns) as source:

@@ -208,7 +208,7 @@ class Interrupting(Upload):
     """An upload that a time limit or a stop may strike between any two steps."""
 
     def strike(self, chance: random.Random, rate: float) -> None:
-        make = self._make_progress
+        make = self.make_progress
 
         def progress() -> Progress:
             made = make()
@@ -216,7 +216,7 @@ class Interrupting(Upload):
                 setattr(made, name, self._struck(getattr(made, name), chance, rate))
             return made
 
-        self._make_progress = progress
+        self.make_progress = progress
 
     def _struck(self, step: Any, chance: random.Random, rate: float) -> Any:
         def call(*args: Any) -> None:
@@ -316,7 +316,7 @@ def play(seed: int) -> int:
             if has_jobs and is_deferred:
                 with make_upload(report) as again:
                     ended = Outcome.from_dict(through_json(outcome.as_dict()))
-                    again.end_jobs_after_deferral(ended, partial(lambda rows: rows, source))
+                    again.end_jobs(ended, partial(lambda rows: rows, source))
             end_progress(store, this_try, report, LOG)
         except (TooManyRejected, DiscardedFields):
             if service.refused or options.stop_on_discarded or "" in keys:

@@ -21,7 +21,7 @@ from airflow_provider_scantrust.exceptions import (
     UploadTimedOut,
 )
 from airflow_provider_scantrust.uploads.calls import Call, Steps, make_job
-from airflow_provider_scantrust.uploads.constraints import ConstraintsPlan, read_constraints
+from airflow_provider_scantrust.uploads.constraints import plan_constraints, read_constraints
 from airflow_provider_scantrust.uploads.report import EXAMPLES, Report
 from airflow_provider_scantrust.uploads.run import Runner
 from airflow_provider_scantrust.waits.outcome import KEPT, Outcome
@@ -64,7 +64,7 @@ def test_constraints_that_could_select_too_much_are_refused(constraints: Any, sa
 
 
 def test_long_list_of_ids_is_cut_and_each_is_sent_once() -> None:
-    plan = ConstraintsPlan.of(read_constraints({"lot": "L", KEY: ["A", "B", "A", "C"]}), {"x": 1}, 2)
+    plan = plan_constraints(read_constraints({"lot": "L", KEY: ["A", "B", "A", "C"]}), {"x": 1}, 2)
     assert [{"lot": "L", KEY: ["A", "B"]}, {"lot": "L", KEY: ["C"]}] == [
         call.constraints for call in plan.calls
     ]
@@ -380,7 +380,7 @@ def test_each_request_for_a_refused_job_is_counted() -> None:
 def test_call_counts_when_all_its_pieces_have_ended() -> None:
     done: dict[int, Report] = {}
     service = Service(200, unknown={"K1200"})
-    run(service, pieces(rows(1500)), 1500, watcher=Watcher(done=done))
+    run(service, pieces(rows(1500)), 1500, progress=Watcher(done=done))
     assert [0, 1] == [done[number].unmatched for number in (0, 1)]
     assert [750, 749] == [done[number].codes_affected for number in (0, 1)]
 
@@ -394,7 +394,7 @@ def test_id_that_is_being_counted_when_a_time_limit_strikes_is_kept() -> None:
             raise TimeLimit
 
     report, service = Report("async", 1, 0.0), Service(999)
-    runner = Runner(KEY, report, upload=service.upload, submit=service.submit, warn=print, watcher=Struck())
+    runner = Runner(KEY, report, upload=service.upload, submit=service.submit, warn=print, progress=Struck())  # type: ignore[arg-type]
     with pytest.raises(TimeLimit):
         runner.run(steps([make_job(0, KEY, ["K0"], {"lot": "L"})]))
     assert ["t-1"] == report.task_ids
@@ -407,7 +407,7 @@ def test_no_more_requests_are_under_way_than_allowed() -> None:
         pieces(rows(20_000)),
         20_000,
         max_in_flight=5,
-        watcher=Watcher(seen=seen),
+        progress=Watcher(seen=seen),
     )
     assert 4 == max(seen)
 
