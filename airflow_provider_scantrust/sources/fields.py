@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput
-from airflow_provider_scantrust.sources.tables import REJECTED, REJECTED_TEXT, Row, UnreadableRow
+
+# The columns that a rejects file has before those of its source. A source with all of them is a fixed rejects
+# file: they are left out again. A row that could not be split into cells or members is under REJECTED_TEXT.
+REJECTED = ("rejected_line", "rejected_kind", "rejected_reason")
+REJECTED_TEXT = "rejected_text"
+
+Row = dict[str, Any]
 
 _MOST_NAMED = 30
 _MOST_KNOWN = 10_000
@@ -22,6 +29,19 @@ _DOUBLED_FORMULA = re.compile(r'=""([^"]+)""')
 _VALUE = re.compile(
     r"(?=.*\d)[A-Z0-9_-]{8,40}|(?=(?:.*\d){4})[A-Za-z0-9-]{8,40}|\d{4}-\d\d-\d\d|\d+([.,]\d+)?"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableRow:
+    """
+    Takes the place of a row that cannot be read, or that has a value that would be stored wrongly.
+
+    :param reason: What is wrong with it, for the rejects file.
+    :param kind: The kind of reject.
+    """
+
+    reason: str
+    kind: str = "unreadable"
 
 
 class Fields:
@@ -153,23 +173,26 @@ class Fields:
                 f"The first row has {_listed(first)}."
             )
 
-    def without_nulls(
+    def complete(
         self, rows: Iterator[tuple[int, Row | UnreadableRow]]
     ) -> Iterator[tuple[int, Row | UnreadableRow]]:
-        """Return rows without the fields whose text means "no value"."""
-        if not self.null_values:
-            return rows
-        return (
-            (line, row if isinstance(row, UnreadableRow) else self._without_nulls(row)) for line, row in rows
-        )
+        """Return rows without the fields whose text means "no value", and with the constants."""
+        return rows if not (self.null_values or self.constants) else self._complete(rows)
 
-    def _without_nulls(self, row: Row) -> Row:
+    def _complete(
+        self, rows: Iterator[tuple[int, Row | UnreadableRow]]
+    ) -> Iterator[tuple[int, Row | UnreadableRow]]:
         nulls, constants = self.null_values, self.constants
-        return {
-            name: value
-            for name, value in row.items()
-            if not (isinstance(value, str) and value in nulls) or name in constants
-        }
+        for line, row in rows:
+            if not isinstance(row, UnreadableRow):
+                if nulls:
+                    row = {
+                        name: value
+                        for name, value in row.items()
+                        if not (isinstance(value, str) and value in nulls)
+                    }
+                row.update(constants)
+            yield line, row
 
     def key_column(self, header: Sequence[str]) -> int | None:
         """Return the place of the key's column."""
@@ -251,7 +274,7 @@ class Fields:
             if field in self.constants:
                 raise InvalidInput(f"{where}: {show(name)} would be the field {show(field)}, a constant.")
             row[field] = value
-        return {**row, **self.constants}
+        return row
 
 
 def clean_name(name: str) -> str:

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 
 from airflow_provider_scantrust.api.texts import plural
+from airflow_provider_scantrust.sources.fields import REJECTED
 from airflow_provider_scantrust.sources.opening import find_format
-from airflow_provider_scantrust.sources.tables import REJECTED, Source
+from airflow_provider_scantrust.sources.tables import Source
 from airflow_provider_scantrust.uploads.kept import Log
 from airflow_provider_scantrust.uploads.options import RejectsFile
 from airflow_provider_scantrust.uploads.plan import Plan
