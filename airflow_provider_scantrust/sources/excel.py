@@ -11,7 +11,7 @@ from itertools import compress, islice
 from typing import Any, BinaryIO
 
 from airflow_provider_scantrust.exceptions import InvalidInput
-from airflow_provider_scantrust.sources.excel_cells import Problems, find_merged, find_problems, find_zeros
+from airflow_provider_scantrust.sources.excel_cells import Problems, Zeros, find_in_file, find_merged
 from airflow_provider_scantrust.sources.fields import Fields, Row, UnreadableRow
 from airflow_provider_scantrust.sources.packing import Unpacked, refuse_other_kinds, unpack_whole
 from airflow_provider_scantrust.sources.tables import FileSource, need
@@ -57,7 +57,7 @@ class ExcelSource(FileSource):
         self._key = 0
         self._problems: Problems = {}
         self._merged: Problems = {}
-        self._zeros: dict[int, tuple[int, str, int]] = {}
+        self._zeros: Zeros = {}
         self._first_column = 0
         self._sheet_name = ""
         self._sheets: list[str] = []
@@ -178,9 +178,8 @@ class ExcelSource(FileSource):
                 self.notes.append(
                     f"{self.name}: the first sheet, {names[wanted]!r}, is hidden, and is read. To read another one, give sheet=."
                 )
-            self._problems = find_problems(file, names[wanted], self.name)
+            self._problems, self._zeros = find_in_file(file, names[wanted], self.name)
             self._merged = find_merged(sheet, self.name)
-            self._zeros = find_zeros(file, names[wanted])
         except InvalidInput:
             raise
         except Exception as error:  # each kind of damage raises another exception
