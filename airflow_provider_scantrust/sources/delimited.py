@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import compress
 from typing import BinaryIO
 
 from airflow_provider_scantrust.exceptions import ConfigurationError
-from airflow_provider_scantrust.sources.fields import Fields
+from airflow_provider_scantrust.sources.fields import Fields, Row, UnreadableRow
 from airflow_provider_scantrust.sources.records import Records
-from airflow_provider_scantrust.sources.tables import FileSource, Row, UnreadableRow
+from airflow_provider_scantrust.sources.tables import FileSource
 from airflow_provider_scantrust.sources.text import check_encoding
 
 
@@ -57,34 +58,26 @@ class DelimitedSource(FileSource):
             raise ConfigurationError(
                 f"quotechar={quotechar!r} must be one character and not the delimiter, or empty when nothing is quoted."
             )
-        super().__init__(name, open_file, keep_copy=keep_copy)
+        super().__init__(name, open_file, fields, keep_copy=keep_copy)
         self.format = format
-        self.fields = fields
         self.encoding = encoding
         self.delimiter = delimiter
         self.quotechar = quotechar
         self.skip_rows = skip_rows
 
     def _read(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
-        return self.fields.without_nulls(self._rows())
-
-    def _rows(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
         records = Records(self, self.open())
         fields = records.read_fields()
         names = [field for field in fields if field is not None]
         kept = None if len(names) == len(fields) else [field is not None for field in fields]
-        constants = self.fields.constants
         for line, cells, problem in records:
             if problem is not None:
                 yield line, UnreadableRow(problem)
                 continue
             if kept is not None:
-                cells = [cell for cell, keep in zip(cells, kept, strict=True) if keep]
+                cells = list(compress(cells, kept))
             # It is known that there are as many cells as names; another check would take a third of the time.
-            row: Row = dict(zip(names, cells))  # noqa: B905
-            if constants:
-                row.update(constants)
-            yield line, row
+            yield line, dict(zip(names, cells))  # noqa: B905
         self.notes += records.notes
 
     def rejected_records(self) -> tuple[Records, list[str]]:

@@ -11,10 +11,10 @@ from itertools import compress, islice
 from typing import Any, BinaryIO
 
 from airflow_provider_scantrust.exceptions import InvalidInput
-from airflow_provider_scantrust.sources.excel_cells import Problems, find_merged, find_problems, find_zeros
-from airflow_provider_scantrust.sources.fields import Fields
+from airflow_provider_scantrust.sources.excel_cells import Problems, Zeros, find_in_file, find_merged
+from airflow_provider_scantrust.sources.fields import Fields, Row, UnreadableRow
 from airflow_provider_scantrust.sources.packing import Unpacked, refuse_other_kinds, unpack_whole
-from airflow_provider_scantrust.sources.tables import FileSource, Row, UnreadableRow, need
+from airflow_provider_scantrust.sources.tables import FileSource, need
 
 EXCEL_FORMATS = ("xlsx", "xlsb", "ods", "xls")
 # Excel keeps 15 digits of a number; all further digits are lost.
@@ -49,8 +49,7 @@ class ExcelSource(FileSource):
         skip_rows: int = 0,
         keep_copy: bool = False,
     ) -> None:
-        super().__init__(name, open_file, keep_copy=keep_copy)
-        self.fields = fields
+        super().__init__(name, open_file, fields, keep_copy=keep_copy)
         self._sheet = sheet
         self._skip_rows = skip_rows
         self.header: list[str] = []
@@ -58,27 +57,22 @@ class ExcelSource(FileSource):
         self._key = 0
         self._problems: Problems = {}
         self._merged: Problems = {}
-        self._zeros: dict[int, tuple[int, str, int]] = {}
+        self._zeros: Zeros = {}
         self._first_column = 0
         self._sheet_name = ""
         self._sheets: list[str] = []
 
     def _read(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
-        return self.fields.without_nulls(self._rows())
-
-    def _rows(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
         rows = self._open_sheet(self.open_whole(unpack_whole))
         fields = self._read_header(rows)
         names = [field for field in fields if field is not None]
-        constants = self.fields.constants
         self._note_zeros(fields)
         for number, cells in rows:
             texts, problem = self._read_cells(number, cells)
             if problem is not None:
                 yield number, UnreadableRow(problem, "invalid")
             elif any(texts) and any(map(str.strip, texts)) and not self._is_header(number, texts):
-                row: Row = dict(zip(names, compress(texts, self._kept), strict=True))
-                yield number, {**row, **constants} if constants else row
+                yield number, dict(zip(names, compress(texts, self._kept), strict=True))
 
     def _is_header(self, number: int, cells: list[str]) -> bool:
         again = cells[self._key] in self.header
@@ -184,9 +178,8 @@ class ExcelSource(FileSource):
                 self.notes.append(
                     f"{self.name}: the first sheet, {names[wanted]!r}, is hidden, and is read. To read another one, give sheet=."
                 )
-            self._problems = find_problems(file, names[wanted], self.name)
+            self._problems, self._zeros = find_in_file(file, names[wanted], self.name)
             self._merged = find_merged(sheet, self.name)
-            self._zeros = find_zeros(file, names[wanted])
         except InvalidInput:
             raise
         except Exception as error:  # each kind of damage raises another exception

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import reduce
 from html import unescape
-from re import Pattern
 from typing import IO, Any, BinaryIO
 
 from airflow_provider_scantrust.exceptions import InvalidInput
@@ -63,27 +62,32 @@ _ZEROS = re.compile(r"[-\s/()#?]*0[-\s/()0]*0[-\s/()]*")
 _MOST_MERGED = 1_000_000
 _MERGED = "it is merged with a cell before it, which has the value; unmerge the cells and fill in each"
 
+# A number in one of some styles.
+_NUMBER = (
+    rb"""<(?:\w+:)?c\b(?=[^<>]*\bs=["'](%b)["'])(?![^<>]*\bt=["'][^n])[^<>]*\br=["']([A-Z]+)(\d+)["'][^<>]*>\s*"""
+    rb"""(?:<(?:\w+:)?f\b(?:[^<>]*/>|[^<>]*>[^<]*</(?:\w+:)?f>)\s*)?<(?:\w+:)?v>(\d+)</"""
+)
+
 # Row (from 1) -> column (from 0) -> what is wrong.
 Problems = dict[int, dict[int, str]]
+# Column (from 0) -> row, value and digits of its first number with zeros in front (00123).
+Zeros = dict[int, tuple[int, str, int]]
 
 
-def find_problems(file: BinaryIO, sheet: str, name: str) -> Problems:
+def find_in_file(file: BinaryIO, sheet: str, name: str) -> tuple[Problems, Zeros]:
     """
-    Return the cells of a sheet that have no value and are not empty.
+    Return the cells of a sheet that have no value and are not empty, and the numbers with zeros in front.
 
     :raises InvalidInput: There are such cells, and the file is not .xlsx, so it is not known which they are.
     """
     file.seek(0)
-    is_told = True
+    problems: Problems = {}
+    zeros: Zeros = {}
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
             parts = archive.namelist()
             if "xl/workbook.xml" in parts:
-                kinds = _KINDS if _CALCULATE_LATER.search(archive.read("xl/workbook.xml")) else _KINDS[:-1]
-                with archive.open(_part_of(archive, sheet)) as part:
-                    found, is_told = _find_in_xml(part, kinds)
-                if is_told:
-                    return found
+                problems, zeros, is_told = _find_in_xlsx(archive, sheet)
             elif "content.xml" in parts:
                 with archive.open("content.xml") as part:
                     is_told = not any(_ODS_UNTOLD.search(block) for block in _blocks(part))
@@ -98,7 +102,7 @@ def find_problems(file: BinaryIO, sheet: str, name: str) -> Problems:
             f"{name}: cells hold an error (such as #N/A) or a formula that was never calculated, or are merged, and this file "
             "does not tell which. Fix them, or save the file as .xlsx."
         )
-    return {}
+    return problems, zeros
 
 
 def find_merged(sheet: Any, name: str) -> Problems:
@@ -118,32 +122,6 @@ def find_merged(sheet: Any, name: str) -> Problems:
         for row in rows:
             found.setdefault(row + 1, {}).update(dict.fromkeys(columns, _MERGED))
         found.get(top + 1, {}).pop(left, None)
-    return found
-
-
-def find_zeros(file: BinaryIO, sheet: str) -> dict[int, tuple[int, str, int]]:
-    """Return column (from 0) -> row, value and digits of its first number with zeros in front (00123)."""
-    found: dict[int, tuple[int, str, int]] = {}
-    file.seek(0)
-    if not zipfile.is_zipfile(file):
-        return found
-    with zipfile.ZipFile(file) as archive:
-        if not {"xl/workbook.xml", "xl/styles.xml"} <= set(archive.namelist()):
-            return found
-        digits = _digits_of_styles(archive.read("xl/styles.xml").decode(errors="replace"))
-        if not digits:
-            return found
-        styles = "|".join(map(str, digits)).encode()
-        cell = re.compile(
-            rb"""<(?:\w+:)?c\b(?=[^<>]*\bs=["'](%b)["'])(?![^<>]*\bt=["'][^n])[^<>]*\br=["']([A-Z]+)(\d+)["'][^<>]*>\s*"""
-            rb"""(?:<(?:\w+:)?f\b(?:[^<>]*/>|[^<>]*>[^<]*</(?:\w+:)?f>)\s*)?<(?:\w+:)?v>(\d+)</""" % styles
-        )
-        with archive.open(_part_of(archive, sheet)) as part:
-            for block in _blocks(part):
-                for style, letters, row, value in cell.findall(block):
-                    if len(value) < digits[int(style)]:
-                        place = _column(letters)
-                        found.setdefault(place, (int(row), value.decode(), digits[int(style)]))
     return found
 
 
@@ -189,25 +167,32 @@ def _attribute(name: str, tag: str) -> str:
     return unescape(found[1] or found[2] or "") if found else ""
 
 
-def _find_in_xml(
-    part: IO[bytes], kinds: Sequence[tuple[Pattern[bytes], Pattern[bytes], str]]
-) -> tuple[Problems, bool]:
-    """Return the problems of a sheet, and whether each cell has told where it is."""
-    found: Problems = {}
+def _find_in_xlsx(archive: zipfile.ZipFile, sheet: str) -> tuple[Problems, Zeros, bool]:
+    """Return what :func:`find_in_file` does, and whether each cell with a problem has told where it is."""
+    problems: Problems = {}
+    zeros: Zeros = {}
     is_told = True
-    for block in _blocks(part):
-        for kind, sign, what in kinds:
-            for match in kind.finditer(block) if sign.search(block) else ():
-                if kind is _UNCALCULATED and _IS_TEXT.search(match[1]):
-                    continue
-                # A cell that is found twice does no harm.
-                if place := _PLACE.search(match[1]):
-                    found.setdefault(int(place[2]), {})[_column(place[1])] = (
-                        f"the cell {place[0][3:-1].decode()} {what}"
-                    )
-                else:
-                    is_told = False
-    return found, is_told
+    kinds = _KINDS if _CALCULATE_LATER.search(archive.read("xl/workbook.xml")) else _KINDS[:-1]
+    has_styles = "xl/styles.xml" in archive.namelist()
+    styles = archive.read("xl/styles.xml").decode(errors="replace") if has_styles else ""
+    digits = _digits_of_styles(styles)
+    number = re.compile(_NUMBER % "|".join(map(str, digits)).encode())
+    with archive.open(_part_of(archive, sheet)) as part:
+        for block in _blocks(part):
+            # A cell that is found twice does no harm.
+            for kind, sign, what in kinds:
+                for match in kind.finditer(block) if sign.search(block) else ():
+                    if kind is _UNCALCULATED and _IS_TEXT.search(match[1]):
+                        continue
+                    if place := _PLACE.search(match[1]):
+                        text = f"the cell {place[0][3:-1].decode()} {what}"
+                        problems.setdefault(int(place[2]), {})[_column(place[1])] = text
+                    else:
+                        is_told = False
+            for style, letters, row, value in number.findall(block) if digits else ():
+                if len(value) < digits[int(style)]:
+                    zeros.setdefault(_column(letters), (int(row), value.decode(), digits[int(style)]))
+    return problems, zeros, is_told
 
 
 def _is_untold(data: bytes) -> bool:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput
-from airflow_provider_scantrust.sources.tables import REJECTED, REJECTED_TEXT, Row, UnreadableRow
+
+# The columns that a rejects file has before those of its source. A source with all of them is a fixed rejects
+# file: they are left out again. A row that could not be split into cells or members is under REJECTED_TEXT.
+REJECTED = ("rejected_line", "rejected_kind", "rejected_reason")
+REJECTED_TEXT = "rejected_text"
+
+Row = dict[str, Any]
 
 _MOST_NAMED = 30
-_MOST_KNOWN = 10_000
+_MOST_KNOWN = 1_000
 # Removed around a name or an extended_id. A byte order mark may remain from another encoding or from joined
 # files.
 _BLANKS = "\ufeff\u200b" + "".join(filter(str.isspace, map(chr, range(0x3001))))
@@ -22,6 +29,19 @@ _DOUBLED_FORMULA = re.compile(r'=""([^"]+)""')
 _VALUE = re.compile(
     r"(?=.*\d)[A-Z0-9_-]{8,40}|(?=(?:.*\d){4})[A-Za-z0-9-]{8,40}|\d{4}-\d\d-\d\d|\d+([.,]\d+)?"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableRow:
+    """
+    Takes the place of a row that cannot be read, or that has a value that would be stored wrongly.
+
+    :param reason: What is wrong with it, for the rejects file.
+    :param kind: The kind of reject.
+    """
+
+    reason: str
+    kind: str = "unreadable"
 
 
 class Fields:
@@ -54,7 +74,6 @@ class Fields:
         ):
             raise ConfigurationError(f"null_values must be a list of texts, not {show(null_values)}.")
         self.null_values = frozenset(null_values or ())
-        self._known: dict[Any, Any] = {}
         for name in [*self.constants, *(field for field in self.columns.values() if field is not None)]:
             if not isinstance(name, str) or not name.strip():
                 raise ConfigurationError(
@@ -87,22 +106,29 @@ class Fields:
                 f"{where}: there is no column {_listed(missing)}, which columns= names. {seen}"
                 f"{self._cause(header, missing, below, about)}"
             )
-        is_fixed = set(REJECTED) <= set(header)
-        fields = [self.columns.get(name, None if is_fixed and name in REJECTED else name) for name in header]
+        ours = REJECTED if _is_fixed(header) else ()
+        fields = [self.columns.get(name, None if name in ours else name) for name in header]
         if self.data_key is not None and self.data_key not in [*fields, *self.constants]:
             raise InvalidInput(
                 f"{where}: there is no column {show(self.data_key)} (data_key). {seen}"
                 f"{self._cause(header, [self.data_key], below, about)}"
             )
-        owners: dict[str, str] = {}
-        for place, (name, field) in enumerate(zip(header, fields, strict=True), start=1):
-            if field is None:
-                continue
-            if not field:
-                raise InvalidInput(
-                    f"{where}: column {place} of {len(header)} has no name. "
-                    f"Name it, or leave it out with columns={{'': None}}."
-                )
+        if "" in fields:
+            raise InvalidInput(
+                f"{where}: column {fields.index('') + 1} of {len(header)} has no name. "
+                f"Name it, or leave it out with columns={{'': None}}."
+            )
+        self._check_fields(header, fields, where)
+        return fields
+
+    def _check_fields(self, names: Sequence[Any], fields: Sequence[Any], where: str) -> None:
+        """
+        Check that each field is set once.
+
+        :raises InvalidInput: Two columns, or a column and a constant, become the same field.
+        """
+        owners: dict[Any, Any] = {}
+        for name, field in zip(names, fields, strict=True):
             if field in owners:
                 other = owners[field]
                 raise InvalidInput(
@@ -114,8 +140,8 @@ class Fields:
                 raise InvalidInput(
                     f"{where}: the column {show(name)} would be the field {show(field)}, a constant."
                 )
-            owners[field] = name
-        return fields
+            if field is not None:
+                owners[field] = name
 
     def of_records(
         self, records: Iterable[tuple[int, Row | UnreadableRow]], where: str
@@ -128,7 +154,8 @@ class Fields:
         """
         missing = {name for name, field in self.columns.items() if field is not None}
         first: list[str] | None = None
-        is_fixed = False
+        # The names of a record -> what its fields are called.
+        known: dict[tuple[Any, ...], dict[Any, Any]] = {}
         for line, record in records:
             if isinstance(record, UnreadableRow):
                 yield line, record
@@ -136,40 +163,46 @@ class Fields:
             if first is None:
                 first = list(record)
             try:
-                # A fixed rejects file may have other names than its source.
-                is_fixed = is_fixed or all(name in record for name in REJECTED)
-                record = self._without_rejected(record)
-                if self.columns or self.constants:
-                    record = self._rename(record, missing, f"{where}, line {line}")
+                names = tuple(record)
+                if (fields := known.get(names)) is None:
+                    if len(known) >= _MOST_KNOWN:
+                        known.clear()
+                    fields = known[names] = self._fields_of(names, f"{where}, line {line}")
+                    # A fixed rejects file may have other names than its source.
+                    missing = set() if _is_fixed(names) else missing.difference(map(_clean, names))
+                row = {field: record[name] for name, field in fields.items()}
             except InvalidInput:
                 raise
             except Exception as error:  # a user's names may raise anything
                 yield line, UnreadableRow(f"its names cannot be read ({type(error).__name__})")
                 continue
-            yield line, record
-        if missing and first is not None and not is_fixed:
+            yield line, row
+        if missing and first is not None:
             raise InvalidInput(
                 f"{where}: no row has {_listed(sorted(missing, key=str))}, which columns= names. "
                 f"The first row has {_listed(first)}."
             )
 
-    def without_nulls(
+    def complete(
         self, rows: Iterator[tuple[int, Row | UnreadableRow]]
     ) -> Iterator[tuple[int, Row | UnreadableRow]]:
-        """Return rows without the fields whose text means "no value"."""
-        if not self.null_values:
-            return rows
-        return (
-            (line, row if isinstance(row, UnreadableRow) else self._without_nulls(row)) for line, row in rows
-        )
+        """Return rows without the fields whose text means "no value", and with the constants."""
+        return rows if not (self.null_values or self.constants) else self._complete(rows)
 
-    def _without_nulls(self, row: Row) -> Row:
+    def _complete(
+        self, rows: Iterator[tuple[int, Row | UnreadableRow]]
+    ) -> Iterator[tuple[int, Row | UnreadableRow]]:
         nulls, constants = self.null_values, self.constants
-        return {
-            name: value
-            for name, value in row.items()
-            if not (isinstance(value, str) and value in nulls) or name in constants
-        }
+        for line, row in rows:
+            if not isinstance(row, UnreadableRow):
+                if nulls:
+                    row = {
+                        name: value
+                        for name, value in row.items()
+                        if not (isinstance(value, str) and value in nulls)
+                    }
+                row.update(constants)
+            yield line, row
 
     def key_column(self, header: Sequence[str]) -> int | None:
         """Return the place of the key's column."""
@@ -227,31 +260,21 @@ class Fields:
             return " The first line looks like a row: is the header missing? Add a line with the names."
         return ""
 
-    def _without_rejected(self, record: Row) -> Row:
-        if REJECTED[0] not in record or not all(name in record for name in REJECTED):
-            return record
-        ours = {*REJECTED, REJECTED_TEXT}.difference(self.columns)
-        return {name: value for name, value in record.items() if name not in ours}
+    def _fields_of(self, names: Sequence[Any], where: str) -> dict[Any, Any]:
+        """Return name -> field of a record, without the names that are left out."""
+        left_out = {name for name, field in self.columns.items() if field is None}
+        if _is_fixed(names):
+            left_out.update({*REJECTED, REJECTED_TEXT}.difference(self.columns))
+        clean = _clean if self.columns or self.constants else lambda name: name
+        kept = {name: clean(name) for name in names if clean(name) not in left_out}
+        fields = {name: self.columns.get(cleaned, cleaned) for name, cleaned in kept.items()}
+        self._check_fields([*kept.values()], [*fields.values()], where)
+        return fields
 
-    def _rename(self, record: Row, missing: set[str], where: str) -> Row:
-        row: Row = {}
-        for given, value in record.items():
-            if (name := self._known.get(given)) is None:
-                if len(self._known) >= _MOST_KNOWN:
-                    self._known.clear()
-                name = self._known[given] = _clean(given)
-                missing.discard(name)
-            field = self.columns.get(name, name)
-            if field is None:
-                continue
-            if field in row:
-                raise InvalidInput(
-                    f"{where}: {show(name)} and another column would both become the field {show(field)}."
-                )
-            if field in self.constants:
-                raise InvalidInput(f"{where}: {show(name)} would be the field {show(field)}, a constant.")
-            row[field] = value
-        return {**row, **self.constants}
+
+def _is_fixed(names: Sequence[Any]) -> bool:
+    """Whether these are the names of a rejects file."""
+    return set(REJECTED) <= set(names)
 
 
 def clean_name(name: str) -> str:

@@ -9,9 +9,9 @@ from typing import Any, BinaryIO
 
 from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import InvalidInput
-from airflow_provider_scantrust.sources.fields import Fields
+from airflow_provider_scantrust.sources.fields import REJECTED, REJECTED_TEXT, Fields, Row, UnreadableRow
 from airflow_provider_scantrust.sources.members import MARKS
-from airflow_provider_scantrust.sources.tables import REJECTED, REJECTED_TEXT, FileSource, Row, UnreadableRow
+from airflow_provider_scantrust.sources.tables import FileSource
 from airflow_provider_scantrust.sources.text import TextLines, check_encoding
 from airflow_provider_scantrust.sources.values import INEXACT, is_exact
 
@@ -43,12 +43,11 @@ class JsonLinesSource(FileSource):
         keep_copy: bool = False,
     ) -> None:
         check_encoding(encoding)
-        super().__init__(name, open_file, keep_copy=keep_copy)
-        self.fields = fields
+        super().__init__(name, open_file, fields, keep_copy=keep_copy)
         self.encoding = encoding
 
     def _read(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
-        return self.fields.without_nulls(self.fields.of_records(self._records(), self.name))
+        return self.fields.of_records(self._records(), self.name)
 
     def rejected_lines(self) -> TextLines:
         """Return the lines of the copy."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from airflow_provider_scantrust.api.texts import show
-from airflow_provider_scantrust.sources.tables import REJECTED, REJECTED_TEXT, UnreadableRow
+from airflow_provider_scantrust.sources.fields import REJECTED, REJECTED_TEXT, UnreadableRow
 from airflow_provider_scantrust.sources.values import is_missing, plain_moment, plain_number
 
 # Allowed before an object: a byte order mark (in joined files) and the mark that `jq --seq` writes.

@@ -7,15 +7,14 @@ the file's own size.
 
 from __future__ import annotations
 
-import gzip
 import io
 import re
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from airflow_provider_scantrust.exceptions import InvalidInput
 from airflow_provider_scantrust.sources.tables import need
@@ -29,8 +28,6 @@ _BLOCK = 256 * 1024
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 # The first bytes of an archive with files, and of an empty one.
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
-# A zstd block of four bytes can unpack to 128 KiB, so a step of 512 bytes unpacks to at most about 16 MiB.
-_ZSTD_STEP = 512
 _MOST_LAYERS = 3
 _KINDS = (
     (b"BZh", "a bzip2 archive; unpack it, or pack it with gzip"),
@@ -173,64 +170,48 @@ def _first_of(blocks: Iterator[bytes]) -> bytes:
     return first
 
 
-class _Blocks(io.RawIOBase):
-    """Blocks as a file that counts the bytes read."""
-
-    def __init__(self, blocks: Iterator[bytes]) -> None:
-        self._blocks = blocks
-        self._rest = b""
-        self.taken = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: object) -> int:
-        view = memoryview(buffer)  # type: ignore[arg-type]
-        while not self._rest:
-            block = next(self._blocks, None)
-            if block is None:
-                return 0
-            self._rest = block
-        size = min(len(view), len(self._rest))
-        view[:size] = self._rest[:size]
-        self._rest = self._rest[size:]
-        self.taken += size
-        return size
-
-
 def _gunzip(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
-    packed = _Blocks(blocks)
-    bound = Unpacked(name)
-    counted = 0
-    with gzip.GzipFile(fileobj=io.BufferedReader(packed, 16 * 1024)) as file:
-        while True:
-            try:
-                block = file.read1(_BLOCK)
-            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-                kind = "truncated" if isinstance(error, EOFError) else "damaged"
-                raise Broken(f"the gzip data is {kind} ({error})") from error
-            bound.take(packed.taken - counted, len(block))
-            counted = packed.taken
-            if not block:
-                return
-            yield block
+    kind = _Packing("gzip", 8 * 1024, lambda: zlib.decompressobj(zlib.MAX_WBITS | 16), zlib.error, b"\0")
+    return _inflate(name, blocks, kind)
 
 
 def _unpack_zstd(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Unpack all frames; the library's reader stops after the first and does not see a truncated file."""
-    zstandard = need("zstandard", "zstd", name)
+    library = need("zstandard", "zstd", name)
+    kind = _Packing("zstd", 512, library.ZstdDecompressor().decompressobj, library.ZstdError)
+    return _inflate(name, blocks, kind)
+
+
+class _Packing(NamedTuple):
+    """
+    A kind of packed data.
+
+    :param step: How many bytes to unpack at once, to at most 16 MiB: gzip unpacks a byte to at most 1,032, and
+        four bytes of zstd can be a block of 128 KiB.
+    :param begin: Returns the library's object for one member or frame.
+    :param padding: Bytes that may stand between members, and after the last.
+    """
+
+    name: str
+    step: int
+    begin: Callable[[], Any]
+    error: type[Exception]
+    padding: bytes = b""
+
+
+def _inflate(name: str, blocks: Iterator[bytes], kind: _Packing) -> Iterator[bytes]:
+    """Unpack all members or frames; a library's own reader may stop after one, or miss that a file is cut."""
     bound = Unpacked(name)
     stream = None
     for packed in blocks:
-        for start in range(0, len(packed), _ZSTD_STEP):
-            piece = packed[start : start + _ZSTD_STEP]
+        for start in range(0, len(packed), kind.step):
+            piece = packed[start : start + kind.step]
             bound.take(len(piece), 0)
-            while piece:
-                stream = stream or zstandard.ZstdDecompressor().decompressobj()
+            while piece := piece if stream else piece.lstrip(kind.padding):
+                stream = stream or kind.begin()
                 try:
                     block = stream.decompress(piece)
-                except zstandard.ZstdError as error:
-                    raise Broken(f"the zstd data is damaged ({error})") from error
+                except kind.error as error:
+                    raise Broken(f"the {kind.name} data is damaged ({error})") from error
                 bound.take(0, len(block))
                 piece = b""
                 if stream.eof:
@@ -238,7 +219,7 @@ def _unpack_zstd(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
                 if block:
                     yield block
     if stream is not None:
-        raise Broken("the zstd data is truncated")
+        raise Broken(f"the {kind.name} data is truncated")
 
 
 def _unzip(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:

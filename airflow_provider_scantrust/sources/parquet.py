@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -14,10 +14,10 @@ from uuid import UUID
 
 from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import InvalidInput
-from airflow_provider_scantrust.sources.fields import Fields
+from airflow_provider_scantrust.sources.fields import REJECTED_TEXT, Row, UnreadableRow
 from airflow_provider_scantrust.sources.members import Member, make_member
 from airflow_provider_scantrust.sources.packing import Unpacked, refuse_other_kinds, unpack_whole
-from airflow_provider_scantrust.sources.tables import REJECTED_TEXT, FileSource, Row, UnreadableRow, need
+from airflow_provider_scantrust.sources.tables import FileSource, need
 from airflow_provider_scantrust.sources.values import INEXACT, is_exact, plain_moment
 
 _ROWS_AT_ONCE = 10_000
@@ -45,16 +45,8 @@ class ParquetSource(FileSource):
 
     format = "parquet"
 
-    def __init__(
-        self, name: str, open_file: Callable[[], BinaryIO], fields: Fields, *, keep_copy: bool = False
-    ) -> None:
-        super().__init__(name, open_file, keep_copy=keep_copy)
-        self.fields = fields
-        self._size = 0
-        self._kept: list[str] = []
-
-    def _read(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
-        return self.fields.without_nulls(self._rows())
+    _size = 0
+    _kept: Sequence[str] = ()
 
     def rejected_members(self) -> Iterator[tuple[int, list[Member]]]:
         """Return line and members of each row of the copy; bad values stay numbers if possible."""
@@ -74,8 +66,7 @@ class ParquetSource(FileSource):
                         )
                     yield line + index, members
 
-    def _rows(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
-        constants = self.fields.constants
+    def _read(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
         with self._open_parquet(self.open_whole(unpack_whole)) as file, self._explaining():
             index = self._index_of(file)
             names = [name for name in file.schema_arrow.names if name not in index]
@@ -98,7 +89,7 @@ class ParquetSource(FileSource):
                     row: Row = dict(zip(named, values, strict=True))
                     if None in values:
                         row = {name: value for name, value in row.items() if value is not None}
-                    yield line + place, {**row, **constants} if constants else row
+                    yield line + place, row
 
     def _tables(
         self, file: Any, kept: dict[str, str | None]

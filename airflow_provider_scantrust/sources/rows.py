@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
-from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput
-from airflow_provider_scantrust.sources.fields import Fields, clean_name
+from airflow_provider_scantrust.exceptions import InvalidInput
+from airflow_provider_scantrust.sources.fields import Fields, Row, UnreadableRow, clean_name
 from airflow_provider_scantrust.sources.members import Member, members_of_row
-from airflow_provider_scantrust.sources.tables import Row, Source, UnreadableRow
+from airflow_provider_scantrust.sources.tables import Source
 
 
 class RowSource(Source):
@@ -49,20 +49,15 @@ class RowSource(Source):
             raise InvalidInput(
                 f"{name} must be a list of rows, each a dict, not {type(rows).__name__}{advice}."
             )
-        super().__init__(name)
-        self.fields = Fields(columns, constants, data_key, null_values)
+        super().__init__(name, Fields(columns, constants, data_key, null_values), keep_copy=keep_copy)
         self._rows = rows
-        self._copy = self._temporary_file() if keep_copy else None
 
     def _read(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
-        return self.fields.without_nulls(self.fields.of_records(self._numbered(), self.name))
+        return self.fields.of_records(self._numbered(), self.name)
 
     def rejected_members(self) -> Iterator[list[Member]]:
         """Return the members of each row, from the first one on."""
-        if self._copy is None:
-            raise ConfigurationError(f"{self.name}: no copy of these rows was kept.")
-        self._copy.seek(0)
-        for line in self._copy:
+        for line in self.reopen():
             yield [(name, member) for name, member in json.loads(line)]
 
     def _numbered(self) -> Iterator[tuple[int, Row | UnreadableRow]]:

@@ -1,5 +1,5 @@
 """
-What all sources share: line numbers, field names, constants, and the copy for rejects.
+What all sources share: they are read once, and keep a copy for rejects.
 
 Rule: a problem of one row is returned in place of the row; a problem of the whole file is an exception.
 """
@@ -11,31 +11,11 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
 from airflow_provider_scantrust.exceptions import ConfigurationError
-
-# The columns that a rejects file has before those of its source. A source with all of them is a fixed rejects
-# file: they are left out again. A row that could not be split into cells or members is under REJECTED_TEXT.
-REJECTED = ("rejected_line", "rejected_kind", "rejected_reason")
-REJECTED_TEXT = "rejected_text"
-
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class UnreadableRow:
-    """
-    Takes the place of a row that cannot be read, or that has a value that would be stored wrongly.
-
-    :param reason: What is wrong with it, for the rejects file.
-    :param kind: The kind of reject.
-    """
-
-    reason: str
-    kind: str = "unreadable"
+from airflow_provider_scantrust.sources.fields import Fields, Row, UnreadableRow
 
 
 class Source(ABC):
@@ -43,6 +23,7 @@ class Source(ABC):
     Rows, read one by one, each with its first line. A context manager that can be iterated once.
 
     :param name: For messages.
+    :param keep_copy: Keep what is read in a private temporary file, for rejects.
     :param format: "csv", "tsv", "jsonl", "parquet" or "excel".
     :param notes: Warnings about the file as a whole; complete after the last row.
     """
@@ -50,10 +31,12 @@ class Source(ABC):
     name: str
     format: str
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, fields: Fields, *, keep_copy: bool) -> None:
         self.name = name
+        self.fields = fields
         self.notes: list[str] = []
         self._stack = ExitStack()
+        self._copy = self._temporary_file() if keep_copy else None
         self._was_read = False
 
     def __enter__(self) -> Self:
@@ -76,11 +59,18 @@ class Source(ABC):
         if self._was_read:
             raise ConfigurationError(f"{self.name}: a source can be read only once.")
         self._was_read = True
-        return self._read()
+        return self.fields.complete(self._read())
 
     @abstractmethod
     def _read(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
-        """Return line and row, for :meth:`__iter__`."""
+        """Return line and row, the row without constants, for :meth:`__iter__`."""
+
+    def reopen(self) -> BinaryIO:
+        """Return the copy, from its start, after the rows were read."""
+        if self._copy is None:
+            raise ConfigurationError(f"{self.name}: no copy of these rows was kept.")
+        self._copy.seek(0)
+        return self._copy
 
     def _temporary_file(self) -> BinaryIO:
         return cast("BinaryIO", self._stack.enter_context(tempfile.TemporaryFile(prefix="scantrust-")))
@@ -88,17 +78,16 @@ class Source(ABC):
 
 class FileSource(Source):
     """
-    A source of bytes.
-
-    With ``keep_copy``, the bytes as stored are copied to a private temporary file while they are read.
+    A source of bytes; its copy has the bytes as stored.
 
     :param open_file: Opens the file for reading; called once.
     """
 
-    def __init__(self, name: str, open_file: Callable[[], BinaryIO], *, keep_copy: bool = False) -> None:
-        super().__init__(name)
+    def __init__(
+        self, name: str, open_file: Callable[[], BinaryIO], fields: Fields, *, keep_copy: bool = False
+    ) -> None:
+        super().__init__(name, fields, keep_copy=keep_copy)
         self._open_file = open_file
-        self._copy = self._temporary_file() if keep_copy else None
 
     def open(self) -> BinaryIO:
         """Open the file, for its only reading."""
@@ -115,15 +104,7 @@ class FileSource(Source):
         with self._open_file() as raw:
             for block in unpack(self.name, raw):
                 self._copy.write(block)
-        self._copy.seek(0)
-        return self._copy
-
-    def reopen(self) -> BinaryIO:
-        """Return the copy, from its start, after the file was read."""
-        if self._copy is None:
-            raise ConfigurationError(f"{self.name}: no copy of this file was kept.")
-        self._copy.seek(0)
-        return self._copy
+        return self.reopen()
 
 
 class _Tee:

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 
 from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import InvalidInput
-from airflow_provider_scantrust.sources.fields import clean_name, spell, strip_blanks, unwrap
-from airflow_provider_scantrust.sources.tables import UnreadableRow
+from airflow_provider_scantrust.sources.fields import UnreadableRow, clean_name, spell, strip_blanks, unwrap
 from airflow_provider_scantrust.sources.values import is_missing, plain_moment, plain_number
 from airflow_provider_scantrust.uploads.doubts import BETWEEN, Doubts, are_plain
 

@@ -19,12 +19,13 @@ from airflow_provider_scantrust.exceptions import ConfigurationError
 from airflow_provider_scantrust.sources.delimited import DelimitedSource
 from airflow_provider_scantrust.sources.dialect import DELIMITERS
 from airflow_provider_scantrust.sources.excel import EXCEL_FORMATS, ExcelSource
+from airflow_provider_scantrust.sources.fields import REJECTED
 from airflow_provider_scantrust.sources.jsonlines import JsonLinesSource
 from airflow_provider_scantrust.sources.members import Member, members_of_text, write_line
 from airflow_provider_scantrust.sources.opening import find_format
 from airflow_provider_scantrust.sources.parquet import ParquetSource
 from airflow_provider_scantrust.sources.rows import RowSource
-from airflow_provider_scantrust.sources.tables import REJECTED, Source, need
+from airflow_provider_scantrust.sources.tables import Source, need
 
 T = TypeVar("T")
 

@@ -24,8 +24,8 @@ from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 from airflow_provider_scantrust.operators.files import is_same_place
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sandbox import Sandbox
+from airflow_provider_scantrust.sources.fields import REJECTED
 from airflow_provider_scantrust.sources.opening import open_source
-from airflow_provider_scantrust.sources.tables import REJECTED
 from tasks import Store, TaskInstance, run
 
 HEADER = ["extended_id", "market", "bottling_date"]

@@ -159,6 +159,15 @@ def test_value_that_is_called_like_a_column_is_a_value() -> None:
     assert {"market": {"market": "FR"}, "L2": {"market": "lot market"}} == found.rows
 
 
+def test_cells_too_many_of_csv_dictreader_are_rejected_and_not_left_out() -> None:
+    row = {KEY: "CODE0001", "lot": "L1", None: ["a cell too many"]}
+    cases: list[dict[str, Any]] = [{}, {"columns": {"lot": "lot_number"}}, {"constants": {"market": "FR"}}]
+    for options in cases:
+        ((_, kind, reason),) = upload([row], **options).rejected
+        assert "invalid" == kind
+        assert "a field's name must be text" in reason
+
+
 def test_moments_of_spark_far_from_today_stay_what_they_are() -> None:
     out = io.BytesIO()
     moments = [datetime(9999, 12, 31), datetime(1600, 1, 1, 5, 6, 7)]

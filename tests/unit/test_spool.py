@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_scantrust.exceptions import InvalidInput
-from airflow_provider_scantrust.sources.tables import UnreadableRow
+from airflow_provider_scantrust.sources.fields import UnreadableRow
 from airflow_provider_scantrust.uploads.spool import Spool
 
 KEY = "extended_id"
