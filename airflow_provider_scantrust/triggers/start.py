@@ -62,6 +62,8 @@ def make_start(
     if task.get_closest_mapped_task_group() is not None:
         raise StartsOnWorker("it is in a mapped task group")
     template = _as_template(scantrust_task_id)
+    if used := _macros_used(task, [template, options.get("scantrust_conn_id")]):
+        raise StartsOnWorker(f"the triggerer does not know {', '.join(used)} of the Dag")
     if not fits_a_row(template):
         raise StartsOnWorker("its ids are too many for the row of a trigger")
     airflow_ends = timeout + BACKSTOP
@@ -79,6 +81,17 @@ def make_start(
         next_kwargs={"deadline_is": deadline_is},
         timeout=timedelta(seconds=airflow_ends),
     )
+
+
+def _macros_used(task: BaseOperator, template: Any) -> list[str]:
+    """Return the macros and filters of the Dag in a template: the stored Dag, which the triggerer uses, has none."""
+    dag: Any = task.get_dag()
+    names = [
+        *(getattr(dag, "user_defined_macros", None) or ()),
+        *(getattr(dag, "user_defined_filters", None) or ()),
+    ]
+    text = str(template)
+    return [name for name in names if "{" in text and re.search(rf"\b{re.escape(name)}\b", text)]
 
 
 def _as_template(value: Any) -> Any:
