@@ -102,8 +102,11 @@ class ScantrustTaskSensor(BaseSensorOperator):
             self.log.info(
                 "start_from_trigger: the wait starts on a worker, because %s.", self._starts_on_worker
             )
+        from airflow_provider_scantrust.triggers.deferral import can_resume
+
         now = time.time()
         self._deadline = now + self.timeout
+        self.deferrable = self.deferrable and can_resume(context, self.log)
         if isinstance(self.scantrust_task_id, Iterator):
             # It is read here and again for the trigger.
             self.scantrust_task_id = list(self.scantrust_task_id)
