@@ -176,7 +176,7 @@ class ScantrustTaskSensor(BaseSensorOperator):
         from airflow_provider_scantrust.waits.jobs import jobs_go_on
 
         if self._task_ids:
-            self.log.warning("The wait was ended by hand. %s", jobs_go_on(self._task_ids))
+            self.log.warning("The wait was stopped. %s", jobs_go_on(self._task_ids))
 
     def _defer(self, context: Context, now: float, account: str | None) -> Any:
         from airflow_provider_scantrust.triggers.deferral import make_deferral
