@@ -21,8 +21,15 @@ if TYPE_CHECKING:
 _CLASS_PATH = "airflow_provider_scantrust.triggers.scantrust.ScantrustTaskTrigger"
 # The trigger must report before Airflow's own timeout, which ends the task without a reason.
 _SPARE = 10.0
-# What a worker does at the end of a task, and the triggerer does not.
-_ONLY_ON_A_WORKER = ("outlets", "on_execute_callback", "_pre_execute_hook", "_post_execute_hook")
+# What a worker does at the end of a task, and the triggerer does not. For on_success_callback, Airflow 3.3
+# sends a request to the Dag processor, which runs only callbacks of failed tasks.
+_ONLY_ON_A_WORKER = (
+    "outlets",
+    "on_execute_callback",
+    "on_success_callback",
+    "_pre_execute_hook",
+    "_post_execute_hook",
+)
 
 
 class StartsOnWorker(Exception):

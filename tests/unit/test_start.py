@@ -155,7 +155,13 @@ def test_older_airflow_starts_and_ends_on_a_worker(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    "option", [{"outlets": ["asset"]}, {"on_execute_callback": print}, {"post_execute": print}]
+    "option",
+    [
+        {"outlets": ["asset"]},
+        {"on_execute_callback": print},
+        {"on_success_callback": print},
+        {"post_execute": print},
+    ],
 )
 def test_what_only_a_worker_does_brings_the_end_to_one(option: dict[str, Any]) -> None:
     given = arguments(sensor(end_from_trigger=True, **option))
