@@ -9,6 +9,7 @@ the OpenLineage dataset of the same codes have the same name: namespace ``scantr
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -69,12 +70,24 @@ def dataset_name(uri: str) -> tuple[str, str]:
     return f"{SCHEME}://{parts.netloc}", parts.path.strip("/") or CODES
 
 
-def scantrust_outlets(outlets: Iterable[Any]) -> list[Any]:
-    """Return those of a task's outlets that are Scantrust assets."""
-    return [each for each in outlets if str(getattr(each, "uri", "")).startswith(f"{SCHEME}://")]
+def scantrust_outlets(outlets: Iterable[Any], context: Any = None) -> list[Any]:
+    """
+    Return those of a task's outlets that are Scantrust assets.
+
+    :param context: The context of a running task, which knows the URI of an ``Asset.ref(name=…)``.
+    """
+    return [each for each in outlets if _uri_of(each, context).startswith(f"{SCHEME}://")]
+
+
+def _uri_of(outlet: Any, context: Any) -> str:
+    if type(outlet).__name__ == "AssetNameRef" and context is not None:
+        # Airflow reports an unknown name itself.
+        with suppress(Exception):
+            return str(context["outlet_events"][outlet].key.uri)
+    return str(getattr(outlet, "uri", ""))
 
 
 def describe_events(context: Any, outlets: Iterable[Any], report: Mapping[str, Any]) -> None:
     """Put the report into the events that Airflow creates for a task's Scantrust outlets when the task succeeds."""
-    for asset in scantrust_outlets(outlets):
+    for asset in scantrust_outlets(outlets, context):
         context["outlet_events"][asset].extra = dict(report)

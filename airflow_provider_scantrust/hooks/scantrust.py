@@ -68,6 +68,10 @@ class ScantrustHook(BaseHook):
         self._lock = threading.RLock()
         self._settings: Settings | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy as a new hook for the same connection: Airflow copies tasks, and with them their arguments."""
+        return type(self), (self.scantrust_conn_id,)
+
     def upload(self, items: Iterable[Mapping[str, Any]], data_key: str = "extended_id") -> UploadResult:
         """
         Set SCM data on codes in one synchronous call.

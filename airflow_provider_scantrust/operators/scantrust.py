@@ -105,7 +105,7 @@ class ScantrustUploadOperator(UploadParameters):
             plan = self._send(context, upload)
             if plan is not None and self.dry_run_only:
                 # Nothing was updated, so Dags that wait for these assets must not start.
-                ours = scantrust_outlets(self.outlets)
+                ours = scantrust_outlets(self.outlets, context)
                 self.outlets[:] = [outlet for outlet in self.outlets if outlet not in ours]
                 return plan
             ended = not report.jobs or report.jobs_ended
@@ -185,9 +185,7 @@ class ScantrustUploadOperator(UploadParameters):
         from airflow_provider_scantrust.operators.tries import map_index_of, progress_of
         from airflow_provider_scantrust.uploads.upload import Upload
 
-        options = self.upload_options()
-        source = as_path(self.source)
-        path = as_path(self.rejects_path)
+        options, source, path = self.upload_options(), as_path(self.source), as_path(self.rejects_path)
         if self.rejects_path is not None and path is None:
             raise ConfigurationError(
                 f"rejects_path must be a path or URL, not {type(self.rejects_path).__name__}."
@@ -270,10 +268,12 @@ class ScantrustUploadOperator(UploadParameters):
     def _wait(self, context: Context, upload: Upload) -> None:
         from airflow_provider_scantrust.hooks.waiting import WorkerWait
         from airflow_provider_scantrust.operators.endings import reacting_to_jobs
+        from airflow_provider_scantrust.triggers.deferral import can_resume
         from airflow_provider_scantrust.waits.jobs import Jobs
 
         report = upload.report
         self._task_ids[:] = report.task_ids
+        self.deferrable = self.deferrable and can_resume(context, self.log)
         deadline = time.time() + self.timeout
         account = self.hook.account_digest()  # before a poll, which may look the connection up again
         with reacting_to_jobs(context, self.hook, self.log):
@@ -303,15 +303,13 @@ class ScantrustUploadOperator(UploadParameters):
             scantrust_conn_id=self.scantrust_conn_id,
             account=account,
         )
-        saved: dict[str, Any] | None = report.save()
+        saved = report.save()
         # Always as an XCom, too: `dag.test()` does not keep the arguments of a deferral.
         _push(context, _REPORT_KEY, saved)
-        if not fits_a_row(saved):
-            saved = None
         self.defer(
             trigger=deferral.trigger,
             method_name="execute_complete",
-            kwargs={"report": saved, "deadline_is": deferral.deadline_is},
+            kwargs={"report": saved if fits_a_row(saved) else None, "deadline_is": deferral.deadline_is},
             timeout=deferral.timeout,
         )
 
@@ -335,7 +333,8 @@ class ScantrustUploadOperator(UploadParameters):
             self.log.info("Report: %s", json.dumps(summary))
             end_progress(store_of(context), try_of(context), report, self.log)
         describe_events(context, self.outlets, summary)
-        return summary
+        # With multiple_outputs, Airflow stores each value as an XCom of its own, also over our ``task_ids``.
+        return {**summary, "task_ids": report.task_ids} if self.multiple_outputs else summary
 
 
 def _push(context: Context, key: str, value: Any) -> None:

@@ -102,8 +102,11 @@ class ScantrustTaskSensor(BaseSensorOperator):
             self.log.info(
                 "start_from_trigger: the wait starts on a worker, because %s.", self._starts_on_worker
             )
+        from airflow_provider_scantrust.triggers.deferral import can_resume
+
         now = time.time()
         self._deadline = now + self.timeout
+        self.deferrable = self.deferrable and can_resume(context, self.log)
         if isinstance(self.scantrust_task_id, Iterator):
             # It is read here and again for the trigger.
             self.scantrust_task_id = list(self.scantrust_task_id)
@@ -160,7 +163,7 @@ class ScantrustTaskSensor(BaseSensorOperator):
         from airflow_provider_scantrust.waits.jobs import jobs_go_on
 
         if self._task_ids:
-            self.log.warning("The wait was ended by hand. %s", jobs_go_on(self._task_ids))
+            self.log.warning("The wait was stopped. %s", jobs_go_on(self._task_ids))
 
     def _make_wait(self) -> WorkerWait:
         from airflow_provider_scantrust.hooks.waiting import WorkerWait

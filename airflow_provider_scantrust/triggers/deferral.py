@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout, BaseOperator
 
 from airflow_provider_scantrust.exceptions import WaitTimedOut
 from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger, read_event
@@ -66,6 +66,22 @@ def make_deferral(
         options["stored_at"] = {"key": TASK_IDS_KEY, **place}
     trigger = ScantrustTaskTrigger(deadline=deadline, **options)
     return Deferral(trigger, deadline_is, timedelta(seconds=max(0.0, deadline - time.time()) + BACKSTOP))
+
+
+def can_resume(context: Any, log: Any) -> bool:
+    """
+    Whether Airflow can continue the task after a deferral.
+
+    It cannot if the task is another operator's, whose code calls ``execute``: Airflow would look for
+    ``execute_complete`` there.
+    """
+    task = getattr(context.get("ti"), "task", None)
+    if not isinstance(task, BaseOperator) or hasattr(task, "execute_complete"):
+        return True
+    log.info(
+        "The wait stays on the worker, because %s cannot continue after a deferral.", type(task).__name__
+    )
+    return False
 
 
 def fits_a_row(value: Any) -> bool:

@@ -163,8 +163,8 @@ class ScantrustTaskTrigger(BaseTrigger):
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
-        """Log that the jobs continue. Airflow 3.3 calls this when a user marks or clears a deferred task."""
-        self.log.warning("The wait was ended by hand. %s", jobs_go_on(self.task_ids))
+        """Log that the jobs continue. Airflow 3.3 calls this when a deferred task is marked, cleared, removed or timed out."""
+        self.log.warning("The wait was stopped. %s", jobs_go_on(self.task_ids))
 
     async def _find_task_ids(self) -> None:
         """

@@ -21,8 +21,15 @@ if TYPE_CHECKING:
 _CLASS_PATH = "airflow_provider_scantrust.triggers.scantrust.ScantrustTaskTrigger"
 # The trigger must report before Airflow's own timeout, which ends the task without a reason.
 _SPARE = 10.0
-# What a worker does at the end of a task, and the triggerer does not.
-_ONLY_ON_A_WORKER = ("outlets", "on_execute_callback", "_pre_execute_hook", "_post_execute_hook")
+# What a worker does at the end of a task, and the triggerer does not. For on_success_callback, Airflow 3.3
+# sends a request to the Dag processor, which runs only callbacks of failed tasks.
+_ONLY_ON_A_WORKER = (
+    "outlets",
+    "on_execute_callback",
+    "on_success_callback",
+    "_pre_execute_hook",
+    "_post_execute_hook",
+)
 
 
 class StartsOnWorker(Exception):
@@ -62,6 +69,8 @@ def make_start(
     if task.get_closest_mapped_task_group() is not None:
         raise StartsOnWorker("it is in a mapped task group")
     template = _as_template(scantrust_task_id)
+    if used := _macros_used(task, [template, options.get("scantrust_conn_id")]):
+        raise StartsOnWorker(f"the triggerer does not know {', '.join(used)} of the Dag")
     if not fits_a_row(template):
         raise StartsOnWorker("its ids are too many for the row of a trigger")
     airflow_ends = timeout + BACKSTOP
@@ -79,6 +88,17 @@ def make_start(
         next_kwargs={"deadline_is": deadline_is},
         timeout=timedelta(seconds=airflow_ends),
     )
+
+
+def _macros_used(task: BaseOperator, template: Any) -> list[str]:
+    """Return the macros and filters of the Dag in a template: the stored Dag, which the triggerer uses, has none."""
+    dag: Any = task.get_dag()
+    names = [
+        *(getattr(dag, "user_defined_macros", None) or ()),
+        *(getattr(dag, "user_defined_filters", None) or ()),
+    ]
+    text = str(template)
+    return [name for name in names if "{" in text and re.search(rf"\b{re.escape(name)}\b", text)]
 
 
 def _as_template(value: Any) -> Any:

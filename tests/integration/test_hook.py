@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import logging
+import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -84,6 +86,15 @@ def test_extra_that_is_no_object_is_told(sandbox: Sandbox, monkeypatch: pytest.M
     # Airflow 3.0 itself cannot read such a connection.
     assert any(said in sentence for said in ("extra must be a JSON object", "Airflow cannot read it"))
     assert "\n" not in sentence
+
+
+def test_copy_of_a_hook_is_a_new_hook_without_the_token(sandbox: Sandbox) -> None:
+    hook = ScantrustHook()
+    hook.get_conn()
+    for copied in (copy.deepcopy(hook), pickle.loads(pickle.dumps(hook))):
+        assert (hook.scantrust_conn_id, None) == (copied.scantrust_conn_id, copied._settings)
+        assert copied.test_connection()[0]
+    assert sandbox.token.encode() not in pickle.dumps(hook)
 
 
 def test_upload_tells_what_was_updated(sandbox: Sandbox) -> None:

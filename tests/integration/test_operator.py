@@ -15,6 +15,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowTaskTimeout,
+    BaseOperator,
     TaskDeferred,
 )
 
@@ -306,6 +307,28 @@ def test_context_made_by_hand_is_enough_to_defer(sandbox: Sandbox, context: Any)
     ):
         with pytest.raises(TaskDeferred):
             task.execute(context)
+
+
+def test_operator_in_the_code_of_another_task_waits_on_the_worker(sandbox: Sandbox) -> None:
+    """Airflow would look for execute_complete in the other task, after the upload."""
+    sandbox.jobs(polls=3, times=2)
+    ti = TaskInstance()
+    ti.task = BaseOperator(task_id="outer")  # type: ignore[attr-defined]
+    context: Any = {"ti": ti}
+    upload_ = ScantrustUploadOperator(task_id="in", mode="async", items=bottles(1), poll_interval=0.05)
+    assert 1 == upload_.execute(context)["codes_affected"]
+    task_id = ScantrustHook().submit({"extended_id": [bottles(1)[0]["extended_id"]]}, {"market": "FR"})
+    sensor = ScantrustTaskSensor(task_id="wait", scantrust_task_id=task_id, poke_interval=0.05)
+    assert 1 == sensor.execute(context)["codes_affected"]
+
+
+def test_multiple_outputs_do_not_replace_the_ids_of_all_jobs_with_the_first(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_scantrust.uploads.report.NAMED", 1)
+    options: dict[str, Any] = {"mode": "async", "wait_for_completion": False, "multiple_outputs": True}
+    report, ti = upload(items=[{**row, "market": f"M{n}"} for n, row in enumerate(bottles(1, 2))], **options)
+    assert (2, ti.xcoms["task_ids"]) == (len(sandbox.tasks()), report["task_ids"])
 
 
 def test_upload_goes_on_where_airflow_forgets_what_it_deferred_with(sandbox: Sandbox) -> None:

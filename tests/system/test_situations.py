@@ -18,9 +18,14 @@ DAGS = {
     "short_deferrals": "success",
     "mapped_group": "success",
     "callback_raises": "success",
+    "success_callback": "success",
     "upstream_is_skipped": "failed",
     "setup_and_teardown": "success",
     "no_xcom": "success",
+    "operator_in_a_task": "success",
+    "empty_map": "success",
+    "one_slot": "success",
+    "asset_by_name": "success",
 }
 MANY = 12
 with (ROOT / "dags_examples" / "sample_data" / "codes.csv").open(encoding="utf-8") as codes_file:
@@ -38,9 +43,12 @@ def runs(airflow: LocalAirflow, running_sandbox: Sandbox) -> None:
     """Start all Dags at once, since most of their time is waiting."""
     running_sandbox.reset()
     running_sandbox.seed_csv(ROOT / "dags_examples" / "sample_data" / "codes.csv")
+    airflow.api("POST", "pools", {"name": "one_slot", "slots": 1, "include_deferred": True})
     for dag_id in DAGS:
         many = [[{"extended_id": code, "market": f"M{place}"}] for place, code in enumerate(codes_of(dag_id))]
-        airflow.trigger(dag_id, conf={"many": many}, run_id="situation")
+        if dag_id == "one_slot":
+            many = many[:2]
+        airflow.trigger(dag_id, conf={"many": many, "nothing": []}, run_id="situation")
 
 
 @pytest.fixture
@@ -89,6 +97,11 @@ def test_callback_that_raises_changes_nothing(
     assert "a callback that is broken" in airflow.logs("callback_raises", "situation", "upload")
 
 
+def test_callback_of_success_runs_also_for_a_wait_without_a_worker(airflow: LocalAirflow, run: Run) -> None:
+    assert {"success"} == {each.state for each in run("success_callback")}
+    assert "a callback that is broken" in airflow.logs("success_callback", "situation", "sensor")
+
+
 def test_rows_of_a_skipped_task_fail_without_a_retry_and_are_named(airflow: LocalAirflow, run: Run) -> None:
     states = {each.task_id: (each.state, each.try_number) for each in run("upstream_is_skipped")}
     assert {"skip": ("skipped", 1), "upload": ("failed", 1)} == states
@@ -108,3 +121,41 @@ def test_native_rendering_leaves_plain_text_alone(running_sandbox: Sandbox, run:
 def test_upload_without_xcom_defers_and_ends(running_sandbox: Sandbox, run: Run) -> None:
     (upload,) = run("no_xcom")
     assert (1, ["M0"]) == (upload.try_number, markets(running_sandbox, "no_xcom", 1))
+
+
+def test_operator_in_the_code_of_another_task_waits_there(
+    airflow: LocalAirflow, running_sandbox: Sandbox, run: Run
+) -> None:
+    (task,) = run("operator_in_a_task")
+    assert 1 == task.try_number
+    assert [1, 1] == airflow.xcom("operator_in_a_task", "situation", "call_operators")
+    assert ["M0", "M1"] == markets(running_sandbox, "operator_in_a_task", 2)
+    assert "The wait stays on the worker" in airflow.logs("operator_in_a_task", "situation", "call_operators")
+
+
+def test_behind_an_empty_map_there_is_nothing_to_do_and_nothing_fails(
+    airflow: LocalAirflow, run: Run
+) -> None:
+    states = {each.task_id: each.state for each in run("empty_map")}
+    assert {"give": "success", "mapped": "skipped", "upload": "success", "sensor": "success"} == states
+    report = airflow.xcom("empty_map", "situation", "upload")
+    assert (0, 0) == (report["rows"], report["requests"])
+    assert {} == airflow.xcom("empty_map", "situation", "sensor")["tasks"]
+
+
+def test_uploads_in_a_pool_that_counts_deferred_tasks_take_turns(
+    airflow: LocalAirflow, running_sandbox: Sandbox, run: Run
+) -> None:
+    tasks = [each for each in run("one_slot") if each.task_id == "upload"]
+    assert [("success", 1)] * 2 == [(each.state, each.try_number) for each in tasks]
+    assert ["M0", "M1"] == markets(running_sandbox, "one_slot", 2)
+
+
+def test_outlet_that_is_given_by_its_name_gets_the_report_and_no_event_of_a_dry_run(
+    airflow: LocalAirflow, run: Run
+) -> None:
+    run("asset_by_name")
+    events = airflow.api("GET", "assets/events", params={"source_dag_id": "asset_by_name"})["asset_events"]
+    assert [("upload", 1)] == [
+        (event["source_task_id"], event["extra"]["codes_affected"]) for event in events
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -66,6 +67,17 @@ def test_asset_and_dataset_have_the_same_name() -> None:
     assert "scantrust://api.scantrust.com/campaigns/126" == asset.uri
     dataset = convert_asset_to_openlineage(asset, None)
     assert ("scantrust://api.scantrust.com", "campaigns/126") == (dataset.namespace, dataset.name)
+
+
+def test_outlet_that_is_given_by_its_name_gets_the_report() -> None:
+    sdk = pytest.importorskip("airflow.sdk")
+    ours, other, unknown = (sdk.Asset.ref(name=name) for name in ("ours", "other", "unknown"))
+    uris = {ours: "scantrust://api.scantrust.com/codes", other: "s3://bucket/key"}
+    events = {ref: SimpleNamespace(key=SimpleNamespace(uri=uri), extra={}) for ref, uri in uris.items()}
+    context = {"outlet_events": events}
+    assert [ours] == scantrust_outlets([other, ours, unknown], context)
+    describe_events(context, [other, ours, unknown], {"codes_affected": 3})
+    assert ({"codes_affected": 3}, {}) == (events[ours].extra, events[other].extra)
 
 
 def test_only_scantrust_outlets_get_the_report() -> None:

@@ -103,6 +103,22 @@ def test_what_would_not_work_in_the_triggerer_starts_on_a_worker(
     assert because in given._starts_on_worker
 
 
+@pytest.mark.parametrize(
+    ("template", "because"),
+    [
+        ("{{ my_ids() }}", "my_ids"),
+        (["t-1", "{{ ds | spoken }}"], "spoken"),
+        ("{{ dag_run.conf['ids'] }}", None),
+        ("my_ids", None),
+    ],
+)
+def test_template_with_a_macro_of_the_dag_starts_on_a_worker(template: Any, because: str | None) -> None:
+    with DAG("d", schedule=None, user_defined_macros={"my_ids": list}, user_defined_filters={"spoken": str}):
+        given = sensor(template)
+    assert (because is None) == given.start_from_trigger
+    assert because is None or f"does not know {because} of the Dag" in given._starts_on_worker
+
+
 def test_output_of_mapped_tasks_starts_on_a_worker() -> None:
     with DAG("d", schedule=None):
         mapped = submit.override(task_id="mapped").partial().expand_kwargs([{}, {}])
@@ -140,7 +156,13 @@ def test_older_airflow_starts_and_ends_on_a_worker(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    "option", [{"outlets": ["asset"]}, {"on_execute_callback": print}, {"post_execute": print}]
+    "option",
+    [
+        {"outlets": ["asset"]},
+        {"on_execute_callback": print},
+        {"on_success_callback": print},
+        {"post_execute": print},
+    ],
 )
 def test_what_only_a_worker_does_brings_the_end_to_one(option: dict[str, Any]) -> None:
     given = arguments(sensor(end_from_trigger=True, **option))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.exceptions import AirflowSkipException
-from airflow.sdk import DAG, TriggerRule, XComArg, task, task_group
+from airflow.sdk import DAG, Asset, TriggerRule, XComArg, task, task_group
 
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
@@ -54,6 +54,23 @@ with DAG("callback_raises", schedule=None):
         **SHORT,
     )
 
+# Airflow does not run this callback of a task that ends in the triggerer.
+with DAG("success_callback", schedule=None):
+    submitted = ScantrustUploadOperator(
+        task_id="upload",
+        items="{{ dag_run.conf['many'][0] | tojson }}",
+        wait_for_completion=False,
+        **SHORT,
+    )
+    ScantrustTaskSensor(
+        task_id="sensor",
+        scantrust_task_id=XComArg(submitted, key="task_ids"),
+        poke_interval=1,
+        start_from_trigger=True,
+        end_from_trigger=True,
+        on_success_callback=fail,
+    )
+
 
 @task
 def skip() -> None:
@@ -92,3 +109,38 @@ with DAG("no_xcom", schedule=None):
     ScantrustUploadOperator(
         task_id="upload", items="{{ dag_run.conf['many'][0] | tojson }}", do_xcom_push=False, **SHORT
     )
+
+
+# An operator in the code of another task, which Airflow could not continue after a deferral.
+with DAG("operator_in_a_task", schedule=None):
+
+    @task
+    def call_operators(**context: Any) -> list[int]:
+        rows = context["dag_run"].conf["many"][:2]
+        tasks = [ScantrustUploadOperator(task_id=f"in_{n}", items=row, **SHORT) for n, row in enumerate(rows)]
+        return [each.execute(context)["codes_affected"] for each in tasks]
+
+    call_operators()
+
+# Nothing to map over, and tasks behind it that run anyway.
+with DAG("empty_map", schedule=None):
+    nothing = ScantrustUploadOperator.partial(task_id="mapped", **SHORT).expand(items=give("nothing"))
+    ANYWAY: dict[str, Any] = {"trigger_rule": TriggerRule.ALL_DONE}
+    ScantrustUploadOperator(task_id="upload", items=nothing.output, **ANYWAY)
+    ScantrustTaskSensor(task_id="sensor", scantrust_task_id=XComArg(nothing, key="task_ids"), **ANYWAY)
+
+# Deferred tasks keep their slot, and need one to continue.
+with DAG("one_slot", schedule=None):
+    ScantrustUploadOperator.partial(task_id="upload", pool="one_slot", **SHORT).expand_kwargs(
+        give("many").map(lambda rows: {"items": rows, "scantrust_conn_id": "scantrust_default"})
+    )
+
+ASSET = Asset("situation", "scantrust://127.0.0.1/situation")
+with DAG("asset_by_name", schedule=None):
+    name = Asset.ref(name=ASSET.name)
+    items = "{{ dag_run.conf['many'][0] | tojson }}"
+    ScantrustUploadOperator(task_id="upload", items=items, outlets=[name])
+    ScantrustUploadOperator(task_id="dry_run", source=give("many"), dry_run=True, outlets=[name])
+
+with DAG("asset_is_known", schedule=[ASSET]):
+    give("nothing")
