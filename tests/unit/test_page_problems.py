@@ -32,7 +32,12 @@ def texts_of(row: dict[str, Any]) -> list[str]:
         (
             "success",
             {"return_value": {**FULL, "rejected": {"refused": 2, "invalid": 1}}},
-            ["3 rows rejected (2 refused, 1 invalid)"],
+            ["3 rows rejected (refused: 2, invalid: 1)"],
+        ),
+        (
+            "success",
+            {"return_value": {**FULL, "rejected": {"key missing": 3}}},
+            ["3 rows rejected (key missing)"],
         ),
         ("success", {"return_value": {**FULL, "codes_affected": 0}}, ["No code updated by 9 rows"]),
         ("success", {"return_value": {**FULL, "rows": 0, "codes_affected": 0}}, []),

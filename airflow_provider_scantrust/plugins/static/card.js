@@ -92,7 +92,7 @@ function Rows({ upload }) {
     { name: "Unknown keys", count: unmatched ?? 0, color: "warning" },
     { name: "Rejected", count: rejectedCount, color: "failed" },
   ];
-  const kinds = Object.entries(rejected).map(([kind, count]) => `${formatCount(count)} ${kind}`);
+  const kinds = Object.entries(rejected).map(([kind, count]) => `${kind}: ${formatCount(count)}`);
   return h(
     "section",
     { "aria-label": "Rows" },
@@ -106,7 +106,7 @@ function Rows({ upload }) {
           parts.map(({ name, count, color }) => h("li", { key: name }, h("i", { "data-color": color }), `${name} ${formatCount(count)}`)),
         ),
     examples.length > 0 && h("p", null, "Unknown keys, for example: ", h("code", null, examples.join(", "))),
-    kinds.length > 0 && h("p", null, `Rejected: ${kinds.join(", ")}`),
+    kinds.length > 0 && h("p", null, `Rejected rows by reason: ${kinds.join(", ")}`),
     path && h("p", null, "Rejected rows and reasons: ", h("code", null, path), " ", h(Copy, { text: path, what: "the path of the rejects file" })),
   );
 }
