@@ -136,7 +136,6 @@ class ScantrustUploadOperator(UploadParameters):
         with ending(context), self._make_upload(context, loaded) as upload:
             with reacting_to_jobs(context, self.hook, self.log):
                 outcome = read_end_of_wait(event, deadline_is)
-            self.log.info("%s", outcome.describe())
             upload.end_jobs_after_deferral(outcome, lambda: self._rows(again=True))
             return self._finish(context, loaded)
 
@@ -279,7 +278,6 @@ class ScantrustUploadOperator(UploadParameters):
             if outcome is None:
                 self._defer(context, report, deadline, account)
                 return
-        self.log.info("%s", outcome.describe())
         upload.end_jobs(outcome)
 
     def _poll(self, report: Report, deadline: float) -> Outcome | None:
