@@ -90,6 +90,13 @@ def test_failed_try_that_airflow_repeats_needs_no_attention_and_says_why() -> No
     assert (["ServiceUnavailable: 503"], False) == (texts_of(row), row["needs_attention"])
 
 
+def test_rejects_file_of_a_failed_upload_is_shown() -> None:
+    failure = {"error": "TooManyRejected", "message": "No.", "try_number": 1, "rejects_path": "/r.csv"}
+    assert "/r.csv" == row_of("failed", {"failure": failure})["rejects_path"]
+    # Of an earlier try.
+    assert row_of("failed", {"failure": {**failure, "try_number": 7}})["rejects_path"] is None
+
+
 def run_of(hours: int, state: str = "success", task_id: str = "t", **report: Any) -> dict[str, Any]:
     due: dict[str, Any] = {
         "run_id": str(hours),
