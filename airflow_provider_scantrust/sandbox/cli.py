@@ -51,7 +51,7 @@ def _ready(sandbox: Sandbox) -> str:
     return "\n".join(
         (
             f"Scantrust sandbox ready on {sandbox.url} with {sandbox.count()} codes",
-            f"Control calls and transcript: {sandbox.url}/_sandbox/ names them",
+            f"Control calls and transcript: {sandbox.url}/_sandbox/",
             "The Airflow connection, as a URI or as JSON:",
             f"export AIRFLOW_CONN_SCANTRUST_DEFAULT='{sandbox.connection_uri}'",
             f"export AIRFLOW_CONN_SCANTRUST_DEFAULT='{sandbox.connection_json}'",
