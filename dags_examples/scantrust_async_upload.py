@@ -13,6 +13,9 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
 
+# The day before the run, also in a manual run without a logical date.
+DAY = "(dag_run.data_interval_start or dag_run.run_after - macros.timedelta(days=1))"
+
 
 @dag(
     schedule=CronDataIntervalTimetable("0 6 * * *", timezone="UTC"),
@@ -26,8 +29,8 @@ from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
 def scantrust_async_upload() -> None:
     submit = ScantrustUploadOperator(
         task_id="submit",
-        constraints={"lot_number": "L-{{ data_interval_start.strftime('%y%m') }}-01"},
-        scm_data={"market": "FR", "bottling_date": "{{ data_interval_start | ds }}"},
+        constraints={"lot_number": f"L-{{{{ {DAY}.strftime('%y%m') }}}}-01"},
+        scm_data={"market": "FR", "bottling_date": f"{{{{ {DAY} | ds }}}}"},
         wait_for_completion=False,
     )
     ScantrustTaskSensor(

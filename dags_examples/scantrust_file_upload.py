@@ -19,6 +19,8 @@ from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperat
 
 STORAGE = os.environ.get("BOTTLING_STORAGE", f"file://{Path(__file__).parent}/sample_data")
 REJECTS = os.environ.get("REJECTS_STORAGE", f"file://{tempfile.gettempdir()}/scantrust-rejects")
+# The day before the run, also in a manual run without a logical date.
+DAY = "{{ (dag_run.data_interval_start or dag_run.run_after - macros.timedelta(days=1)) | ds }}"
 
 
 @dag(
@@ -33,11 +35,11 @@ REJECTS = os.environ.get("REJECTS_STORAGE", f"file://{tempfile.gettempdir()}/sca
 def scantrust_file_upload() -> None:
     ScantrustUploadOperator(
         task_id="upload",
-        source=STORAGE + "/bottling-{{ data_interval_start | ds }}.csv",
+        source=STORAGE + f"/bottling-{DAY}.csv",
         columns={"grape": None},
         constants={"market": "FR"},
         max_rejected=0.1,
-        rejects_path=REJECTS + "/bottling-{{ data_interval_start | ds }}.csv",
+        rejects_path=REJECTS + f"/bottling-{DAY}.csv",
     )
 
 

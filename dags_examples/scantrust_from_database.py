@@ -24,6 +24,9 @@ SQL = """
     WHERE bottling_date = CAST(:day AS date) ORDER BY extended_id
 """
 
+# The day before the run, also in a manual run without a logical date.
+DAY = "{{ (dag_run.data_interval_start or dag_run.run_after - macros.timedelta(days=1)) | ds }}"
+
 
 @task.scantrust_upload(on_unmatched="fail")
 def upload_bottles(day: str) -> Iterator[dict[str, Any]]:
@@ -54,7 +57,7 @@ def upload_bottles(day: str) -> Iterator[dict[str, Any]]:
     doc_md=__doc__,
 )
 def scantrust_from_database() -> None:
-    upload_bottles("{{ data_interval_start | ds }}")
+    upload_bottles(DAY)
 
 
 scantrust_from_database()

@@ -18,6 +18,8 @@ from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperat
 
 DATA = Path(__file__).parent / "sample_data"
 REJECTS = Path(tempfile.gettempdir()) / "scantrust-rejects"
+# The day before the run, also in a manual run without a logical date.
+DAY = "{{ (dag_run.data_interval_start or dag_run.run_after - macros.timedelta(days=1)) | ds }}"
 
 
 @dag(
@@ -32,7 +34,7 @@ REJECTS = Path(tempfile.gettempdir()) / "scantrust-rejects"
 def scantrust_from_excel() -> None:
     ScantrustUploadOperator(
         task_id="upload",
-        source=str(DATA / "bottles-{{ data_interval_start | ds }}.xlsx"),
+        source=str(DATA / f"bottles-{DAY}.xlsx"),
         sheet="Bottles",
         columns={
             "Code": "extended_id",
@@ -42,7 +44,7 @@ def scantrust_from_excel() -> None:
             "Grape": None,
             "Case": "case_id",
         },
-        rejects_path=str(REJECTS / "bottles-{{ data_interval_start | ds }}.csv"),
+        rejects_path=str(REJECTS / f"bottles-{DAY}.csv"),
     )
 
 

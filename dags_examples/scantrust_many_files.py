@@ -17,6 +17,8 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 
 LINES = Path(__file__).parent / "sample_data" / "lines"
+# The day before the run, also in a manual run without a logical date.
+DAY = "{{ (dag_run.data_interval_start or dag_run.run_after - macros.timedelta(days=1)) | ds }}"
 
 
 @dag(
@@ -35,7 +37,7 @@ def scantrust_many_files() -> None:
         return sorted(str(path) for path in (LINES / day).glob("*.csv"))
 
     ScantrustUploadOperator.partial(task_id="upload", pool="scantrust_uploads", on_unmatched="fail").expand(
-        source=list_files("{{ data_interval_start | ds }}")
+        source=list_files(DAY)
     )
 
 

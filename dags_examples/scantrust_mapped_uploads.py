@@ -18,6 +18,8 @@ from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperat
 from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
 
 DATA = Path(__file__).parent / "sample_data"
+# The day before the run, also in a manual run without a logical date.
+DAY = "{{ (dag_run.data_interval_start or dag_run.run_after - macros.timedelta(days=1)) | ds }}"
 
 
 @dag(
@@ -41,7 +43,7 @@ def scantrust_mapped_uploads() -> None:
             ]
 
     submit = ScantrustUploadOperator.partial(task_id="submit", wait_for_completion=False).expand_kwargs(
-        read_lots("{{ data_interval_start | ds }}")
+        read_lots(DAY)
     )
     ScantrustTaskSensor(
         task_id="wait",

@@ -16,6 +16,8 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 
 DATA = Path(__file__).parent / "sample_data"
+# The day before the run, also in a manual run without a logical date.
+DAY = "{{ (dag_run.data_interval_start or dag_run.run_after - macros.timedelta(days=1)) | ds }}"
 
 
 @dag(
@@ -35,9 +37,7 @@ def scantrust_sync_upload() -> None:
         with path.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
 
-    ScantrustUploadOperator(
-        task_id="upload", items=read_bottling("{{ data_interval_start | ds }}"), on_unmatched="fail"
-    )
+    ScantrustUploadOperator(task_id="upload", items=read_bottling(DAY), on_unmatched="fail")
 
 
 scantrust_sync_upload()

@@ -17,6 +17,8 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 
 DATA = Path(__file__).parent / "sample_data"
+# The day before the run, also in a manual run without a logical date.
+DAY = "{{ (dag_run.data_interval_start or dag_run.run_after - macros.timedelta(days=1)) | ds }}"
 
 
 @dag(
@@ -38,7 +40,7 @@ def scantrust_upload_and_wait() -> None:
 
     ScantrustUploadOperator(
         task_id="upload",
-        items=read_lots("{{ data_interval_start | ds }}"),
+        items=read_lots(DAY),
         data_key="lot_number",
         on_unmatched="fail",
         timeout=6 * 60 * 60,

@@ -1,5 +1,5 @@
 """
-Run an example DAG on its sample data: a real Airflow on SQLite, against the sandbox.
+Run an example Dag on its sample data: a real Airflow on SQLite, against the sandbox.
 
     make demo
 """
@@ -33,7 +33,7 @@ REPORTING_TASK = {
 
 
 def main() -> None:
-    """Start both, run the DAG, print its report."""
+    """Start both, run the Dag, print its report."""
     parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
     parser.add_argument("--dag", choices=sorted(REPORTING_TASK), default="scantrust_upload_and_wait")
     parser.add_argument(
@@ -48,7 +48,7 @@ def main() -> None:
     with Sandbox(time_scale=TIME_SCALE) as sandbox:
         codes = sandbox.seed_csv(EXAMPLES / "sample_data" / "codes.csv")
         say(f"the sandbox listens on {sandbox.url} and has {codes} codes")
-        say("starting Airflow: API server, scheduler, DAG processor, triggerer (about 15 seconds)")
+        say("starting Airflow: API server, scheduler, Dag processor, triggerer (about 15 seconds)")
         with LocalAirflow(
             home,
             EXAMPLES,
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def run(airflow: LocalAirflow, dag_id: str) -> dict[str, Any]:
-    """Run the DAG once, with a line for each change of a task's state, and return its report."""
+    """Run the Dag once, with a line for each change of a task's state, and return its report."""
     say(f"running {dag_id} for the bottling day 2026-11-01")
     now = datetime.now(UTC)
     # Airflow keeps one run for each logical date, and a second demo reuses the database.

@@ -45,5 +45,7 @@ def read_page(text: str) -> str:
     """Return the words of an HTML page, such as ``502 Bad Gateway nginx``; other text is unchanged."""
     if not _PAGE.match(text):
         return text
-    words = " ".join(html.unescape(_TAG.sub(" ", text)).split())
+    # Title and heading of an error page are often the same words.
+    parts = [" ".join(html.unescape(part).split()) for part in _TAG.sub("\n", text).split("\n")]
+    words = " ".join(part for part in dict.fromkeys(parts) if part)
     return f"an HTML page: {words}" if words else "an HTML page without words"

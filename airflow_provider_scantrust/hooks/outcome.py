@@ -46,8 +46,10 @@ def push_failed_jobs(context: Context, error: ScantrustError) -> None:
         ti.xcom_push(key="failed_jobs", value=error.failed_jobs)
 
 
-def push_failure(context: Context, error: BaseException, *, permanent: bool) -> None:
-    """Push the XCom ``failure``: why this try failed, in one sentence."""
+def push_failure(
+    context: Context, error: BaseException, *, permanent: bool, rejects_path: str | None = None
+) -> None:
+    """Push the XCom ``failure``: why this try failed, in one sentence, and where its rejects are."""
     if (ti := context.get("ti")) is None:
         return
     first = re.split(r"(?<=[.!?])\s", one_line(str(error), _LONGEST_MESSAGE), maxsplit=1)[0]
@@ -57,6 +59,7 @@ def push_failure(context: Context, error: BaseException, *, permanent: bool) -> 
         "message": first,
         "try_number": number if isinstance(number, int) else 0,
         "permanent": permanent,
+        **({"rejects_path": rejects_path} if rejects_path else {}),
     }
     # An error in this push must not hide the task's error.
     with suppress(Exception):

@@ -45,19 +45,24 @@ def reacting_to_jobs(context: Context, hook: ScantrustHook, log: Log) -> Iterato
 
 
 @contextmanager
-def ending(context: Context) -> Iterator[None]:
+def ending(context: Context, report: Report) -> Iterator[None]:
     """On an error, push the XCom ``failure`` and raise the exception that tells Airflow whether to retry."""
+
+    def push(error: BaseException, *, permanent: bool) -> None:
+        path = report.rejects["path"] if report.rejects else None
+        push_failure(context, error, permanent=permanent, rejects_path=path)
+
     try:
         yield
     except TaskFailed as error:
         # A retry submits the jobs again.
-        push_failure(context, error, permanent=False)
+        push(error, permanent=False)
         raise
     except ScantrustError as error:
-        push_failure(context, error, permanent=error.permanent)
+        push(error, permanent=error.permanent)
         raise_for_airflow(error)
     except (Exception, AirflowTaskTimeout) as error:
-        push_failure(context, error, permanent=False)
+        push(error, permanent=False)
         raise
 
 

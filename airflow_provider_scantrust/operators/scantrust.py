@@ -100,7 +100,7 @@ class ScantrustUploadOperator(UploadParameters):
         from airflow_provider_scantrust.uploads.report import Report
 
         self._report = report = Report(started_at=time.time())
-        with ending(context), self._make_upload(context, report) as upload:
+        with ending(context, report), self._make_upload(context, report) as upload:
             self._upload = upload
             plan = self._send(context, upload)
             if plan is not None and self.dry_run_only:
@@ -132,10 +132,9 @@ class ScantrustUploadOperator(UploadParameters):
 
         ids = pull(TASK_IDS_KEY)
         self._report = loaded = Report.load(report or pull(_REPORT_KEY), ids if isinstance(ids, list) else [])
-        with ending(context), self._make_upload(context, loaded) as upload:
+        with ending(context, loaded), self._make_upload(context, loaded) as upload:
             with reacting_to_jobs(context, self.hook, self.log):
                 outcome = read_end_of_wait(event, deadline_is)
-            self.log.info("%s", outcome.describe())
             upload.end_jobs(outcome, lambda: self._rows(again=True))
             return self._finish(context, loaded)
 
@@ -284,7 +283,6 @@ class ScantrustUploadOperator(UploadParameters):
             if outcome is None:
                 self._defer(context, report, deadline, account)
                 return
-        self.log.info("%s", outcome.describe())
         upload.end_jobs(outcome)
 
     def _defer(self, context: Context, report: Report, deadline: float, account: str | None) -> None:

@@ -42,7 +42,9 @@ def find_problems(row: Mapping[str, Any], *, now: datetime) -> list[Problem]:
     if row["unmatched"]:
         found.append(("keys", count(row["unmatched"], "unknown key")))
     if rejected := sum(row["rejected"].values()):
-        kinds = ", ".join(f"{number:,} {kind}" for kind, number in row["rejected"].items())
+        kinds = ", ".join(
+            kind if number == rejected else f"{kind}: {number:,}" for kind, number in row["rejected"].items()
+        )
         found.append(("rows", f"{count(rejected, 'row')} rejected ({kinds})"))
     if row["state"] == "success" and row["jobs_unknown"] and row["end"]:
         age = now - datetime.fromisoformat(row["end"])

@@ -75,6 +75,7 @@ def make_row(
     )
     states = {job: _job_state(job, task.state, ended, ours_ended) for job in job_ids}
     jobs_total = _number(waited, "jobs") or _number(failed, "jobs") or _number(report, "jobs") or len(job_ids)
+    failure = _failure(xcoms, task)
     seconds = _number(report, "seconds")
     if seconds is None and task.start_date and task.end_date:
         seconds = (task.end_date - task.start_date).total_seconds()
@@ -108,7 +109,7 @@ def make_row(
         "unmatched": _number(unmatched, "count"),
         "examples": _texts(unmatched, "examples"),
         "rejected": _counts(given),
-        "rejects_path": _text(report, "rejects_path"),
+        "rejects_path": _text(report, "rejects_path") or (failure and failure["rejects_path"]),
         # None: no answer has reported it.
         "discarded": _texts(report, "discarded_fields") if isinstance(discarded, list) else None,
         "jobs": [[job, state, *_seen(ended.get(job))] for job, state in list(states.items())[:MOST_JOBS]],
@@ -118,7 +119,7 @@ def make_row(
         "possibly_twice": _number(report, "possibly_submitted_twice"),
         "seconds": seconds,
         "portal": _get(xcoms, LINK_KEY, str)[:2000] or None,
-        "failure": _failure(xcoms, task),
+        "failure": failure,
         "note": note,
         "acknowledged": is_acknowledged(note, task.try_number),
     }
@@ -171,6 +172,7 @@ def _failure(xcoms: Mapping[str, Any], task: Any) -> dict[str, Any] | None:
     return {
         "text": ": ".join(part for part in (error, message) if part) or "The task gave no reason.",
         "permanent": failure.get("permanent") is True,
+        "rejects_path": _text(failure, "rejects_path"),
     }
 
 

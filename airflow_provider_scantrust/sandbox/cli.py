@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         print(
             f"Scantrust sandbox ready on {sandbox.url} with {sandbox.count()} codes",
-            f"Control calls and transcript: {sandbox.url}/_sandbox/ names them",
+            f"Control calls and transcript: {sandbox.url}/_sandbox/",
             "The Airflow connection, as a URI or as JSON:",
             f"export AIRFLOW_CONN_SCANTRUST_DEFAULT='{sandbox.connection_uri}'",
             f"export AIRFLOW_CONN_SCANTRUST_DEFAULT='{sandbox.connection_json}'",

@@ -190,9 +190,10 @@ class Report:
         if failed:
             what = f"Sent {self._sent:,} of {plural(self.rows, 'row')} {took}; {failed:,} of {jobs} failed"
         elif len(self.jobs) == self.rows == 1 and not ended:
-            what = f"Submitted {jobs} {took}, to wait for"
+            what = f"Submitted {jobs} {took}; its result is not known yet"
         elif self.jobs and not ended:
-            what = f"Sent {self._sent:,} of {plural(self.rows, 'row')} {took}, {jobs} to wait for"
+            results = f"result of {jobs} is" if len(self.jobs) == 1 else f"results of {jobs} are"
+            what = f"Sent {self._sent:,} of {plural(self.rows, 'row')} {took}; the {results} not known yet"
         elif self.updated_nothing:
             what = f"Updated no code with {plural(self._sent, 'row')} {took}"
         elif len(self.jobs) == self.rows == 1:

@@ -75,7 +75,8 @@ class Jobs:
                 f"Task {task.id} is in the state {task.state_word!r}, which this package does not know. The wait continues."
             )
         if task.is_failed:
-            return Notice(f"An asynchronous upload failed at Scantrust: {task.describe()}.")
+            # The error at the end of the wait has the rest.
+            return Notice(f"Job {task.id} failed at Scantrust.")
         return Notice(f"Scantrust: {task.describe()}.", warning=False)
 
     def timed_out(self) -> WaitTimedOut:
@@ -98,7 +99,7 @@ class Jobs:
         """
         if self.failed:
             raise TaskFailed(
-                f"{len(self.failed):,} of {plural(len(self.ended), 'asynchronous upload')} failed at Scantrust: "
+                f"{len(self.failed):,} of {plural(len(self.ended), 'asynchronous upload')} failed at Scantrust. Failed: "
                 + _some([f"({text})" for text in self.failed.values()])
                 + ". Scantrust's API gives no reason; its portal or support can.",
                 failed_jobs={

@@ -161,7 +161,7 @@ BAD: dict[str, tuple[Callable[[Sandbox], None], dict[str, Any], type[Exception],
         {},
         AirflowFailException,
         exc.TaskFailed,
-        r"1 of 1 asynchronous upload failed at Scantrust: \(task_id .*, reference SCM-.*, state 'failed', created_at 20",
+        r"1 of 1 asynchronous upload failed at Scantrust\. Failed: \(task_id .*, reference SCM-.*, state 'failed', created_at 20",
     ),
     "failed at once": (
         lambda sandbox: sandbox.jobs(polls=1, fail=True),

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -292,6 +293,14 @@ def test_both_violations_are_named_and_the_failure_is_left(sandbox: Sandbox) -> 
     failure = ti.xcoms["failure"]
     assert ("UnmatchedKeys", 1, True) == (failure["error"], failure["try_number"], failure["permanent"])
     assert len(failure["message"]) <= 301
+
+
+def test_failure_names_the_rejects_file(sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("extended_id,market\n,FR\n", encoding="utf-8")
+    path, ti = str(tmp_path / "rejects.csv"), TaskInstance()
+    with pytest.raises(AirflowFailException, match="TooManyRejected"):
+        attempt(Store(), ti=ti, source=str(tmp_path / "rows.csv"), rejects_path=path)
+    assert path == ti.xcoms["failure"]["rejects_path"]
 
 
 def test_log_ends_with_one_sentence(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:

@@ -167,7 +167,7 @@ def test_failed_job_fails_the_sensor_at_once_and_names_it(
     task, log = run_task(airflow, dag_id, task_ids=task_ids)
     assert ("failed", 1) == (task.state, task.try_number), log
     assert (
-        f"TaskFailed: 1 of 1 asynchronous upload failed at Scantrust: (task_id {task_ids[0]}, reference SCM-"
+        f"TaskFailed: 1 of 1 asynchronous upload failed at Scantrust. Failed: (task_id {task_ids[0]}, reference SCM-"
         in log
     )
     failed = airflow.xcom(dag_id, task.raw["dag_run_id"], "task", key="failed_jobs")

@@ -127,7 +127,7 @@ def test_failed_job_comes_back_to_a_worker_and_is_named(airflow: LocalAirflow, s
     (task_id,) = submit(sandbox)
     task, log, run_id = run_task(airflow, "start_and_end", [task_id])
     assert ("failed", 1) == (task.state, task.try_number)
-    assert f"TaskFailed: 1 of 1 asynchronous upload failed at Scantrust: (task_id {task_id}" in log
+    assert f"TaskFailed: 1 of 1 asynchronous upload failed at Scantrust. Failed: (task_id {task_id}" in log
     with pytest.raises(ApiError):
         airflow.xcom("start_and_end", run_id, "task")
 

@@ -32,7 +32,12 @@ def texts_of(row: dict[str, Any]) -> list[str]:
         (
             "success",
             {"return_value": {**FULL, "rejected": {"refused": 2, "invalid": 1}}},
-            ["3 rows rejected (2 refused, 1 invalid)"],
+            ["3 rows rejected (refused: 2, invalid: 1)"],
+        ),
+        (
+            "success",
+            {"return_value": {**FULL, "rejected": {"key missing": 3}}},
+            ["3 rows rejected (key missing)"],
         ),
         ("success", {"return_value": {**FULL, "codes_affected": 0}}, ["No code updated by 9 rows"]),
         ("success", {"return_value": {**FULL, "rows": 0, "codes_affected": 0}}, []),
@@ -83,6 +88,13 @@ def test_failed_try_that_airflow_repeats_needs_no_attention_and_says_why() -> No
     )
     problems.open_problems([row])
     assert (["ServiceUnavailable: 503"], False) == (texts_of(row), row["needs_attention"])
+
+
+def test_rejects_file_of_a_failed_upload_is_shown() -> None:
+    failure = {"error": "TooManyRejected", "message": "No.", "try_number": 1, "rejects_path": "/r.csv"}
+    assert "/r.csv" == row_of("failed", {"failure": failure})["rejects_path"]
+    # Of an earlier try.
+    assert row_of("failed", {"failure": {**failure, "try_number": 7}})["rejects_path"] is None
 
 
 def run_of(hours: int, state: str = "success", task_id: str = "t", **report: Any) -> dict[str, Any]:

@@ -19,6 +19,7 @@ export function Card({ upload, now, clock, refresh }) {
     h(NextStep, { upload }),
     h(Actions, { upload, refresh }),
     h(Rows, { upload }),
+    upload.rejects_path && h(Rejects, { path: upload.rejects_path }),
     h(Facts, { upload, now, clock }),
     h(Jobs, { upload, clock }),
   );
@@ -85,14 +86,14 @@ function Actions({ upload, refresh }) {
 }
 
 function Rows({ upload }) {
-  const { rows, updated, unmatched, rejected, rejectedCount, examples, rejects_path: path, mode } = upload;
+  const { rows, updated, unmatched, rejected, rejectedCount, examples, mode } = upload;
   if (rows === null) return null;
   const parts = [
     { name: "Updated", count: updated ?? 0, color: "success" },
     { name: "Unknown keys", count: unmatched ?? 0, color: "warning" },
     { name: "Rejected", count: rejectedCount, color: "failed" },
   ];
-  const kinds = Object.entries(rejected).map(([kind, count]) => `${formatCount(count)} ${kind}`);
+  const kinds = Object.entries(rejected).map(([kind, count]) => `${kind}: ${formatCount(count)}`);
   return h(
     "section",
     { "aria-label": "Rows" },
@@ -106,9 +107,14 @@ function Rows({ upload }) {
           parts.map(({ name, count, color }) => h("li", { key: name }, h("i", { "data-color": color }), `${name} ${formatCount(count)}`)),
         ),
     examples.length > 0 && h("p", null, "Unknown keys, for example: ", h("code", null, examples.join(", "))),
-    kinds.length > 0 && h("p", null, `Rejected: ${kinds.join(", ")}`),
-    path && h("p", null, "Rejected rows and reasons: ", h("code", null, path), " ", h(Copy, { text: path, what: "the path of the rejects file" })),
+    kinds.length > 0 && h("p", null, `Rejected rows by reason: ${kinds.join(", ")}`),
   );
+}
+
+// Also for an upload that failed and has no report.
+function Rejects({ path }) {
+  const copy = h(Copy, { text: path, what: "the path of the rejects file" });
+  return h("p", null, "Rejected rows and reasons: ", h("code", null, path), " ", copy);
 }
 
 function Facts({ upload, now, clock }) {

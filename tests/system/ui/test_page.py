@@ -152,7 +152,15 @@ def test_mapped_tasks_of_a_run_are_one_row_that_opens(page: Page) -> None:
 def test_table_needs_no_sideways_scrolling(page: Page, path: str, width: int) -> None:
     long = "scheduled__2026-11-02T07:00:00.141253+00:00"
     why = [{"kind": "failed", "text": "ServiceUnavailable: Scantrust answered 503 for 300 s", "open": True}]
-    with_uploads(page, lambda uploads: [{**each, "run_id": long, "problems": why} for each in uploads])
+    names = {"run_id": long, "dag_id": "d_" * 40, "task_id": "t" * 60, "problems": why}
+    # A value in each column.
+    counts = {
+        "unmatched": 4_713,
+        "rejected": {"refused": 5},
+        "jobs": [["a", "complete", 1, None]],
+        "jobs_total": 1,
+    }
+    with_uploads(page, lambda uploads: [{**each, **names, **counts} for each in uploads])
     page.set_viewport_size({"width": width, "height": 900})
     page.goto(path)
     page.locator(".st-table tbody tr").first.wait_for()
