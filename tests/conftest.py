@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -53,6 +54,15 @@ AIRFLOW_GROUPS: Mapping[str, str] = {
     "test_database.py": "airflow-1",
     "test_lineage_events.py": "airflow-1",
 }
+
+# Each of the processes imports Airflow and collects all tests, which takes half as long again with the garbage
+# collector. What is there afterwards stays to the end, so no later collection looks at it again.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -138,6 +139,7 @@ def test_wait_that_is_stopped_says_that_jobs_go_on(sandbox: Sandbox, start: Star
     process = start("task", task_id, "--wait", "--poll-interval", "0.05")
     while not sandbox.transcript():
         assert process.poll() is None
+        time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert 130 == process.returncode

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,7 @@ def test_resumed_upload_after_a_kill_repeats_at_most_what_was_in_flight(
     process = start(*arguments)
     while posts(sandbox) < 40:
         assert process.poll() is None
+        time.sleep(0.05)
     # A second process would send the same rows again.
     second = start(*arguments)
     _, err = second.communicate(timeout=60)
@@ -155,6 +157,7 @@ def test_interrupted_upload_says_what_was_done(
     process = start(*arguments)
     while posts(sandbox) < 40:
         assert process.poll() is None
+        time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert 130 == process.returncode, err

@@ -14,6 +14,7 @@ from airflow_provider_scantrust.sandbox import Sandbox
 from doc_blocks import ROOT
 from documented import write_dags
 from local_airflow import LocalAirflow
+from system_steps import DAGS_STAY
 
 # Looked for in everything that Airflow writes; a URI and JSON write them with escapes.
 TOKEN = 'marked-token-4711/+=&"-not-a-secret'
@@ -79,6 +80,7 @@ def airflow(
             "logging.logging_level": os.environ.get("LOG_LEVEL", "DEBUG"),
             # Enough for all that test_waits_at_scale can be told to defer.
             "triggerer.capacity": "2000",
+            **DAGS_STAY,
         },
     ) as airflow:
         yield airflow

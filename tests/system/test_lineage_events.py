@@ -18,7 +18,7 @@ from documented import write_dags
 from lineage_events import check_event
 from local_airflow import LocalAirflow
 from secret_search import forms_of
-from system_steps import wait_until
+from system_steps import DAGS_STAY, wait_until
 
 DAGS = Path(__file__).parent / "dags"
 # Events of Dag runs are Airflow's alone.
@@ -36,7 +36,7 @@ def airflow(running_sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) 
         home,
         home / "dags",
         connections={"scantrust_default": running_sandbox.connection_uri},
-        config={"openlineage.transport": json.dumps(transport)},
+        config={"openlineage.transport": json.dumps(transport), **DAGS_STAY},
     ) as airflow:
         yield airflow
 
