@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from airflow_provider_scantrust.sandbox.checks import WrongValue, mapping
+from airflow_provider_scantrust.sandbox.checks import WrongValue, mapping, whole
 from airflow_provider_scantrust.sandbox.controls import Controls
 
 
@@ -98,9 +98,7 @@ def _codes_endpoint(controls: Controls) -> _Endpoint:
 
 
 def _positive(name: str, text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text[:10]) < 10**9:
-        raise WrongValue(name, f"must be a whole number from 1, not {text!r}")
-    return int(text)
+    return whole(name, int(text) if text.isdecimal() else text, low=1)
 
 
 def _refused(error: Exception) -> Response:

@@ -84,8 +84,11 @@ class Registry:
 
     def product(self, value: str) -> str | None:
         """Find the SKU of a product by SKU or id."""
-        skus = list(self.products)
-        return value if value in skus else {str(id): sku for id, sku in enumerate(skus, 1)}.get(value)
+        if value in self.products:
+            return value
+        if not value.isdecimal():
+            return None
+        return {str(number): sku for number, sku in enumerate(list(self.products), 1)}.get(value)
 
     def add_token(self, token: Any, permissions: Any, expires: Any, scheme: Any, user: Any = 1) -> None:
         made = Token(
