@@ -158,8 +158,8 @@ def _find_lists(value: Any, depth: int = 3) -> Iterator[tuple[str, list[Any]]]:
 
 
 def _check_record(record: Any) -> Row | UnreadableRow:
-    if isinstance(record, _Repeated):
-        return UnreadableRow(f"it has the name {show(record.name)} twice")
+    if isinstance(record, UnreadableRow):
+        return record
     if not isinstance(record, dict):
         return UnreadableRow(f"it is not a JSON object but {type(record).__name__}")
     if record.keys() >= _UNFIXED:
@@ -173,11 +173,6 @@ def _check_record(record: Any) -> Row | UnreadableRow:
     return row
 
 
-class _Repeated:
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-
 class _Inexact(str):
     """The text of a float that cannot hold its digits."""
 
@@ -187,7 +182,8 @@ def _to_dict(pairs: list[tuple[str, Any]]) -> Any:
     if len(record) == len(pairs):
         return record
     names = [name for name, _ in pairs]
-    return _Repeated(next(name for name in names if names.count(name) > 1))
+    repeated = next(name for name in names if names.count(name) > 1)
+    return UnreadableRow(f"it has the name {show(repeated)} twice")
 
 
 def _read_float(text: str) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from itertools import repeat
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 from uuid import UUID
 
 from airflow_provider_scantrust.api.texts import show
@@ -18,16 +19,26 @@ from airflow_provider_scantrust.sources.fields import REJECTED_TEXT, Row, Unread
 from airflow_provider_scantrust.sources.members import Member, make_member
 from airflow_provider_scantrust.sources.packing import Unpacked, refuse_other_kinds, unpack_whole
 from airflow_provider_scantrust.sources.tables import FileSource, need
-from airflow_provider_scantrust.sources.values import INEXACT, is_exact, plain_moment
+from airflow_provider_scantrust.sources.values import INEXACT, is_exact, iso_moment, plain_moment
 
 _ROWS_AT_ONCE = 10_000
 _BYTES_AT_ONCE = 64 * 1024 * 1024
 _BUFFER = 256 * 1024
 
-# Why a value cannot be sent, and the JSON for it that is rejected again, or "" if there is none.
-_Bad = tuple[str, str]
-# The texts of a column's values (None for a null or a value that cannot be sent), and index -> why.
-_Texts = tuple[list[str | None], dict[int, _Bad]]
+
+class _Bad(NamedTuple):
+    """
+    Takes the place of a value that cannot be sent.
+
+    :param literal: JSON for it that is rejected again, or "" if there is none.
+    """
+
+    reason: str
+    literal: str = ""
+
+
+# The text of a value; None for a null.
+_Value = str | _Bad | None
 
 
 class ParquetSource(FileSource):
@@ -50,82 +61,68 @@ class ParquetSource(FileSource):
 
     def rejected_members(self) -> Iterator[tuple[int, list[Member]]]:
         """Return line and members of each row of the copy; bad values stay numbers if possible."""
-        with self._open_parquet(self.reopen()) as file, self._explaining():
-            for line, names, rows, bad in self._tables(file, dict.fromkeys(self._kept)):
-                for index, values in enumerate(rows):
-                    members = [
-                        (name, make_member(name, value))
-                        for name, value in zip(names, values, strict=True)
-                        if value is not None
-                    ]
-                    for name, (reason, literal) in bad.get(index, {}).items():
-                        # As plain text, this value would be accepted when the file is uploaded again.
-                        text = make_member(REJECTED_TEXT, f"column {name!r}: {reason}")
-                        members.append(
-                            (name, f"{json.dumps(name)}: {literal}") if literal else (REJECTED_TEXT, text)
-                        )
-                    yield line + index, members
+        with self._explaining():
+            for line, values, _ in self._values(self._open_parquet(self.reopen())):
+                named = [*zip(self._kept, values, strict=True)]
+                members = [
+                    (name, make_member(name, value)) for name, value in named if isinstance(value, str)
+                ]
+                members += [_bad_member(name, value) for name, value in named if isinstance(value, _Bad)]
+                yield line, members
 
     def _read(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
-        with self._open_parquet(self.open_whole(unpack_whole)) as file, self._explaining():
+        copy = self.open_whole(unpack_whole)
+        with self._explaining():
+            file = self._open_parquet(copy)
             index = self._index_of(file)
             names = [name for name in file.schema_arrow.names if name not in index]
             fields = self.fields.of_header(names, self.name)
-            kept: dict[str, str | None] = {
-                name: field for name, field in zip(names, fields, strict=True) if field is not None
-            }
+            kept = {name: field for name, field in zip(names, fields, strict=True) if field is not None}
             if left_out := sorted(name for name in index if not name.startswith("__index_level_")):
                 self.notes.append(
                     f"{self.name}: {', '.join(map(repr, left_out))} is the index of a pandas DataFrame and no field. To upload it, "
                     "name it in columns=."
                 )
             self._kept = list(kept)
-            for line, named, rows, bad in self._tables(file, kept):
-                for place, values in enumerate(rows):
-                    if place in bad:
-                        problems = (f"column {name!r}: {reason}" for name, (reason, _) in bad[place].items())
-                        yield line + place, UnreadableRow("; ".join(problems), "invalid")
-                        continue
-                    row: Row = dict(zip(named, values, strict=True))
-                    if None in values:
-                        row = {name: value for name, value in row.items() if value is not None}
-                    yield line + place, row
+            for line, values, may_be_bad in self._values(file):
+                row: Row = dict(zip(kept.values(), values, strict=True))
+                if may_be_bad and _Bad in map(type, values):
+                    found = zip(kept, values, strict=True)
+                    reasons = (
+                        f"column {name!r}: {bad.reason}" for name, bad in found if isinstance(bad, _Bad)
+                    )
+                    yield line, UnreadableRow("; ".join(reasons), "invalid")
+                elif None in values:
+                    yield line, {name: value for name, value in row.items() if value is not None}
+                else:
+                    yield line, row
 
-    def _tables(
-        self, file: Any, kept: dict[str, str | None]
-    ) -> Iterator[tuple[int, list[str], Iterable[tuple[str | None, ...]], dict[int, dict[str, _Bad]]]]:
-        """
-        Return rows in batches: number of the first row, names, values, and index -> column -> what is wrong.
-
-        :param kept: Column -> field, None for the column's own name.
-        """
+    def _values(self, file: Any) -> Iterator[tuple[int, tuple[_Value, ...], bool]]:
+        """Return number and values of each row, and whether a row near it has a value that cannot be sent."""
         schema = file.schema_arrow
         bound = Unpacked(self.name, self._size)
         uuids = _uuids_of(file)
         readers = {
-            name: _read_uuids
+            name: partial(_apply, _read_uuid)
             if name in uuids
             else _find_reader(schema.field(name).type, f"{self.name}, column {name!r}")
-            for name in kept
+            for name in self._kept
         }
         line = 1
-        for batch in file.iter_batches(_rows_at_once(file), columns=list(kept), use_threads=False):
+        for batch in file.iter_batches(_rows_at_once(file), columns=list(self._kept), use_threads=False):
             # A null takes no bytes, so each row counts at least as one byte.
             bound.take(0, max(batch.nbytes, batch.num_rows))
-            columns: list[list[str | None]] = []
-            bad: dict[int, dict[str, _Bad]] = {}
+            columns: list[list[_Value]] = []
             for name, read in readers.items():
                 try:
-                    texts, wrong = read(batch.column(name))
+                    columns.append(read(batch.column(name)))
                 except (ValueError, OverflowError, KeyError) as error:
                     raise InvalidInput(
                         f"{self.name}, column {name!r}, row {line} or one of the {batch.num_rows - 1} after it: {error}"
                     ) from error
-                columns.append(texts)
-                for index, why in wrong.items():
-                    bad.setdefault(index, {})[name] = why
             rows = zip(*columns, strict=True) if columns else repeat((), batch.num_rows)
-            yield line, [field or name for name, field in kept.items()], rows, bad
+            may_be_bad = any(_Bad in set(map(type, column)) for column in columns)
+            yield from zip(range(line, line + batch.num_rows), rows, repeat(may_be_bad))
             line += batch.num_rows
         if line - 1 != file.metadata.num_rows:
             raise InvalidInput(
@@ -142,8 +139,7 @@ class ParquetSource(FileSource):
             }.difference(self.fields.columns)
         return set()
 
-    @contextmanager
-    def _open_parquet(self, raw: BinaryIO) -> Iterator[Any]:
+    def _open_parquet(self, raw: BinaryIO) -> Any:
         """
         Open the copy.
 
@@ -158,18 +154,17 @@ class ParquetSource(FileSource):
             raise InvalidInput(
                 f"{self.name}: this is not a Parquet file. If it is text, give source_format='csv' or 'jsonl'."
             )
-        with self._explaining():
-            # Buffered, page by page: by default, the columns of a row group are read as a whole.
-            file = parquet.ParquetFile(
-                raw,
-                buffer_size=_BUFFER,
-                pre_buffer=False,
-                page_checksum_verification=True,
-                # In nanoseconds, moments before 1677 and after 2262 would become others.
-                coerce_int96_timestamp_unit="us",
-            )
-            Unpacked(self.name, self._size).take(0, _unpacked_size(file))
-        yield file
+        # Buffered, page by page: by default, the columns of a row group are read as a whole.
+        file = parquet.ParquetFile(
+            raw,
+            buffer_size=_BUFFER,
+            pre_buffer=False,
+            page_checksum_verification=True,
+            # In nanoseconds, moments before 1677 and after 2262 would become others.
+            coerce_int96_timestamp_unit="us",
+        )
+        Unpacked(self.name, self._size).take(0, _unpacked_size(file))
+        return file
 
     @contextmanager
     def _explaining(self) -> Iterator[None]:
@@ -206,7 +201,14 @@ def _arrow(name: str) -> Any:
     return need("pyarrow", "parquet", name)
 
 
-def _find_reader(kind: Any, where: str) -> Callable[[Any], _Texts]:
+def _bad_member(name: str, bad: _Bad) -> Member:
+    if bad.literal:
+        return name, f"{json.dumps(name)}: {bad.literal}"
+    # As plain text, this value would be accepted when the file is uploaded again.
+    return REJECTED_TEXT, make_member(REJECTED_TEXT, f"column {name!r}: {bad.reason}")
+
+
+def _find_reader(kind: Any, where: str) -> Callable[[Any], list[_Value]]:
     """
     Return the function that turns a column into texts.
 
@@ -223,37 +225,35 @@ def _find_reader(kind: Any, where: str) -> Callable[[Any], _Texts]:
         or types.is_string_view(kind)
         or types.is_null(kind)
     ):
-        return lambda column: (column.to_pylist(), {})
+        return lambda column: list(column.to_pylist())
     if types.is_integer(kind) or types.is_boolean(kind):
-        return lambda column: (column.cast(arrow.string()).to_pylist(), {})
+        return lambda column: list(column.cast(arrow.string()).to_pylist())
     if types.is_date32(kind):
-        return lambda column: _read_dates(column.cast(arrow.string()).to_pylist())
+        return lambda column: _apply(_read_date, column.cast(arrow.string()))
     if types.is_floating(kind):
-        return lambda column: _read_floats(
-            column.to_pylist(), column.cast(arrow.string()).to_pylist(), kind.bit_width // 8
-        )
+        return lambda column: _read_floats(column, kind.bit_width // 8)
     if types.is_timestamp(kind) and kind.unit == "ns":
-        return lambda column: (_read_nanoseconds(column, kind.tz), {})
+        return lambda column: _read_nanoseconds(column, kind.tz)
     if types.is_timestamp(kind):
         # Coarser units could overflow.
         unit = arrow.timestamp("us", kind.tz)
-        return lambda column: (_apply(plain_moment, column.cast(unit)), {})
+        return lambda column: _apply(plain_moment, column.cast(unit))
     if types.is_date64(kind):
-        return lambda column: (_apply(plain_moment, column.cast(arrow.date32(), safe=False)), {})
+        return lambda column: _apply(plain_moment, column.cast(arrow.date32(), safe=False))
     if types.is_time(kind):
-        return lambda column: (_apply(_without_zeros, column.cast(arrow.string())), {})
+        return lambda column: _apply(_without_zeros, column.cast(arrow.string()))
     if types.is_decimal(kind):
-        return lambda column: (_apply(_show_decimal, column), {})
+        return lambda column: _apply(_show_decimal, column)
     is_bytes = types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
     if is_bytes or types.is_fixed_size_binary(kind):
-        return lambda column: _read_binary(column.to_pylist())
+        return lambda column: _apply(_read_bytes, column)
     raise InvalidInput(
         f"{where}: values of type {kind} are not single values of text, number or date. "
         "Leave the column out by giving None for it in columns=."
     )
 
 
-def _apply(make_text: Callable[[Any], str], column: Any) -> list[str | None]:
+def _apply(make_text: Callable[[Any], _Value], column: Any) -> list[_Value]:
     return [None if value is None else make_text(value) for value in column.to_pylist()]
 
 
@@ -261,68 +261,50 @@ def _without_zeros(clock: str) -> str:
     return clock.rstrip("0").rstrip(".") if "." in clock else clock
 
 
-def _read_nanoseconds(column: Any, zone: str | None) -> list[str | None]:
+def _read_nanoseconds(column: Any, zone: str | None) -> list[_Value]:
     """Return timestamps with all nine decimals of the second; Python's own type keeps six."""
     arrow = _arrow("")
     whole = column.cast(arrow.timestamp("us", zone), safe=False).to_pylist()
     numbers = column.cast(arrow.int64()).to_pylist()
-    texts: list[str | None] = []
+    texts: list[_Value] = []
     for moment, number in zip(whole, numbers, strict=True):
-        text = None if moment is None else plain_moment(moment)
-        if text is not None and (rest := number % 1000):
+        if moment is not None and number < 0 and number % 1000:
             # Arrow rounds toward 1970, but the remaining digits count from the earlier microsecond.
-            moment -= timedelta(microseconds=number < 0)
-            text = datetime.isoformat(moment, timespec="microseconds")
-            text = f"{text[:26]}{rest:03}{text[26:]}"
-        texts.append(text)
+            moment -= timedelta(microseconds=1)
+        texts.append(None if moment is None else iso_moment(moment, number % 1000))
     return texts
 
 
-def _read_dates(texts: list[str | None]) -> _Texts:
+def _read_date(text: str) -> _Value:
     # For such a date, Arrow writes "<value out of range: 1073741824>".
-    bad = {
-        index: ("the date is outside the calendar", "")
-        for index, text in enumerate(texts)
-        if text and text[0] == "<"
-    }
-    return [None if index in bad else text for index, text in enumerate(texts)] if bad else texts, bad
+    return _Bad("the date is outside the calendar") if text[0] == "<" else text
 
 
-def _read_floats(values: list[float | None], texts: list[str | None], size: int) -> _Texts:
-    bad: dict[int, _Bad] = {}
-    for index, value in enumerate(values):
+def _read_floats(column: Any, size: int) -> list[_Value]:
+    texts: list[_Value] = column.cast(_arrow("").string()).to_pylist()
+    for index, value in enumerate(column.to_pylist()):
         if value is None:
             continue
         if value - value != 0:
-            texts[index], bad[index] = None, (f"{value} is not a number that can be sent", "")
+            texts[index] = _Bad(f"{value} is not a number that can be sent")
         elif value.is_integer():
-            texts[index] = str(int(value))
-            if not is_exact(value, size):
-                texts[index], bad[index] = None, (f"{value} {INEXACT}", repr(value))
+            is_whole = is_exact(value, size)
+            texts[index] = str(int(value)) if is_whole else _Bad(f"{value} {INEXACT}", repr(value))
         elif (text := texts[index]) and "e+" in text:
             # 1.234567890123456e+14 becomes 123456789012345.6.
-            texts[index] = format(Decimal(text), "f")
-    return texts, bad
+            texts[index] = format(Decimal(str(text)), "f")
+    return texts
 
 
-def _read_binary(values: list[bytes | None]) -> _Texts:
-    texts: list[str | None] = []
-    bad: dict[int, _Bad] = {}
-    for index, value in enumerate(values):
-        try:
-            texts.append(None if value is None else value.decode())
-        except UnicodeDecodeError:
-            texts.append(None)
-            bad[index] = (f"the bytes {show(value)} are not utf-8 text", "")
-    return texts, bad
+def _read_bytes(value: bytes) -> _Value:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return _Bad(f"the bytes {show(value)} are not utf-8 text")
 
 
-def _read_uuids(column: Any) -> _Texts:
-    texts = [
-        None if value is None else str(value if isinstance(value, UUID) else UUID(bytes=value))
-        for value in column.to_pylist()
-    ]
-    return texts, {}
+def _read_uuid(value: Any) -> str:
+    return str(value if isinstance(value, UUID) else UUID(bytes=value))
 
 
 def _show_decimal(value: Decimal) -> str:

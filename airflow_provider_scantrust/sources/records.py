@@ -139,9 +139,8 @@ class Records:
                 for cells in reader:
                     last = reader.line_num
                     if after_error and len(cells) == width and self._has_odd_quotes():
-                        # One cell too many: otherwise the row would be accepted if it is uploaded unchanged.
                         reason = "it holds the end of a quote that the row before it opens"
-                        yield line + above, [*cells, ""], reason
+                        yield line + above, self._misfit(cells), reason
                     elif (
                         last != line
                         or len(cells) != width
@@ -210,27 +209,17 @@ class Records:
         """
         last = self._reader.line_num
         # After a cell that is too long, its remaining lines would be read as rows.
-        if (
-            last > line
-            and "field limit" not in str(error)
-            and self._looks_like_rows()
-            and not self._is_open(error)
-        ):
+        is_open = "unexpected end of data" in str(error) or (last > line and "field limit" in str(error))
+        if not is_open and last > line and self._looks_like_rows():
             yield from self._split(line, f"it is not valid CSV: {error}")
-        elif (
-            self._is_open(error)
-            or (last > line and "field limit" in str(error))
-            or last - line >= _MOST_LINES
-        ):
+        elif is_open or last - line >= _MOST_LINES:
             raise InvalidInput(
                 f"{self._name}, line {line + self._above}: the record that begins here has not ended by line "
                 f"{last + self._above} ({error}). A quote is not closed, or the file is truncated. If quotes are inch marks, "
                 'set quotechar="".'
             ) from error
         else:
-            cells = _split_text("".join(self._kept), self.delimiter)
-            # Never as many cells as columns: otherwise the row would be accepted if it is uploaded unchanged.
-            cells = [*cells, ""] if len(cells) == len(self.header) else cells
+            cells = self._misfit(_split_text("".join(self._kept), self.delimiter))
             advice = "; double the quotes inside quotes, a backslash does not protect them" * (
                 '\\"' in "".join(self._kept)
             )
@@ -239,9 +228,6 @@ class Records:
     def _has_odd_quotes(self) -> bool:
         quote = self._source.quotechar
         return bool(quote and sum(text.count(quote) for text in self._kept) % 2)
-
-    def _is_open(self, error: csv.Error) -> bool:
-        return "unexpected end of data" in str(error)
 
     def _split(self, line: int, problem: str) -> Iterator[tuple[int, list[str], str]]:
         """Return the rows that a quote has joined into one, each unchanged but with one cell too many."""
@@ -253,7 +239,11 @@ class Records:
         for place, text in enumerate(self._kept):
             cells = _split_text(text, self.delimiter)
             if not is_empty(cells):
-                yield start + place, [*cells, ""] if len(cells) == len(self.header) else cells, reason
+                yield start + place, self._misfit(cells), reason
+
+    def _misfit(self, cells: list[str]) -> list[str]:
+        """Return cells, never as many as columns: the row must not be accepted if it is uploaded unchanged."""
+        return [*cells, ""] if len(cells) == len(self.header) else cells
 
     def _looks_like_rows(self) -> bool:
         """Whether a line inside this record has as many cells as a row, and a key like the record's own."""

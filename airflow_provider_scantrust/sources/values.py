@@ -56,19 +56,27 @@ def plain_moment(value: Any) -> Any:
     if _numpy_kind(value) == "M":
         return _plain_datetime64(value)
     if isinstance(value, datetime):
-        # Not the value's own isoformat: a subclass may return something else.
-        nanoseconds = int(getattr(value, "nanosecond", 0))
-        if datetime.timetz(value).replace(tzinfo=None) == time() and not nanoseconds:
-            return date.isoformat(value)
-        if not nanoseconds:
-            return datetime.isoformat(value)
-        text = datetime.isoformat(value, timespec="microseconds")
-        return f"{text[:26]}{nanoseconds:03}{text[26:]}"
+        return iso_moment(value, int(getattr(value, "nanosecond", 0)))
     if isinstance(value, date):
         return date.isoformat(value)
     if isinstance(value, time):
         return time.isoformat(value)
     return value
+
+
+def iso_moment(value: datetime, nanoseconds: int) -> str:
+    """
+    Return a datetime as text in ISO 8601, at midnight only its date.
+
+    :param nanoseconds: The three digits after those that Python's own type keeps.
+    """
+    # Not the value's own isoformat: a subclass may return something else.
+    if nanoseconds:
+        text = datetime.isoformat(value, timespec="microseconds")
+        return f"{text[:26]}{nanoseconds:03}{text[26:]}"
+    if datetime.timetz(value).replace(tzinfo=None) == time():
+        return date.isoformat(value)
+    return datetime.isoformat(value)
 
 
 def plain_number(value: Any) -> Any:
