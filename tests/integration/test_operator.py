@@ -313,7 +313,7 @@ def test_operator_in_the_code_of_another_task_waits_on_the_worker(sandbox: Sandb
     """Airflow would look for execute_complete in the other task, after the upload."""
     sandbox.jobs(polls=3, times=2)
     ti = TaskInstance()
-    ti.task = BaseOperator(task_id="outer")  # type: ignore[attr-defined]
+    ti.task = BaseOperator(task_id="outer")
     context: Any = {"ti": ti}
     upload_ = ScantrustUploadOperator(task_id="in", mode="async", items=bottles(1), poll_interval=0.05)
     assert 1 == upload_.execute(context)["codes_affected"]

@@ -116,9 +116,10 @@ with DAG("operator_in_a_task", schedule=None):
 
     @task
     def call_operators(**context: Any) -> list[int]:
-        rows = context["dag_run"].conf["many"][:2]
+        given: Any = context
+        rows = given["dag_run"].conf["many"][:2]
         tasks = [ScantrustUploadOperator(task_id=f"in_{n}", items=row, **SHORT) for n, row in enumerate(rows)]
-        return [each.execute(context)["codes_affected"] for each in tasks]
+        return [each.execute(given)["codes_affected"] for each in tasks]
 
     call_operators()
 
