@@ -8,12 +8,18 @@ another poll cannot fix it, while an operator's retry submits the job again
 
 from __future__ import annotations
 
+import json
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from http.client import HTTPConnection
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-import requests
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
@@ -28,7 +34,7 @@ from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperat
 from airflow_provider_scantrust.sandbox import Sandbox
 from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
 from airflow_provider_scantrust.triggers.start import has_start
-from tasks import TaskInstance, bottles, run
+from tasks import TaskInstance, bottles, run, with_xcom
 
 STATUS_PATH = "/api/v2/scm/tasks/"
 QUICK = 0.05
@@ -60,9 +66,9 @@ WITHOUT = "sensor without a worker"
 SENSORS = [name for name in WAYS if name.startswith("sensor")]
 
 
-def submit() -> list[str]:
+def submit(scantrust_conn_id: str = "scantrust_default") -> list[str]:
     return [
-        ScantrustHook().submit(
+        ScantrustHook(scantrust_conn_id).submit(
             {"extended_id": [row["extended_id"] for row in bottles(1, 2)]}, {"lot_number": "L-9"}
         )
     ]
@@ -70,19 +76,15 @@ def submit() -> list[str]:
 
 def submit_many(sandbox: Sandbox, number: int) -> list[str]:
     """Submit jobs for one code each, faster than the hook would; the first is for a code that does not exist."""
-    with requests.Session() as session:
-        session.headers["Authorization"] = f"UAT {sandbox.token}"
-        return [
-            session.post(
-                f"{sandbox.url}/api/v2/scm/upload/async/",
-                json={
-                    "constraints": {"extended_id": [f"SBX{min(job, 1):08d}"]},
-                    "scm_data": {"lot_number": "L"},
-                },
-                timeout=10,
-            ).json()["task_id"]
-            for job in range(number)
-        ]
+    with closing(HTTPConnection(urlsplit(sandbox.url).netloc, timeout=10)) as connection:
+        return [_submit_one(connection, sandbox.token, f"SBX{min(job, 1):08d}") for job in range(number)]
+
+
+def _submit_one(connection: HTTPConnection, token: str, code: str) -> str:
+    body = {"constraints": {"extended_id": [code]}, "scm_data": {"lot_number": "L"}}
+    headers = {"Authorization": f"UAT {token}", "Content-Type": "application/json"}
+    connection.request("POST", "/api/v2/scm/upload/async/", json.dumps(body), headers)
+    return str(json.loads(connection.getresponse().read())["task_id"])
 
 
 def wait(way: str, **options: Any) -> Any:
@@ -97,6 +99,70 @@ def jobs(polls: int | None = None, hang: bool = False, **settings: Any) -> Calla
         sandbox.jobs(polls=polls, hang=hang)
 
     return script
+
+
+@dataclass(frozen=True)
+class Waited:
+    """How a wait in one way ended."""
+
+    sandbox: Sandbox
+    ti: TaskInstance
+    result: Any = None
+    states: Sequence[str] = ()
+    error: Exception | None = None
+    seconds: float = 0.0
+
+
+class Fleet:
+    """A sandbox and a connection for each way, so that the ways can wait at the same time."""
+
+    def __init__(self, sandboxes: Mapping[str, Sandbox]) -> None:
+        self._sandboxes = sandboxes
+
+    def wait(
+        self, ways: Iterable[str], script: Callable[[Sandbox], None], **options: Any
+    ) -> Iterator[tuple[str, Waited]]:
+        """Wait in all these ways at once, and return one after the other; an exception names the way."""
+        with with_xcom(), ThreadPoolExecutor(len(WAYS)) as pool:
+            waits = {way: pool.submit(self._wait, way, script, options) for way in ways}
+        for way, future in waits.items():
+            try:
+                yield way, future.result()
+            except BaseException as error:
+                error.add_note(f"The way: {way}")
+                raise
+
+    def connection(self, way: str) -> str:
+        return f"way_{list(WAYS).index(way)}"
+
+    def _wait(self, way: str, script: Callable[[Sandbox], None], options: dict[str, Any]) -> Waited:
+        sandbox = self._sandboxes[way]
+        sandbox.reset()
+        sandbox.seed(50, codes_per_lot=10)
+        script(sandbox)
+        make, fixed = WAYS[way]
+        began, ti = time.monotonic(), TaskInstance()
+        options = {**fixed, "scantrust_conn_id": self.connection(way), **options}
+        arguments = [submit(self.connection(way))] if make is sensor else []
+        try:
+            result, _, states = run(make(*arguments, **options), ti=ti)
+        except Exception as error:
+            return Waited(sandbox, ti, error=error, seconds=time.monotonic() - began)
+        return Waited(sandbox, ti, result, states)
+
+
+@pytest.fixture(scope="module")
+def sandboxes() -> Iterator[Mapping[str, Sandbox]]:
+    with ExitStack() as stack:
+        yield {way: stack.enter_context(Sandbox(time_scale=0.01, rate_limits=False)) for way in WAYS}
+
+
+@pytest.fixture
+def fleet(sandboxes: Mapping[str, Sandbox], monkeypatch: pytest.MonkeyPatch) -> Fleet:
+    fleet = Fleet(sandboxes)
+    for way, sandbox in sandboxes.items():
+        monkeypatch.setenv(f"AIRFLOW_CONN_{fleet.connection(way)}".upper(), sandbox.connection_json)
+    return fleet
 
 
 def faults(*many: dict[str, Any]) -> Callable[[Sandbox], None]:
@@ -125,24 +191,23 @@ GOOD: dict[str, Callable[[Sandbox], None]] = {
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("script", GOOD.values(), ids=GOOD)
-def test_wait_that_can_go_on_succeeds_in_every_way(
-    sandbox: Sandbox, way: str, script: Callable[[Sandbox], None]
-) -> None:
-    script(sandbox)
-    result, ti, states = wait(way)
-    assert 2 == result["codes_affected"]
-    (task,) = sandbox.tasks()
-    if way.startswith("sensor"):
-        assert {"codes_affected": 2, "tasks": {task["id"]: 2}} == result
-    else:
-        assert ([task["id"]], {"count": 0, "examples": []}) == (result["task_ids"], result["unmatched"])
-        assert [task["id"]] == ti.xcoms["task_ids"]
-    assert ("deferred" in states) <= ("deferred" in way or "triggerer" in way or way == WITHOUT)
-    # Before Airflow 3.3 it starts on a worker, and says so.
-    assert ("running" not in states) == (way == WITHOUT and has_start())
-    assert 1 == len([entry for entry in sandbox.transcript() if entry["method"] == "POST"])
+def test_wait_that_can_go_on_succeeds_in_every_way(fleet: Fleet, script: Callable[[Sandbox], None]) -> None:
+    for way, waited in fleet.wait(WAYS, script):
+        if waited.error:
+            raise waited.error
+        result, states = waited.result, waited.states
+        assert 2 == result["codes_affected"]
+        (task,) = waited.sandbox.tasks()
+        if way.startswith("sensor"):
+            assert {"codes_affected": 2, "tasks": {task["id"]: 2}} == result
+        else:
+            assert ([task["id"]], {"count": 0, "examples": []}) == (result["task_ids"], result["unmatched"])
+            assert [task["id"]] == waited.ti.xcoms["task_ids"]
+        assert ("deferred" in states) <= ("deferred" in way or "triggerer" in way or way == WITHOUT)
+        # Before Airflow 3.3 it starts on a worker, and says so.
+        assert ("running" not in states) == (way == WITHOUT and has_start())
+        assert 1 == len([entry for entry in waited.sandbox.transcript() if entry["method"] == "POST"])
 
 
 def after_the_first_question(**fault: Any) -> Callable[[Sandbox], None]:
@@ -172,14 +237,14 @@ BAD: dict[str, tuple[Callable[[Sandbox], None], dict[str, Any], type[Exception],
     ),
     "never ends": (
         lambda sandbox: sandbox.jobs(hang=True),
-        {"timeout": 3.0},
+        {"timeout": 6.0},
         AirflowSensorTimeout,
         exc.WaitTimedOut,
         r"had not ended in time: .* \(in-progress\)\. Scantrust has no call that cancels a job",
     ),
     "unknown word for ever": (
         jobs(hang=True, states={"in-progress": "archived"}),
-        {"timeout": 3.0},
+        {"timeout": 6.0},
         AirflowSensorTimeout,
         exc.WaitTimedOut,
         r"\(archived\)",
@@ -242,7 +307,7 @@ BAD: dict[str, tuple[Callable[[Sandbox], None], dict[str, Any], type[Exception],
     ),
     "outage until the deadline": (
         faults({"status": 503, "times": None}),
-        {"timeout": 3.0},
+        {"timeout": 6.0},
         AirflowSensorTimeout,
         exc.WaitTimedOut,
         "never answered",
@@ -263,26 +328,24 @@ def cause(error: BaseException) -> BaseException:
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("script", "options", "raised", "because", "said"), BAD.values(), ids=BAD)
 def test_wait_that_cannot_go_on_ends_alike_in_every_way(
-    sandbox: Sandbox,
-    way: str,
+    fleet: Fleet,
     script: Callable[[Sandbox], None],
     options: dict[str, Any],
     raised: type[Exception],
     because: type[Exception],
     said: str,
 ) -> None:
-    script(sandbox)
-    if because is exc.TaskFailed and way.startswith("operator"):
-        raised = exc.TaskFailed
-    with pytest.raises(raised, match=said) as caught:
-        wait(way, **options)
-    assert type(caught.value) is raised
-    assert type(cause(caught.value)) is because
-    # There are loggers that follow the causes to their end.
-    assert caught.value.__cause__ is not caught.value
+    for way, waited in fleet.wait(WAYS, script, **options):
+        operator_fails = because is exc.TaskFailed and way.startswith("operator")
+        expected = exc.TaskFailed if operator_fails else raised
+        assert waited.error is not None
+        assert type(waited.error) is expected, waited.error
+        assert re.search(said, str(waited.error))
+        assert type(cause(waited.error)) is because
+        # There are loggers that follow the causes to their end.
+        assert waited.error.__cause__ is not waited.error
 
 
 MANY_GOOD: dict[str, Callable[[Sandbox], None]] = {
@@ -313,35 +376,28 @@ def test_many_jobs_get_through_trouble_in_every_way(
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("status", [429, 503])
-@pytest.mark.parametrize("way", WAYS)
 def test_long_pause_that_the_service_names_ends_no_wait_before_its_deadline(
-    sandbox: Sandbox, way: str, status: int
+    fleet: Fleet, status: int
 ) -> None:
-    faults({"status": status, "headers": {"Retry-After": "900"}, "times": None})(sandbox)
-    began = time.monotonic()
-    with pytest.raises(AirflowSensorTimeout, match="never answered"):
-        wait(way, timeout=1.0)
-    assert time.monotonic() - began > 0.9
+    script = faults({"status": status, "headers": {"Retry-After": "900"}, "times": None})
+    for _, waited in fleet.wait(WAYS, script, timeout=5.0):
+        assert isinstance(waited.error, AirflowSensorTimeout)
+        assert "never answered" in str(waited.error)
+        assert waited.seconds > 4.9
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("way", SENSORS)
 @pytest.mark.parametrize(
     ("case", "error", "permanent"),
     [("404", "NotFound", True), ("outage", "ServiceUnavailable", False), ("failed", "TaskFailed", True)],
 )
-def test_failed_try_says_why_in_an_xcom(
-    sandbox: Sandbox, way: str, case: str, error: str, permanent: bool
-) -> None:
+def test_failed_try_says_why_in_an_xcom(fleet: Fleet, case: str, error: str, permanent: bool) -> None:
     script, options, raised, _, _ = BAD[case]
-    script(sandbox)
-    make, fixed = WAYS[way]
-    ti = TaskInstance()
-    with pytest.raises(raised):
-        run(make(submit(), **fixed, **options), ti=ti)
-    failure = ti.xcoms["failure"]
-    assert (error, 1, permanent) == (failure["error"], failure["try_number"], failure["permanent"])
-    assert 0 < len(failure["message"]) <= 300
+    for _, waited in fleet.wait(SENSORS, script, **options):
+        assert isinstance(waited.error, raised)
+        failure = waited.ti.xcoms["failure"]
+        assert (error, 1, permanent) == (failure["error"], failure["try_number"], failure["permanent"])
+        assert 0 < len(failure["message"]) <= 300
 
 
 SKIPS = [
@@ -354,17 +410,15 @@ SKIPS = [
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("way", SENSORS)
 @pytest.mark.parametrize("option", ["soft_fail", "never_fail"])
 @pytest.mark.parametrize(("case", "soft", "never"), SKIPS)
 def test_soft_fail_and_never_fail_skip_alike(
-    sandbox: Sandbox, way: str, option: str, case: str, soft: bool, never: bool
+    fleet: Fleet, option: str, case: str, soft: bool, never: bool
 ) -> None:
     script, options, raised, _, _ = BAD[case]
-    script(sandbox)
     skips = soft if option == "soft_fail" else never
-    with pytest.raises(AirflowSkipException if skips else raised):
-        wait(way, **options, **{option: True})
+    for _, waited in fleet.wait(SENSORS, script, **options, **{option: True}):
+        assert isinstance(waited.error, AirflowSkipException if skips else raised)
 
 
 @pytest.mark.parametrize("way", [way for way in SENSORS if "without" not in way and "started" not in way])

@@ -8,6 +8,7 @@ import importlib
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -88,22 +89,29 @@ class Store(dict[str, Any]):
 
 
 class XCom:
-    """What triggers use of Airflow's XCom: those of one task instance."""
-
-    def __init__(self, ti: TaskInstance) -> None:
-        self._ti = ti
+    """What triggers use of Airflow's XCom: those of the task instance whose trigger runs here."""
 
     def get_one(self, *, key: str, **place: Any) -> Any:
         assert self._place == place
-        return self._ti.xcoms.get(key)
+        return _deferred.get().xcoms.get(key)
 
     def set(self, key: str, value: Any, **place: Any) -> None:
         assert self._place == place
-        self._ti.xcom_push(key, value)
+        _deferred.get().xcom_push(key, value)
 
     @property
     def _place(self) -> dict[str, Any]:
-        return {name: getattr(self._ti, name) for name in ("dag_id", "run_id", "task_id", "map_index")}
+        names = ("dag_id", "run_id", "task_id", "map_index")
+        return {name: getattr(_deferred.get(), name) for name in names}
+
+
+_deferred: ContextVar[TaskInstance] = ContextVar("_deferred")
+_XCOM = XCom()
+
+
+def with_xcom() -> Any:
+    """Let triggers see the XCom above; around tasks that run at once, or else the first end ends it for all."""
+    return mock.patch("airflow.providers.common.compat.sdk.XCom", _XCOM, create=True)
 
 
 def attempt(
@@ -185,7 +193,8 @@ async def fire(trigger: ScantrustTaskTrigger, ti: TaskInstance | None = None) ->
     """Run a trigger until its first event."""
     ti = ti or TaskInstance()
     trigger._task_instance = ti
-    with mock.patch("airflow.providers.common.compat.sdk.XCom", XCom(ti), create=True):
+    _deferred.set(ti)
+    with with_xcom():
         async for event in trigger.run():
             return event
     raise AssertionError("the trigger ended without an event")
