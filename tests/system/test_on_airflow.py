@@ -37,7 +37,7 @@ def run_example(airflow: LocalAirflow, dag_id: str) -> list[TaskInstance]:
 def run_task(airflow: LocalAirflow, dag_id: str, **conf: Any) -> tuple[TaskInstance, str]:
     """Run a DAG of one task with a conf and return the task's end and its log."""
     run_id = airflow.trigger(dag_id, conf=conf)
-    task = airflow.wait_for_task(dag_id, run_id, "task", states=ENDED, timeout=90)
+    task = airflow.wait_for_task(dag_id, run_id, "task", states=ENDED, timeout=180)
     return task, airflow.logs(dag_id, run_id, "task")
 
 
