@@ -76,7 +76,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
             if "/system/ui/" in path:
                 return "airflow-ui"
             if "/system/" in path:
-                return AIRFLOW_GROUPS[path.rpartition("/")[2]]
+                return AIRFLOW_GROUPS.get(path.rpartition("/")[2], nodeid)
             return nodeid
 
     return Scheduling(config, log)
