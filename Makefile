@@ -109,7 +109,7 @@ bench-waits: $(READY) ## print what thousands of waits cost, here and with two o
 	@$(BIN)/python benchmarks/waits.py $(WAITS)
 
 matrix: $(READY) ## test all of Airflow 2.11 to 3.3 with Python 3.11 to 3.13, as far as they are here, and write the README table (ONLY=3.1)
-	@$(BIN)/python tools/matrix/matrix.py $(ONLY)
+	@$(BIN)/nox --noxfile tools/matrix/noxfile.py $(if $(ONLY),--tags $(ONLY))
 
 release-check: $(READY) ## rehearse a release: build, compare, install elsewhere, run the demo from there (FINAL=1 to release)
 	@$(BIN)/python tools/checks/release_check.py $(if $(FINAL),--final)

@@ -88,7 +88,7 @@ def facts(values: Mapping[str, Any]) -> Table:
     """Return a table of names and values."""
     table = Table(show_header=False)
     for name, value in values.items():
-        table.add_row(escape(name), escape(spell(value)))
+        table.add_row(escape(name.replace("_", " ")), escape(spell(value)))
     return table
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
@@ -46,11 +47,18 @@ def reacting_to_jobs(context: Context, hook: ScantrustHook, log: Log) -> Iterato
 
 @contextmanager
 def ending(context: Context, report: Report) -> Iterator[None]:
-    """On an error, push the XCom ``failure`` and raise the exception that tells Airflow whether to retry."""
+    """On an error, push the XComs ``failure`` and ``report``, and raise the exception for Airflow."""
 
     def push(error: BaseException, *, permanent: bool) -> None:
         path = report.rejects["path"] if report.rejects else None
         push_failure(context, error, permanent=permanent, rejects_path=path)
+        summary = report.summary(now=time.time(), ended=report.is_complete)
+        if not report.is_complete:
+            # Calls without an answer may have updated codes, too.
+            summary["codes_affected"] = None
+        # An error in this push must not hide the task's error.
+        with suppress(Exception):
+            context["ti"].xcom_push(key="report", value=summary)
 
     try:
         yield

@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_scantrust.assets.scantrust import describe_events, scantrust_outlets
-from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput, ScantrustError
+from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput
 from airflow_provider_scantrust.links.scantrust import LINKS
 from airflow_provider_scantrust.operators.arguments import as_path, flatten_rows, from_template
 from airflow_provider_scantrust.operators.parameters import UploadParameters
@@ -304,6 +304,8 @@ class ScantrustUploadOperator(UploadParameters):
         saved = report.save()
         # Always as an XCom, too: `dag.test()` does not keep the arguments of a deferral.
         _push(context, _REPORT_KEY, saved)
+        # For the page in Airflow's UI, while the task waits.
+        _push(context, "report", report.summary(now=time.time(), ended=False))
         self.defer(
             trigger=deferral.trigger,
             method_name="execute_complete",
@@ -321,11 +323,9 @@ class ScantrustUploadOperator(UploadParameters):
         self._summary = summary = report.summary(now=now, ended=ended)
         count_upload(self.hook.stats, report)
         key = self.data_key if self.constraints is None else None
+        report.is_complete = ended
         try:
             react(report, key, on_unmatched=self.on_unmatched, on_discarded=self.on_discarded, log=self.log)
-        except ScantrustError:
-            _push(context, "report", summary)
-            raise
         finally:
             self.log.info("%s", report.describe(now, ended=ended))
             self.log.info("Report: %s", json.dumps(summary))

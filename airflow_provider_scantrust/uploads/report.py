@@ -45,6 +45,7 @@ class Report:
     :param fields: Names of the fields that were sent, for lineage.
     :param unsaid: Jobs for which Scantrust did not say how many codes they updated.
     :param rejects: Path and digest of the rejects file that this upload has written.
+    :param throttled: Calls of this try that Scantrust answered with a 429.
     """
 
     mode: str = ""
@@ -66,6 +67,10 @@ class Report:
     unsaid: int = 0
     jobs_ended: bool = False
     rejects: dict[str, str] | None = None
+    throttled: int = 0
+
+    # The upload and its jobs have ended. Not a field: the report of a deferred task is not complete.
+    is_complete = False
 
     @property
     def task_ids(self) -> list[str]:
@@ -160,6 +165,7 @@ class Report:
             **({"rejected": self.rejected} if self.rejected else {}),
             **({"rejects_path": self.rejects["path"]} if self.rejects else {}),
             **({"jobs_without_count": self.unsaid} if self.unsaid else {}),
+            **({"calls_throttled": self.throttled} if self.throttled else {}),
             **({"possibly_submitted_twice": self.possibly_twice} if self.possibly_twice else {}),
             "jobs": len(self.jobs),
             "task_ids": self.task_ids[:NAMED],

@@ -243,8 +243,11 @@ class Upload:
         )
         if self._is_stopped:
             runner.stop()
-        with progress.kept():
-            runner.run(plan.steps(progress.done))
+        try:
+            with progress.kept():
+                runner.run(plan.steps(progress.done))
+        finally:
+            report.throttled = self.service.pacer.throttled
         if spool is not None and 0 < plan.rows - spool.rejected == report.rejected.get("refused"):
             raise runner.none_taken()
         progress.all_calls_made(report)

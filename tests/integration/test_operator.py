@@ -160,6 +160,30 @@ def test_unmatched_keys_fail_when_told_and_the_report_is_kept(sandbox: Sandbox, 
     assert 1 == kept[0].xcoms["report"]["codes_affected"]
 
 
+def test_failed_upload_reports_what_was_done_and_claims_no_count(sandbox: Sandbox) -> None:
+    sandbox.fault(path=UPLOAD, status=429, headers={"Retry-After": "0.1"})
+    sandbox.fault(path=UPLOAD, status=403, skip=1)
+    ti = TaskInstance()
+    options: dict[str, Any] = {"mode": "sync", "items_per_call": 1, "max_in_flight": 1}
+    with pytest.raises(AirflowFailException, match="PermissionDenied"):
+        run(lambda: ScantrustUploadOperator(task_id="upload", items=bottles(1, 2, 3), **options), ti=ti)
+    report = ti.xcoms["report"]
+    assert ("sync", 3, 2, 1) == tuple(
+        report[name] for name in ("mode", "rows", "requests", "calls_throttled")
+    )
+    assert report["codes_affected"] is None
+
+
+def test_waiting_upload_has_a_report_without_the_result(sandbox: Sandbox) -> None:
+    sandbox.jobs(hang=True)
+    ti = TaskInstance()
+    with pytest.raises(TaskDeferred):
+        ScantrustUploadOperator(task_id="upload", items=bottles(1, 2), mode="async").execute({"ti": ti})  # type: ignore[typeddict-item]
+    assert ("async", 2, None) == tuple(
+        ti.xcoms["report"][name] for name in ("mode", "rows", "codes_affected")
+    )
+
+
 def test_discarded_field_is_named_and_fails_when_told(sandbox: Sandbox) -> None:
     items = bottles(1, 2, market="FR", color="red")
     report, _ = upload(items=items)

@@ -1,4 +1,4 @@
-"""Checks the installed provider against the Airflow it is installed with; run by ``matrix.py`` in each environment."""
+"""Checks the installed provider against the Airflow it is installed with; run by nox in each environment."""
 
 from __future__ import annotations
 

@@ -87,7 +87,8 @@ function Actions({ upload, refresh }) {
 
 function Rows({ upload }) {
   const { rows, updated, unmatched, rejected, rejectedCount, examples, mode } = upload;
-  if (rows === null) return null;
+  // An upload that failed before it counted its rows has 0.
+  if (rows === null || (rows === 0 && upload.failure)) return null;
   const parts = [
     { name: "Updated", count: updated ?? 0, color: "success" },
     { name: "Unknown keys", count: unmatched ?? 0, color: "warning" },
@@ -100,7 +101,7 @@ function Rows({ upload }) {
     h("h3", null, plural(rows, "row")),
     mode !== "dry run" && h(RowsBar, { parts }),
     updated === null
-      ? h("p", { className: "st-muted" }, mode === "dry run" ? "A dry run sends nothing." : "How many rows were updated is not known: nothing waited for the jobs.")
+      ? h("p", { className: "st-muted" }, whyNotKnown(upload))
       : h(
           "ul",
           { className: "st-legend" },
@@ -111,7 +112,13 @@ function Rows({ upload }) {
   );
 }
 
-// Also for an upload that failed and has no report.
+function whyNotKnown({ mode, status }) {
+  if (mode === "dry run") return "A dry run sends nothing.";
+  if (status === "waiting") return "How many rows were updated is known when the jobs have ended.";
+  const why = ["failed", "retry"].includes(status) ? "the upload did not end" : "nothing waited for the jobs";
+  return `How many rows were updated is not known: ${why}.`;
+}
+
 function Rejects({ path }) {
   const copy = h(Copy, { text: path, what: "the path of the rejects file" });
   return h("p", null, "Rejected rows and reasons: ", h("code", null, path), " ", copy);
