@@ -75,8 +75,8 @@ class AirflowClient:
         if response.status_code == 401 and self._api_version == "v2":
             self._login()
             response = self._send(method, path, json, params)
-        if response.status_code == 500 and "Database error" in response.text and method in ("GET", "PATCH"):
-            # SQLite was locked for longer than Airflow waits.
+        if response.status_code == 500 and "Database error" in response.text:
+            # SQLite was locked for longer than Airflow waits, and nothing was written.
             time.sleep(2)
             response = self._send(method, path, json, params)
         if not response.ok:
