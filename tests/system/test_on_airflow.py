@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -265,16 +267,24 @@ def test_killing_a_waiting_task_says_that_the_job_goes_on(
 
 
 def test_airflow_shows_the_provider(airflow: LocalAirflow) -> None:
-    assert PACKAGE in airflow.run_cli("providers", "list", "--output", "plain")
-    assert "Scantrust" in airflow.run_cli("providers", "get", PACKAGE, "--full", "--output", "json")
-    hooks = parse_output(airflow.run_cli("providers", "hooks", "--output", "json"))
-    (hook,) = [each for each in hooks if each["connection_type"] == "scantrust"]
+    commands = {
+        "list": ["--output", "plain"],
+        "get": [PACKAGE, "--full", "--output", "json"],
+        "hooks": ["--output", "json"],
+        "widgets": ["--output", "json"],
+        "behaviours": ["--output", "json"],
+    }
+    with ThreadPoolExecutor() as pool:
+        run = partial(airflow.run_cli, "providers")
+        ran = {name: pool.submit(run, name, *options) for name, options in commands.items()}
+    said = {name: done.result() for name, done in ran.items()}
+    assert PACKAGE in said["list"]
+    assert "Scantrust" in said["get"]
+    (hook,) = [each for each in parse_output(said["hooks"]) if each["connection_type"] == "scantrust"]
     assert hook["class"].endswith("ScantrustHook")
-    fields = get_provider_info()["connection-types"][0]["conn-fields"]
-    widgets = airflow.run_cli("providers", "widgets", "--output", "json")
-    for name in fields:
-        assert name in widgets
-    assert '"scantrust"' in airflow.run_cli("providers", "behaviours", "--output", "json")
+    for name in get_provider_info()["connection-types"][0]["conn-fields"]:
+        assert name in said["widgets"]
+    assert '"scantrust"' in said["behaviours"]
 
 
 def test_connection_form_and_test_button_work(airflow: LocalAirflow, sandbox: Sandbox) -> None:
