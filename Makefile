@@ -124,7 +124,7 @@ soup: $(READY) ## 10,000 waits and 2,000 uploads while half of all answers are b
 	@$(BIN)/python tools/reliability/soup.py $(if $(SEED),--seed $(SEED))
 
 waits-at-scale: $(READY) ## a thousand deferred sensors and one on 5,000 ids on a real Airflow, its triggerer killed half-way (a quarter of an hour)
-	@MAPPED=1000 MANY=5000 LOG_LEVEL=INFO $(BIN)/python -m pytest -q -s tests/system/test_waits_at_scale.py
+	@MAPPED=1000 MANY=5000 $(BIN)/python -m pytest -q -s tests/system/test_waits_at_scale.py
 
 kills: $(READY) ## upload a file of 100,000 rows twenty times, and kill the worker each time (KILLS=n; about half a minute each)
 	@KILLS=$(or $(KILLS),20) $(BIN)/python -m pytest -q tests/system/test_bulk.py

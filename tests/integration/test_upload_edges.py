@@ -15,6 +15,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, AirflowTaskTimeout
 from jinja2.nativetypes import NativeEnvironment
 
+import tasks
 from airflow_provider_scantrust.decorators.scantrust import ScantrustUploadDecoratedOperator
 from airflow_provider_scantrust.exceptions import RequestRejected, UploadInterrupted
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
@@ -24,18 +25,15 @@ from tasks import TaskInstance, bottles
 UPLOAD, SUBMIT = "/api/v2/scm/upload/", "/api/v2/scm/upload/async/"
 
 
-class Store(dict[str, Any]):
-    """Airflow's task state store, as far as it is used; it may fail like an API server that is away."""
+class Store(tasks.Store):
+    """A task state store that may fail like an API server that is away."""
 
     is_away = False
 
     def set(self, key: str, value: Any) -> None:
         if self.is_away:
             raise ConnectionError("the API server is away")
-        self[key] = json.loads(json.dumps(value))
-
-    def delete(self, key: str) -> None:
-        self.pop(key, None)
+        super().set(key, value)
 
 
 def attempt(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -40,12 +39,29 @@ def documented(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("documented")
 
 
+MakeAirflow = Callable[[str], LocalAirflow]
+
+
+@pytest.fixture(scope="session")
+def make_airflow(
+    running_sandbox: Sandbox, rejects: Path, documented: Path, tmp_path_factory: pytest.TempPathFactory
+) -> MakeAirflow:
+    """Return a function that makes an Airflow with a log level; it runs inside its ``with``."""
+    return lambda level: prepare(
+        tmp_path_factory.mktemp("airflow"), level, running_sandbox, rejects, documented
+    )
+
+
 # It ends with the last test that needs it, since an idle Airflow slows all others down.
 @pytest.fixture(scope="package")
-def airflow(
-    running_sandbox: Sandbox, rejects: Path, documented: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[LocalAirflow]:
-    home = tmp_path_factory.mktemp("airflow")
+def airflow(make_airflow: MakeAirflow) -> Iterator[LocalAirflow]:
+    with make_airflow("INFO") as airflow:
+        yield airflow
+
+
+def prepare(
+    home: Path, level: str, running_sandbox: Sandbox, rejects: Path, documented: Path
+) -> LocalAirflow:
     dags = home / "dags"
     shutil.copytree(ROOT / "dags_examples", dags, ignore=shutil.ignore_patterns("__pycache__"))
     for file in (Path(__file__).parent / "dags").glob("*.py"):
@@ -56,7 +72,7 @@ def airflow(
     text = text.replace("minutes=5", "seconds=1").replace("_upload(", "_upload(max_in_flight=2, ")
     example.write_text(text, encoding="utf-8")
     write_dags(dags, documented)
-    with LocalAirflow(
+    return LocalAirflow(
         home,
         dags,
         connections={
@@ -76,14 +92,12 @@ def airflow(
         # Only the runs that a test asks for, not also the one that is due today.
         config={
             "scheduler.use_job_schedule": "False",
-            # DEBUG for the search for secrets.
-            "logging.logging_level": os.environ.get("LOG_LEVEL", "DEBUG"),
+            "logging.logging_level": level,
             # Enough for all that test_waits_at_scale can be told to defer.
             "triggerer.capacity": "2000",
             **DAGS_STAY,
         },
-    ) as airflow:
-        yield airflow
+    )
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -27,6 +28,13 @@ CODES = [
     row["extended_id"] for row in csv.DictReader((SAMPLE_DATA / "codes.csv").read_text("utf-8").splitlines())
 ]
 ENDED = {"success", "failed", "skipped", "up_for_retry"}
+
+
+@pytest.fixture(scope="module")
+def airflow(make_airflow: Callable[[str], LocalAirflow]) -> Iterator[LocalAirflow]:
+    """At DEBUG, for the search for secrets."""
+    with make_airflow("DEBUG") as airflow:
+        yield airflow
 
 
 def run_example(airflow: LocalAirflow, dag_id: str) -> list[TaskInstance]:
