@@ -194,6 +194,7 @@ class Controls:
         :raises WrongValue: The setting does not exist, or cannot have this value.
         """
         self._service.settings.change(**settings)
+        self._service.clock.wake()
 
     def deviations(self) -> dict[str, dict[str, str]]:
         """Show the assumptions that the setting `deviations` can reverse, by name."""

@@ -319,3 +319,10 @@ def test_wrong_control_call_is_400_and_says_why(caller: Caller, method: str, pat
     response = caller.control(method, path, json=body)
     assert response.status_code == 400
     assert response.json()["detail"]
+
+
+def test_changed_pace_counts_for_waits_in_progress(sandbox: Sandbox, caller: Caller) -> None:
+    sandbox.configure(time_scale=1000.0)
+    task_id = caller.submit({"lot_number": "L-000001"}, {"market": "CH"}).json()["task_id"]
+    sandbox.configure(time_scale=0.001)
+    wait_until(lambda: caller.task(task_id)["state"] == "complete")
