@@ -47,15 +47,22 @@ def reacting_to_jobs(context: Context, hook: ScantrustHook, log: Log) -> Iterato
 
 @contextmanager
 def ending(context: Context, report: Report) -> Iterator[None]:
-    """On an error, push the XComs ``failure`` and ``report``, and raise the exception for Airflow."""
+    """
+    On an error, push the XCom ``failure`` and raise the exception that tells Airflow whether to retry.
+
+    Also push the XCom ``report`` of what was done so far, if the upload had a plan.
+    """
 
     def push(error: BaseException, *, permanent: bool) -> None:
         path = report.rejects["path"] if report.rejects else None
         push_failure(context, error, permanent=permanent, rejects_path=path)
+        if not report.mode:
+            # Nothing is known yet, not even how many rows there are.
+            return
         summary = report.summary(now=time.time(), ended=report.is_complete)
         if not report.is_complete:
-            # Calls without an answer may have updated codes, too.
-            summary["codes_affected"] = None
+            # Calls without an answer may have updated codes, too, or matched none.
+            summary["codes_affected"] = summary["unmatched"]["count"] = None
         # An error in this push must not hide the task's error.
         with suppress(Exception):
             context["ti"].xcom_push(key="report", value=summary)

@@ -136,7 +136,10 @@ class ScantrustUploadOperator(UploadParameters):
             with reacting_to_jobs(context, self.hook, self.log):
                 outcome = read_end_of_wait(event, deadline_is)
             upload.end_jobs(outcome, lambda: self._rows(again=True))
-            return self._finish(context, loaded)
+            result = self._finish(context, loaded)
+            # In place of the report from before the wait.
+            _push(context, "report", self._summary)
+            return result
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Raise the exception of the shorter time limit; Airflow's timeout does not tell which has passed."""

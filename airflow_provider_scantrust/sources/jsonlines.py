@@ -165,9 +165,12 @@ def _check_record(record: Any) -> Row | UnreadableRow:
     if record.keys() >= _UNFIXED:
         return UnreadableRow(f"{REJECTED_TEXT} must be turned into names and values, or removed, first")
     row: Row = record
+    types = set(map(type, record.values()))
+    if UnreadableRow in types:
+        return next(value for value in record.values() if isinstance(value, UnreadableRow))
     if None in record.values():
         row = {name: value for name, value in record.items() if value is not None}
-    if _Inexact in set(map(type, row.values())):
+    if _Inexact in types:
         name = next(name for name, value in row.items() if type(value) is _Inexact)
         return UnreadableRow(f"field {show(name)}: {row[name]} {INEXACT}", "invalid")
     return row

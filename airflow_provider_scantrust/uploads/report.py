@@ -191,15 +191,16 @@ class Report:
         seconds = now - self.started_at
         took = f"in {seconds:.0f} s" if seconds >= 10 else f"in {seconds:.1f} s"
         jobs = plural(len(self.jobs), "job")
+        what, still = f"Sent {self._sent:,} of {plural(self.rows, 'row')} {took}", ""
         if not self.rows:
             return "There are no rows, so nothing was sent."
         if failed:
-            what = f"Sent {self._sent:,} of {plural(self.rows, 'row')} {took}; {failed:,} of {jobs} failed"
+            still = f"; {failed:,} of {jobs} failed"
         elif len(self.jobs) == self.rows == 1 and not ended:
-            what = f"Submitted {jobs} {took}; its result is not known yet"
+            what, still = f"Submitted {jobs} {took}", "; its result is not known yet"
         elif self.jobs and not ended:
             results = f"result of {jobs} is" if len(self.jobs) == 1 else f"results of {jobs} are"
-            what = f"Sent {self._sent:,} of {plural(self.rows, 'row')} {took}; the {results} not known yet"
+            still = f"; the {results} not known yet"
         elif self.updated_nothing:
             what = f"Updated no code with {plural(self._sent, 'row')} {took}"
         elif len(self.jobs) == self.rows == 1:
@@ -214,7 +215,7 @@ class Report:
             self.unsaid and f"{plural(self.unsaid, 'job')} without a count",
         ]
         found = ", ".join(str(note) for note in notes if note)
-        return f"{what}: {found}." if found else f"{what}."
+        return f"{what}: {found}{still}." if found else f"{what}{still}."
 
     def describe_so_far(self) -> str:
         """Return what was done by an upload that has ended early."""

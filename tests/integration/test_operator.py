@@ -171,7 +171,22 @@ def test_failed_upload_reports_what_was_done_and_claims_no_count(sandbox: Sandbo
     assert ("sync", 3, 2, 1) == tuple(
         report[name] for name in ("mode", "rows", "requests", "calls_throttled")
     )
-    assert report["codes_affected"] is None
+    assert report["codes_affected"] is report["unmatched"]["count"] is None
+
+
+def test_upload_that_failed_before_it_had_rows_reports_none(sandbox: Sandbox) -> None:
+    ti = TaskInstance()
+    with pytest.raises(AirflowFailException, match="InvalidInput"):
+        run(lambda: ScantrustUploadOperator(task_id="upload", items=bottles(1, extended_id="")), ti=ti)
+    assert {"failure", "task_ids"} == ti.xcoms.keys()
+
+
+def test_report_of_a_wait_is_replaced_by_the_result(sandbox: Sandbox) -> None:
+    options: dict[str, Any] = {"mode": "async", "poll_interval": 0.05, "multiple_outputs": True}
+    sandbox.jobs(seconds=100)
+    result, ti, states = run(lambda: ScantrustUploadOperator(task_id="upload", items=bottles(1), **options))
+    assert ["running", "deferred", "running"] == states
+    assert (1, result["codes_affected"]) == (ti.xcoms["report"]["codes_affected"], 1)
 
 
 def test_waiting_upload_has_a_report_without_the_result(sandbox: Sandbox) -> None:

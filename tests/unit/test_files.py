@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_scantrust.exceptions import InvalidInput
+from airflow_provider_scantrust.sources.fields import Fields
 from uploaded import KEY, upload
 
 np: Any = pytest.importorskip("numpy")
@@ -127,6 +128,12 @@ def test_bytes_that_are_text_are_text() -> None:
     out = io.BytesIO()
     pq.write_table(pa.table({KEY: pa.array([b"CODE0001"]), "lot": pa.array([b"ABCD"], pa.binary(4))}), out)
     assert {"CODE0001": {"lot": "ABCD"}} == upload(out.getvalue(), "a.parquet").rows
+
+
+def test_records_with_nothing_to_rename_are_not_copied() -> None:
+    record = {KEY: "CODE0001", "lot": "1"}
+    ((_, row),) = Fields(None, None, KEY).of_records([(1, record)], "rows")
+    assert row is record
 
 
 def test_blanks_around_names_and_extended_ids_are_stripped() -> None:

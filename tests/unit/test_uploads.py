@@ -469,6 +469,15 @@ def test_codes_of_jobs_that_are_not_waited_for_are_unknown() -> None:
     assert report.summary(now=0.0, ended=False)["codes_affected"] is None
 
 
+@pytest.mark.parametrize(
+    ("more", "end"),
+    [({"ended": False}, "the result of 1 job is not known yet"), ({"failed": 1}, "1 of 1 job failed")],
+)
+def test_found_rows_and_jobs_without_a_result_are_told_apart(more: dict[str, Any], end: str) -> None:
+    report = Report(rows=3, jobs={"t": [2, "A", 0]}, rejected={"invalid": 1})
+    assert f"Sent 2 of 3 rows in 1.0 s: 1 row rejected; {end}." == report.describe(1.0, **more)
+
+
 def test_examples_are_few() -> None:
     report = Report("sync", 5000, 0.0)
     report.add_answer(rows(5000), KEY, UploadResult(0, 0, {}))
