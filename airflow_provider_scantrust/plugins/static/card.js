@@ -87,8 +87,7 @@ function Actions({ upload, refresh }) {
 
 function Rows({ upload }) {
   const { rows, updated, unmatched, rejected, rejectedCount, examples, mode } = upload;
-  // An upload that failed before it counted its rows has 0.
-  if (rows === null || (rows === 0 && upload.failure)) return null;
+  if (rows === null) return null;
   const parts = [
     { name: "Updated", count: updated ?? 0, color: "success" },
     { name: "Unknown keys", count: unmatched ?? 0, color: "warning" },
