@@ -141,7 +141,7 @@ class Queue:
         # Jobs that wait for their turn, and jobs whose failed poll is repeated.
         self._turns: list[Job] = []
         self._repeats: list[Job] = []
-        # At most so many jobs in the heaps are of waits that have left.
+        # How many jobs of waits that have left may still be in the heaps.
         self._stale = 0
         self._repeated = False
         self._failures_in_a_row = 0
