@@ -76,9 +76,14 @@ def make_row(
     states = {job: _job_state(job, task.state, ended, ours_ended) for job in job_ids}
     jobs_total = _number(waited, "jobs") or _number(failed, "jobs") or _number(report, "jobs") or len(job_ids)
     failure = _failure(xcoms, task)
-    seconds = _number(report, "seconds")
+    # A task that was marked or timed out while it waited has a report of the time before its wait.
+    seconds = _number(report, "seconds") if task.state == "success" or failure else None
     if seconds is None and task.start_date and task.end_date:
         seconds = (task.end_date - task.start_date).total_seconds()
+    count = _number(result if is_plan else report, "rows")
+    if failure and not count:
+        # It failed before it counted its rows.
+        count = None
     mode = "dry run" if is_plan else _get(report, "mode", str)[:_LONGEST_TEXT]
     given = {"not valid": result.get("rejected")} if is_plan else _get(report, "rejected", dict)
     fields = fields if isinstance(fields, dict) else {}
@@ -102,7 +107,7 @@ def make_row(
         "source": _text(fields, "source"),
         "mode": mode or None,
         "mode_reason": _text(report, "reason"),
-        "rows": _number(result if is_plan else report, "rows"),
+        "rows": count,
         "calls": _number(report, "requests"),
         "throttled": _number(report, "calls_throttled"),
         "codes": _number(report or waited, "codes_affected"),

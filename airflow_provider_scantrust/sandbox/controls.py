@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from os import PathLike
 from typing import Any, Literal
 
@@ -243,8 +244,10 @@ class Controls:
         """Show the settings, the fields of each campaign, the campaign of each product, and counts; no token."""
         service = self._service
         return {
-            "settings": vars(service.settings),
-            "campaigns": service.registry.campaigns.copy(),
+            "settings": asdict(service.settings),
+            "campaigns": {
+                number: names.copy() for number, names in service.registry.campaigns.copy().items()
+            },
             "products": service.registry.products.copy(),
             "codes": service.store.count([]),
             "tasks": len(service.jobs),

@@ -115,7 +115,8 @@ class Registry:
         user = list(self.users).index(username) + 1
         for each in list(self.tokens.values()) if alone else []:
             if (each.scheme, each.user) == ("JWT", user):
-                del self.tokens[each.token]
+                # Another thread may have removed it.
+                self.tokens.pop(each.token, None)
         # It only looks like a JWT. Clients cannot check the signature, so it has none.
         token = f"eyJ{secrets.token_urlsafe(24)}.{secrets.token_urlsafe(48)}.{secrets.token_urlsafe(32)}"
         self.add_token(token, ALL_PERMISSIONS, _JWT_SECONDS, "JWT", user)

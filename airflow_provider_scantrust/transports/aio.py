@@ -7,7 +7,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing
-from functools import cache
+from functools import cache, partial
 from typing import TypeVar
 
 import aiohttp
@@ -130,14 +130,10 @@ class AioTransport(Transport):
             kind = _kind(error)
             if kind is None:
                 raise
-            return await asyncio.to_thread(
-                self._fault,
-                kind,
-                error,
-                started,
-                url=request.url,
-                is_unanswered=not proxy and response is None,
-            )
+            is_unanswered = not proxy and response is None
+            fault = partial(self._fault, kind, error, started, url=request.url, is_unanswered=is_unanswered)
+            # Only a probe takes time, and the threads may all be busy with other triggers.
+            return await asyncio.to_thread(fault) if self._may_probe(kind, is_unanswered) else fault()
 
 
 def choose_proxy(url: str) -> str | None:

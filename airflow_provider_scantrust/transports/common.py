@@ -66,17 +66,20 @@ class Transport:
         self, kind: FaultKind, error: Exception, started: float, *, url: str, is_unanswered: bool
     ) -> Fault:
         """
-        Return the fault for a library's exception. This takes up to a second.
+        Return the fault for a library's exception. With a probe, this takes up to a second.
 
         :param url: Where the request went.
         :param is_unanswered: The server itself got the request and sent nothing.
         """
-        # One probe is enough: the answer depends only on the fields of the connection.
-        if kind is FaultKind.CUT and is_unanswered and not self._was_probed:
+        if self._may_probe(kind, is_unanswered):
             self._was_probed = True
             if speaks_tls(url):
                 kind = FaultKind.NEEDS_TLS
         return Fault(kind, describe_fault(kind, error), self._clock() - started)
+
+    def _may_probe(self, kind: FaultKind, is_unanswered: bool) -> bool:
+        # One probe is enough: the answer depends only on the fields of the connection.
+        return kind is FaultKind.CUT and is_unanswered and not self._was_probed
 
 
 def make_user_agent(library: str) -> str:

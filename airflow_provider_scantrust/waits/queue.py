@@ -141,8 +141,8 @@ class Queue:
         # Jobs that wait for their turn, and jobs whose failed poll is repeated.
         self._turns: list[Job] = []
         self._repeats: list[Job] = []
-        # Waits that have left since their jobs were last removed from the heaps.
-        self._left = 0
+        # How many jobs of waits that have left may still be in the heaps.
+        self._stale = 0
         self._repeated = False
         self._failures_in_a_row = 0
         self._last_error: TransientError | None = None
@@ -258,10 +258,12 @@ class Queue:
 
     def leave(self, wait: Wait) -> None:
         """Ignore the jobs of a wait from now on."""
-        self.waits.discard(wait)
-        self._left += 1
+        if wait not in self.waits:
+            return
+        self.waits.remove(wait)
+        self._stale += len(wait.jobs.open)
         # To remove the jobs each time would be slow if thousands of waits end together.
-        if self._left > len(self.waits):
+        if self._stale > (len(self._turns) + len(self._repeats)) // 2:
             self._sweep()
 
     def move(self, waits: set[Wait], other: Queue) -> None:
@@ -322,4 +324,4 @@ class Queue:
         for heap in (self._turns, self._repeats):
             heap[:] = [job for job in heap if job.wait in self.waits]
             heapify(heap)
-        self._left = 0
+        self._stale = 0

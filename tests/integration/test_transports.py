@@ -6,13 +6,14 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from airflow_provider_scantrust.api import endpoints
 from airflow_provider_scantrust.api.flow import converse
-from airflow_provider_scantrust.api.messages import Endpoint
+from airflow_provider_scantrust.api.messages import Endpoint, Fault, FaultKind, Request
 from airflow_provider_scantrust.api.settings import read_settings
 from airflow_provider_scantrust.exceptions import ConfigurationError, ScantrustError
 from airflow_provider_scantrust.sandbox import Sandbox
@@ -251,3 +252,18 @@ def test_waits_that_need_a_login_together_make_one_over_aiohttp(sandbox: Sandbox
     assert {"sandbox@example.com"} == set(asyncio.run(ask_together()))
     paths = [entry["path"] for entry in sandbox.transcript()]
     assert (1, 60) == (paths.count("/api/v2/auth/login/"), paths.count(ME.path))
+
+
+async def test_fault_does_not_wait_for_the_threads_of_other_triggers() -> None:
+    loop, end = asyncio.get_running_loop(), threading.Event()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    busy = loop.run_in_executor(None, end.wait)
+    request = Request("GET", "http://127.0.0.1:1/", headers={}, body=None, timeout=(1.0, 1.0))
+    try:
+        async with AioTransport(verify=False, log=LOG) as transport, asyncio.timeout(3):
+            fault = await transport._send(request)
+    finally:
+        end.set()
+        await busy
+    assert isinstance(fault, Fault)
+    assert (FaultKind.CONNECT, "Connection refused") == (fault.kind, fault.detail)

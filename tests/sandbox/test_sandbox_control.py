@@ -10,7 +10,9 @@ import pytest
 import requests
 
 from airflow_provider_scantrust.sandbox import DEFAULT_FIELDS, Sandbox
+from airflow_provider_scantrust.sandbox.registry import Registry, Token
 from airflow_provider_scantrust.sandbox.settings import DEFAULT_PASSWORD, DEFAULT_USERNAME
+from airflow_provider_scantrust.sandbox.store import Store
 from system_steps import wait_until
 
 from .conftest import Caller
@@ -248,6 +250,32 @@ def test_sandbox_can_be_prepared_before_the_start_and_looked_at_after_the_end() 
     assert (1, 2) == (sandbox.count(market="CH"), len(sandbox.transcript()))
     with sandbox:
         assert (0, 2) == (sandbox.count(market="CH"), sandbox.count())
+
+
+def test_overview_is_a_copy(sandbox: Sandbox) -> None:
+    before = sandbox.overview()
+    limits = dict(before["settings"]["limits"])
+    before["settings"]["limits"].clear()
+    before["campaigns"][1].append("no field")
+    assert limits == sandbox.overview()["settings"]["limits"]
+    assert "no field" not in sandbox.overview()["campaigns"][1]
+    rate_limits = before["settings"]["rate_limits"]
+    sandbox.configure(rate_limits=not rate_limits)
+    assert rate_limits == before["settings"]["rate_limits"]
+
+
+def test_login_goes_on_when_a_token_is_removed_at_the_same_time() -> None:
+    class Tokens(dict[str, Token]):
+        def values(self) -> Any:
+            tokens = list(super().values())
+            self.clear()
+            return tokens
+
+    registry = Registry(Store())
+    registry.add_user("user", "password")
+    registry.tokens = Tokens(registry.tokens)
+    assert registry.log_in("user", "password", alone=True)
+    assert registry.log_in("user", "password", alone=True)
 
 
 def test_call_list_names_calls_that_are_there(caller: Caller) -> None:

@@ -97,6 +97,23 @@ def test_rejects_file_of_a_failed_upload_is_shown() -> None:
     assert row_of("failed", {"failure": {**failure, "try_number": 7}})["rejects_path"] is None
 
 
+def test_duration_of_an_upload_that_was_ended_while_it_waited_is_not_that_before_its_wait() -> None:
+    times: dict[str, Any] = {"start_date": NOW - timedelta(hours=3), "end_date": NOW}
+    report = {**FULL, "codes_affected": None, "jobs": 1, "task_ids": ["a"], "seconds": 2.5}
+    assert 3 * 3600.0 == row_of("failed", {"report": report}, **times)["seconds"]
+    assert row_of("deferred", {"report": report})["seconds"] is None
+    failure = {"error": "TaskFailed", "message": "No.", "try_number": 1}
+    assert 2.5 == row_of("failed", {"report": report, "failure": failure}, **times)["seconds"]
+
+
+def test_rows_of_an_upload_that_failed_before_it_counted_them_are_not_known() -> None:
+    failure = {"error": "SourceNotFound", "message": "No.", "try_number": 1}
+    early = {**FULL, "mode": "", "rows": 0, "codes_affected": None}
+    assert row_of("failed", {"report": early, "failure": failure})["rows"] is None
+    assert 9 == row_of("failed", {"report": FULL, "failure": failure})["rows"]
+    assert 0 == row_of("success", {"return_value": {**FULL, "rows": 0}})["rows"]
+
+
 def run_of(hours: int, state: str = "success", task_id: str = "t", **report: Any) -> dict[str, Any]:
     due: dict[str, Any] = {
         "run_id": str(hours),

@@ -8,6 +8,7 @@ from heapq import heappop, heappush
 from itertools import count
 from math import inf
 from random import Random
+from weakref import ref
 
 import pytest
 from hypothesis import given, settings
@@ -331,6 +332,10 @@ def take(queue: Queue, now: float) -> Job:
     return turn
 
 
+class WeakJobs(Jobs):
+    """Jobs with which a test sees that nothing keeps them."""
+
+
 def wait_for(
     *task_ids: str, interval: float = 10.0, longest: float | None = None, until: float = inf
 ) -> Wait:
@@ -545,6 +550,35 @@ def test_waits_that_leave_are_not_asked_and_do_not_pile_up() -> None:
     assert not asking.holds(under_way)
     assert "t-999" == take(asking, 20.0).task_id
     assert inf == asking.take(21.0)
+
+
+def test_jobs_of_a_large_wait_are_forgotten_when_it_leaves() -> None:
+    asking = queue()
+    asking.add(wait_for("a"))
+    asking.add(wait_for("b"))
+    jobs = WeakJobs((f"t-{number}" for number in range(100)), deadline=inf)
+    large = Wait(jobs, 3600.0, joined=0.0, left=inf)
+    asking.add(large)
+    gone = ref(jobs)
+    asking.leave(large)
+    del large, jobs
+    assert gone() is None
+
+
+def test_waits_that_end_do_not_sort_the_jobs_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    asking = queue()
+    asking.add(wait_for(*(f"t-{number}" for number in range(1000)), interval=3600.0))
+    sorted_again: list[int] = []
+    monkeypatch.setattr("airflow_provider_scantrust.waits.queue.heapify", lambda heap: sorted_again.append(1))
+    for number in range(50):
+        wait = wait_for(f"short-{number}")
+        asking.add(wait)
+        now = 10.0 + number
+        answer(asking, take(asking, now), now, TaskState.COMPLETE)
+        # As a trigger does after the end.
+        asking.leave(wait)
+    assert [] == sorted_again
+    assert 1000 == asking.open
 
 
 def test_wait_that_its_own_answer_ended_is_no_question_under_way() -> None:
