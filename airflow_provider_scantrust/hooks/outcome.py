@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout
 
@@ -50,10 +50,8 @@ def push_failure(
     context: Context, error: BaseException, *, permanent: bool, rejects_path: str | None = None
 ) -> None:
     """Push the XCom ``failure``: why this try failed, in one sentence, and where its rejects are."""
-    if (ti := context.get("ti")) is None:
-        return
     first = re.split(r"(?<=[.!?])\s", one_line(str(error), _LONGEST_MESSAGE), maxsplit=1)[0]
-    number = getattr(ti, "try_number", None)
+    number = getattr(context.get("ti"), "try_number", None)
     failure = {
         "error": type(error).__name__,
         "message": first,
@@ -61,6 +59,12 @@ def push_failure(
         "permanent": permanent,
         **({"rejects_path": rejects_path} if rejects_path else {}),
     }
-    # An error in this push must not hide the task's error.
-    with suppress(Exception):
-        ti.xcom_push(key="failure", value=failure)
+    push_beside_error(context, "failure", failure)
+
+
+def push_beside_error(context: Context, key: str, value: Any) -> None:
+    """Push an XCom of a task that fails; an error in this push must not hide the task's error."""
+    # In a test of a Dag, the context may have no task instance.
+    if (ti := context.get("ti")) is not None:
+        with suppress(Exception):
+            ti.xcom_push(key=key, value=value)

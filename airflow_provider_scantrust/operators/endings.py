@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_provider_scantrust.exceptions import NotFound, ScantrustError, TaskFailed
-from airflow_provider_scantrust.hooks.outcome import push_failed_jobs, push_failure, raise_for_airflow
+from airflow_provider_scantrust.hooks.outcome import (
+    push_beside_error,
+    push_failed_jobs,
+    push_failure,
+    raise_for_airflow,
+)
 from airflow_provider_scantrust.operators.tries import is_of_another_account, store_of
 from airflow_provider_scantrust.uploads.kept import Log, forget_jobs
 
@@ -63,9 +68,7 @@ def ending(context: Context, report: Report) -> Iterator[None]:
         if not report.is_complete:
             # Calls without an answer may have updated codes, too, or matched none.
             summary["codes_affected"] = summary["unmatched"]["count"] = None
-        # An error in this push must not hide the task's error.
-        with suppress(Exception):
-            context["ti"].xcom_push(key="report", value=summary)
+        push_beside_error(context, "report", summary)
 
     try:
         yield
