@@ -112,7 +112,7 @@ def cells(name: str, value: Any) -> list[tuple[str, str]]:
     """Return the lines of one value."""
     if isinstance(value, dict):
         return [line for inner, each in value.items() for line in cells(f"{name}.{inner}", each)]
-    entries = (value or ["none"]) if isinstance(value, list) else [value]
+    entries = (value or ["none"]) if isinstance(value, list) else ["unknown" if value is None else value]
     return [("" if index else name, str(entry)) for index, entry in enumerate(entries)]
 
 
