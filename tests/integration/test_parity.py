@@ -38,6 +38,7 @@ from tasks import TaskInstance, bottles, run, with_xcom
 
 STATUS_PATH = "/api/v2/scm/tasks/"
 QUICK = 0.05
+UNTIL_THE_DEADLINE = {"timeout": 6.0, "poke_interval": 0.5}
 
 
 def sensor(task_ids: list[str], **options: Any) -> Callable[[], ScantrustTaskSensor]:
@@ -45,8 +46,8 @@ def sensor(task_ids: list[str], **options: Any) -> Callable[[], ScantrustTaskSen
     return lambda: ScantrustTaskSensor(task_id="wait", scantrust_task_id=task_ids, **options)
 
 
-def operator(**options: Any) -> Callable[[], ScantrustUploadOperator]:
-    options = {"poll_interval": QUICK, "timeout": 20, **options}
+def operator(poke_interval: float = QUICK, **options: Any) -> Callable[[], ScantrustUploadOperator]:
+    options = {"poll_interval": poke_interval, "timeout": 20, **options}
     return lambda: ScantrustUploadOperator(
         task_id="upload", items=bottles(1, 2, lot_number="L-9"), mode="async", **options
     )
@@ -237,14 +238,14 @@ BAD: dict[str, tuple[Callable[[Sandbox], None], dict[str, Any], type[Exception],
     ),
     "never ends": (
         lambda sandbox: sandbox.jobs(hang=True),
-        {"timeout": 6.0},
+        UNTIL_THE_DEADLINE,
         AirflowSensorTimeout,
         exc.WaitTimedOut,
         r"had not ended in time: .* \(in-progress\)\. Scantrust has no call that cancels a job",
     ),
     "unknown word for ever": (
         jobs(hang=True, states={"in-progress": "archived"}),
-        {"timeout": 6.0},
+        UNTIL_THE_DEADLINE,
         AirflowSensorTimeout,
         exc.WaitTimedOut,
         r"\(archived\)",
@@ -307,7 +308,7 @@ BAD: dict[str, tuple[Callable[[Sandbox], None], dict[str, Any], type[Exception],
     ),
     "outage until the deadline": (
         faults({"status": 503, "times": None}),
-        {"timeout": 6.0},
+        UNTIL_THE_DEADLINE,
         AirflowSensorTimeout,
         exc.WaitTimedOut,
         "never answered",

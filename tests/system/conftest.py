@@ -33,23 +33,15 @@ def rejects(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("rejects") / "new"
 
 
-@pytest.fixture(scope="session")
-def documented(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the files are that the docs' Dags read and write."""
-    return tmp_path_factory.mktemp("documented")
-
-
 MakeAirflow = Callable[[str], LocalAirflow]
 
 
 @pytest.fixture(scope="session")
 def make_airflow(
-    running_sandbox: Sandbox, rejects: Path, documented: Path, tmp_path_factory: pytest.TempPathFactory
+    running_sandbox: Sandbox, rejects: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> MakeAirflow:
     """Return a function that makes an Airflow with a log level; it runs inside its ``with``."""
-    return lambda level: prepare(
-        tmp_path_factory.mktemp("airflow"), level, running_sandbox, rejects, documented
-    )
+    return lambda level: prepare(tmp_path_factory.mktemp("airflow"), level, running_sandbox, rejects)
 
 
 # It ends with the last test that needs it, since an idle Airflow slows all others down.
@@ -59,9 +51,7 @@ def airflow(make_airflow: MakeAirflow) -> Iterator[LocalAirflow]:
         yield airflow
 
 
-def prepare(
-    home: Path, level: str, running_sandbox: Sandbox, rejects: Path, documented: Path
-) -> LocalAirflow:
+def prepare(home: Path, level: str, running_sandbox: Sandbox, rejects: Path) -> LocalAirflow:
     dags = home / "dags"
     shutil.copytree(ROOT / "dags_examples", dags, ignore=shutil.ignore_patterns("__pycache__"))
     for file in (Path(__file__).parent / "dags").glob("*.py"):
@@ -71,7 +61,7 @@ def prepare(
     text = example.read_text(encoding="utf-8")
     text = text.replace("minutes=5", "seconds=1").replace("_upload(", "_upload(max_in_flight=2, ")
     example.write_text(text, encoding="utf-8")
-    write_dags(dags, documented)
+    write_dags(dags, home)
     return LocalAirflow(
         home,
         dags,

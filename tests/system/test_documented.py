@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable
 from datetime import datetime
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,10 +80,10 @@ def test_report_in_the_docs_is_the_one_of_its_dag(run: Callable[[str], dict[str,
 
 
 def test_row_that_did_not_arrive_is_where_the_docs_say(
-    run: Callable[[str], dict[str, Any]], documented: Path
+    airflow: LocalAirflow, run: Callable[[str], dict[str, Any]]
 ) -> None:
     run("docs_upload_a_file_md_0")
     (row,) = csv.DictReader(
-        (documented / "bottling" / "rejects" / f"{DAY}.csv").read_text("utf-8").splitlines()
+        (airflow.home / "bottling" / "rejects" / f"{DAY}.csv").read_text("utf-8").splitlines()
     )
     assert ("NOWHERE", "unmatched") == (row["extended_id"], row["rejected_kind"])
