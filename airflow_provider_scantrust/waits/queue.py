@@ -36,8 +36,8 @@ from airflow_provider_scantrust.waits.pacing import Pacer
 # Scantrust: rate limits, authenticated.
 POLLS_PER_MINUTE = 3000
 MOST_AT_ONCE = 10
-# Seconds for a last answer if the deadline passed before the wait began, for example while the triggerer was
-# down.
+# Seconds for a last answer about each job if the deadline passed before the wait began, for example while the
+# triggerer was down.
 GRACE = 120.0
 # Timers in a shared event loop are often late, so late polls may follow each other 20% more closely. With
 # much more than that, two watchers with one token would send bursts after each 429 that cause the next one.
@@ -80,10 +80,10 @@ class Wait:
     :param interval: Seconds between two polls of one job.
     :param longest: If given, the interval doubles after each poll, up to this value.
     :param joined: When the wait began, in monotonic seconds, like all times here.
-    :param left: Seconds to the deadline.
+    :param left: Seconds to the deadline. If it has passed, the first poll is sent immediately, and the wait
+        ends with one readable answer about each job.
     :param once: Poll each job until there is one readable answer.
-    :param poll_first: Send the first poll immediately, not after one interval. After the deadline, it is
-        always sent immediately.
+    :param poll_first: Send the first poll immediately, not after one interval.
     """
 
     jobs: Jobs
@@ -95,11 +95,17 @@ class Wait:
     once: bool = False
     poll_first: bool = False
     until: float = field(init=False)
+    is_late: bool = field(init=False)
+    unanswered: int = field(init=False)
     error: ScantrustError | None = field(init=False, default=None)
 
     def __post_init__(self, left: float) -> None:
-        self.until = self.joined + (left if left > 0 else GRACE)
-        self.poll_first = self.poll_first or left <= 0
+        self.is_late = left <= 0
+        self.until = self.joined + (GRACE if self.is_late else left)
+        self.once = self.once or self.is_late
+        self.poll_first = self.poll_first or self.is_late
+        # Counts with `once` only.
+        self.unanswered = len(self.jobs.open)
 
     def end(self, error: ScantrustError | None) -> None:
         """End the wait, with an error or without; called by the queue."""
@@ -211,8 +217,11 @@ class Queue:
             self._heard()
             notice = wait.jobs.take(result)
             job.failures, job.failing_since = 0, inf
+            wait.unanswered -= 1
             if not wait.jobs.open:
                 self.end(wait)
+            elif wait.is_late and wait.unanswered == 0:
+                self.end(wait, wait.jobs.timed_out())
             elif not result.is_done:
                 if wait.longest is not None:
                     job.interval = min(wait.longest, job.interval * 2)

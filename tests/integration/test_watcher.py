@@ -20,7 +20,6 @@ from airflow_provider_scantrust.sandbox import Sandbox
 from airflow_provider_scantrust.transports.aio import AioTransport
 from airflow_provider_scantrust.triggers import counters, sharing, watcher
 from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger, read_event
-from airflow_provider_scantrust.waits import queue
 from airflow_provider_scantrust.waits.outcome import Outcome
 from airflow_provider_scantrust.waits.queue import Queue
 from tasks import FIRST_EVENT, TaskInstance, bottles, fire
@@ -142,16 +141,28 @@ async def test_no_deadline_and_no_timeout_is_a_wait_without_end(sandbox: Sandbox
 
 
 async def test_deadline_that_passed_while_the_triggerer_was_away_does_not_end_the_wait_unasked(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox,
 ) -> None:
-    monkeypatch.setattr(queue, "GRACE", 0.5)
     sandbox.jobs(polls=1)
-    sandbox.jobs(hang="pending")
-    ended, pending = submit(sandbox, 2)
-    payloads = await outcomes(*(trigger(task_id, seconds=-60.0) for task_id in (ended, pending)))
+    sandbox.jobs(hang="pending", times=2)
+    ended, pending, other = submit(sandbox, 3)
+    waits = (trigger(*ids, seconds=-60.0) for ids in ([ended], [pending], [ended, pending, other]))
+    began = time.monotonic()
+    payloads = await outcomes(*waits)
+    # One answer about each job is enough.
+    assert time.monotonic() - began < 10.0
     assert {ended: 2} == read_event(payloads[0]).counts
-    with pytest.raises(exc.WaitTimedOut, match=rf"{pending} \(pending\)"):
+    with pytest.raises(exc.WaitTimedOut, match=rf"1 of 1 .*{pending} \(pending\)"):
         read_event(payloads[1])
+    with pytest.raises(exc.WaitTimedOut, match=r"2 of 3 .*\(pending\).*\(pending\)"):
+        read_event(payloads[2])
+
+
+async def test_after_the_deadline_a_poll_that_failed_is_repeated(sandbox: Sandbox) -> None:
+    sandbox.jobs(polls=1)
+    sandbox.fault(method="GET", path=f"{STATUS_PATH}*", status=503, times=2)
+    (payload,) = await outcomes(trigger(*submit(sandbox), seconds=-60.0))
+    assert 2 == read_event(payload).codes_affected
 
 
 async def test_a_429_stops_everybody_and_ends_no_wait(sandbox: Sandbox) -> None:

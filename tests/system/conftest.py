@@ -85,6 +85,7 @@ def prepare(home: Path, level: str, running_sandbox: Sandbox, rejects: Path) -> 
             "logging.logging_level": level,
             # Enough for all that test_waits_at_scale can be told to defer.
             "triggerer.capacity": "2000",
+            "triggerer.triggerer_health_check_threshold": "5",
             **DAGS_STAY,
         },
     )

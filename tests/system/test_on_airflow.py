@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -44,11 +44,20 @@ def run_example(airflow: LocalAirflow, dag_id: str) -> list[TaskInstance]:
     return airflow.tasks(dag_id, run_id)
 
 
+def run_tasks(
+    airflow: LocalAirflow, confs: Mapping[str, dict[str, Any]]
+) -> Iterator[tuple[str, TaskInstance, str]]:
+    """Run Dags of one task at the same time, each with its conf; return the Dag, the task's end and its log."""
+    runs = {dag_id: airflow.trigger(dag_id, conf=conf) for dag_id, conf in confs.items()}
+    for dag_id, run_id in runs.items():
+        task = airflow.wait_for_task(dag_id, run_id, "task", states=ENDED, timeout=180)
+        yield dag_id, task, airflow.logs(dag_id, run_id, "task")
+
+
 def run_task(airflow: LocalAirflow, dag_id: str, **conf: Any) -> tuple[TaskInstance, str]:
-    """Run a DAG of one task with a conf and return the task's end and its log."""
-    run_id = airflow.trigger(dag_id, conf=conf)
-    task = airflow.wait_for_task(dag_id, run_id, "task", states=ENDED, timeout=180)
-    return task, airflow.logs(dag_id, run_id, "task")
+    """Run a Dag of one task with a conf and return the task's end and its log."""
+    ((_, task, log),) = run_tasks(airflow, {dag_id: conf})
+    return task, log
 
 
 def parse_output(text: str) -> Any:
@@ -131,25 +140,29 @@ def test_many_files_example_uploads_each_in_its_own_task(airflow: LocalAirflow, 
     assert 360 == sandbox.count(bottling_date="2026-11-01")
 
 
-@pytest.mark.parametrize("dag_id", ["wait_deferred", "upload_async"])
 def test_deferred_task_has_no_worker_and_survives_the_triggerer(
-    airflow: LocalAirflow, sandbox: Sandbox, dag_id: str
+    airflow: LocalAirflow, sandbox: Sandbox
 ) -> None:
-    sandbox.jobs(polls=15)
-    conf = {"task_ids": submit(sandbox)} if dag_id == "wait_deferred" else {"items": rows(*CODES[:5])}
-    run_id = airflow.trigger(dag_id, conf=conf)
-    task = airflow.wait_for_task(dag_id, run_id, "task", states={"deferred"})
+    sandbox.jobs(polls=15, times=2)
+    runs = {
+        "wait_deferred": airflow.trigger("wait_deferred", conf={"task_ids": submit(sandbox)}),
+        "upload_async": airflow.trigger("upload_async", conf={"items": rows(*CODES[:5])}),
+    }
+    ids = [
+        airflow.wait_for_task(dag_id, run_id, "task", states={"deferred"}).raw["id"]
+        for dag_id, run_id in runs.items()
+    ]
     # The worker's process reports the deferral and then takes a moment to end, less than the job takes.
     wait_until(
-        lambda: not [each for each in airflow.worker_processes() if runs_task(each, task.raw["id"])],
+        lambda: not [each for each in airflow.worker_processes() for task in ids if runs_task(each, task)],
         seconds=8,
     )
     airflow.kill("triggerer")
     airflow.start_part("triggerer")
-    task = airflow.wait_for_task(dag_id, run_id, "task", states=ENDED, timeout=120)
-    assert ("success", 1) == (task.state, task.try_number)
-    posts = [entry for entry in sandbox.transcript() if entry["method"] == "POST"]
-    assert 1 == len(posts)
+    for dag_id, run_id in runs.items():
+        task = airflow.wait_for_task(dag_id, run_id, "task", states=ENDED, timeout=120)
+        assert ("success", 1) == (task.state, task.try_number), dag_id
+    assert 2 == len([entry for entry in sandbox.transcript() if entry["method"] == "POST"])
 
 
 def test_what_is_new_about_a_job_is_in_the_tasks_log_and_the_watchers_own_lines_are_not(
@@ -168,20 +181,19 @@ def test_what_is_new_about_a_job_is_in_the_tasks_log_and_the_watchers_own_lines_
     assert fault in airflow.parts["triggerer"].log_path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("dag_id", ["wait_deferred", "wait_poke", "wait_reschedule"])
-def test_failed_job_fails_the_sensor_at_once_and_names_it(
-    airflow: LocalAirflow, sandbox: Sandbox, dag_id: str
-) -> None:
-    sandbox.jobs(polls=3, fail=True)
-    task_ids = submit(sandbox)
-    task, log = run_task(airflow, dag_id, task_ids=task_ids)
-    assert ("failed", 1) == (task.state, task.try_number), log
-    assert (
-        f"TaskFailed: 1 of 1 asynchronous upload failed at Scantrust. Failed: (task_id {task_ids[0]}, reference SCM-"
-        in log
-    )
-    failed = airflow.xcom(dag_id, task.raw["dag_run_id"], "task", key="failed_jobs")
-    assert {"jobs": 1, "failed": 1, "task_ids": task_ids} == failed
+def test_failed_job_fails_the_sensor_at_once_and_names_it(airflow: LocalAirflow, sandbox: Sandbox) -> None:
+    dags = ("wait_deferred", "wait_poke", "wait_reschedule")
+    sandbox.jobs(polls=3, fail=True, times=len(dags))
+    task_ids = {dag_id: submit(sandbox) for dag_id in dags}
+    for dag_id, task, log in run_tasks(
+        airflow, {dag_id: {"task_ids": ids} for dag_id, ids in task_ids.items()}
+    ):
+        assert ("failed", 1) == (task.state, task.try_number), log
+        (task_id,) = task_ids[dag_id]
+        assert "TaskFailed: 1 of 1 asynchronous upload failed at Scantrust. " in log
+        assert f"Failed: (task_id {task_id}, reference SCM-" in log
+        failed = airflow.xcom(dag_id, task.raw["dag_run_id"], "task", key="failed_jobs")
+        assert {"jobs": 1, "failed": 1, "task_ids": [task_id]} == failed
 
 
 def test_failed_job_lets_the_operator_retry(airflow: LocalAirflow, sandbox: Sandbox) -> None:
@@ -207,29 +219,28 @@ def test_retry_submits_only_the_jobs_that_failed(airflow: LocalAirflow, sandbox:
     assert sorted(complete) == sorted(report["task_ids"])
 
 
-def test_time_that_is_up_fails_at_once(airflow: LocalAirflow, sandbox: Sandbox) -> None:
+def test_time_limits_hold_deferred_and_not(airflow: LocalAirflow, sandbox: Sandbox) -> None:
+    expected = {
+        "wait_deferred_short": ("failed", "AirflowSensorTimeout"),
+        "wait_deferred_execution_timeout": ("up_for_retry", "AirflowTaskTimeout"),
+        "wait_poke_execution_timeout": ("up_for_retry", "AirflowTaskTimeout"),
+    }
     sandbox.jobs(hang=True)
-    task, log = run_task(airflow, "wait_deferred_short", task_ids=submit(sandbox))
-    assert ("failed", 1) == (task.state, task.try_number)
-    assert "AirflowSensorTimeout" in log
-    assert "no call that cancels a job" in log
-
-
-@pytest.mark.parametrize("dag_id", ["wait_deferred_execution_timeout", "wait_poke_execution_timeout"])
-def test_execution_timeout_holds_deferred_and_not(
-    airflow: LocalAirflow, sandbox: Sandbox, dag_id: str
-) -> None:
-    sandbox.jobs(hang=True)
-    task, log = run_task(airflow, dag_id, task_ids=submit(sandbox))
-    assert "up_for_retry" == task.state
-    assert "AirflowTaskTimeout" in log
+    conf = {"task_ids": submit(sandbox)}
+    for dag_id, task, log in run_tasks(airflow, dict.fromkeys(expected, conf)):
+        state, error = expected[dag_id]
+        assert (state, 1) == (task.state, task.try_number), log
+        assert error in log
+        assert state != "failed" or "no call that cancels a job" in log
 
 
 def test_revoked_token_fails_at_once(airflow: LocalAirflow, sandbox: Sandbox) -> None:
-    task_ids = submit(sandbox)
+    confs: dict[str, dict[str, Any]] = {
+        "upload": {"items": rows(CODES[0])},
+        "wait_deferred": {"task_ids": submit(sandbox)},
+    }
     sandbox.remove_token(sandbox.token)
-    for dag_id, conf in (("upload", {"items": rows(CODES[0])}), ("wait_deferred", {"task_ids": task_ids})):
-        task, log = run_task(airflow, dag_id, **conf)
+    for _, task, log in run_tasks(airflow, confs):
         assert ("failed", 1) == (task.state, task.try_number)
         assert "AuthenticationFailed" in log
         assert "make a new one in the portal" in log
@@ -256,22 +267,30 @@ def test_bad_row_fails_before_anything_is_sent(airflow: LocalAirflow, sandbox: S
     assert [] == sandbox.transcript()
 
 
-@pytest.mark.parametrize(
-    ("dag_id", "state"), [("wait_deferred", "deferred"), ("upload_async_on_worker", "running")]
-)
-def test_killing_a_waiting_task_says_that_the_job_goes_on(
-    airflow: LocalAirflow, sandbox: Sandbox, dag_id: str, state: str
-) -> None:
+def test_killing_a_waiting_task_says_that_the_job_goes_on(airflow: LocalAirflow, sandbox: Sandbox) -> None:
     said = re.compile(
         r"was stopped\. Scantrust has no call that cancels a job, so it goes on there: [0-9a-f-]{36}"
     )
-    sandbox.jobs(hang=True)
-    conf = {"task_ids": submit(sandbox)} if dag_id == "wait_deferred" else {"items": rows(*CODES[:5])}
-    run_id = airflow.trigger(dag_id, conf=conf)
-    airflow.wait_for_task(dag_id, run_id, "task", states={state})
-    wait_until(lambda: len([entry for entry in sandbox.transcript() if entry["method"] == "GET"]) >= 3)
-    airflow.set_state(dag_id, run_id, "task", "failed")
-    wait_until(lambda: said.search(airflow.logs(dag_id, run_id, "task")))
+
+    def is_said(dag_id: str, run_id: str) -> bool:
+        return bool(said.search(airflow.logs(dag_id, run_id, "task")))
+
+    def is_polled(job: str) -> bool:
+        return sum(job in entry["path"] for entry in sandbox.transcript()) >= 3
+
+    sandbox.jobs(hang=True, times=2)
+    submitted = submit(sandbox)
+    runs = {
+        "wait_deferred": airflow.trigger("wait_deferred", conf={"task_ids": submitted}),
+        "upload_async_on_worker": airflow.trigger("upload_async_on_worker", conf={"items": rows(*CODES[:5])}),
+    }
+    wait_until(lambda: len(sandbox.tasks()) == 2)
+    for job in sandbox.tasks():
+        wait_until(partial(is_polled, job["id"]))
+    for (dag_id, run_id), state in zip(runs.items(), ("deferred", "running"), strict=True):
+        airflow.wait_for_task(dag_id, run_id, "task", states={state})
+        airflow.set_state(dag_id, run_id, "task", "failed")
+        wait_until(partial(is_said, dag_id, run_id))
 
 
 def test_airflow_shows_the_provider(airflow: LocalAirflow) -> None:

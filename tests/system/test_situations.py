@@ -27,7 +27,7 @@ DAGS = {
     "one_slot": "success",
     "asset_by_name": "success",
 }
-MANY = 12
+MANY = 6
 with (ROOT / "dags_examples" / "sample_data" / "codes.csv").open(encoding="utf-8") as codes_file:
     CODES = [row["extended_id"] for row in csv.DictReader(codes_file)]
 
@@ -68,9 +68,7 @@ def markets(sandbox: Sandbox, dag_id: str, number: int) -> list[str]:
     return [str(code and code["market"]) for code in found]
 
 
-def test_a_dozen_very_short_deferrals_all_end_well(
-    airflow: LocalAirflow, running_sandbox: Sandbox, run: Run
-) -> None:
+def test_very_short_deferrals_all_end_well(airflow: LocalAirflow, running_sandbox: Sandbox, run: Run) -> None:
     uploads = [each for each in run("short_deferrals") if each.task_id == "upload"]
     assert ["success"] * MANY == [each.state for each in uploads]
     codes = set(codes_of("short_deferrals"))

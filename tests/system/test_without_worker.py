@@ -54,13 +54,16 @@ def submit(sandbox: Sandbox, number: int = 1) -> list[str]:
         ]
 
 
-def run_task(
-    airflow: LocalAirflow, dag_id: str, task_ids: list[str], *, try_number: int = 1
-) -> tuple[TaskInstance, str, str]:
-    """Run a DAG and return the task's end, its log and the run's id."""
-    run_id = airflow.trigger(dag_id, conf={"task_ids": task_ids})
+def end_of_task(airflow: LocalAirflow, dag_id: str, run_id: str) -> tuple[TaskInstance, str]:
+    """Wait for the end of a run's task, and return it with its log."""
     task = airflow.wait_for_task(dag_id, run_id, "task", states=ENDED, timeout=90)
-    return task, airflow.logs(dag_id, run_id, "task", try_number=try_number), run_id
+    return task, airflow.logs(dag_id, run_id, "task")
+
+
+def run_task(airflow: LocalAirflow, dag_id: str, task_ids: list[str]) -> tuple[TaskInstance, str, str]:
+    """Run a Dag and return the task's end, its log and the run's id."""
+    run_id = airflow.trigger(dag_id, conf={"task_ids": task_ids})
+    return *end_of_task(airflow, dag_id, run_id), run_id
 
 
 def triggers(airflow: LocalAirflow) -> list[int]:
@@ -87,23 +90,25 @@ def test_wait_that_succeeds_starts_no_worker(airflow: LocalAirflow, sandbox: San
     assert expected == airflow.xcom("start_and_end", run_id, "task")
 
 
-@pytest.mark.parametrize("dag_id", ["start_there", "end_there"])
-def test_either_end_can_be_on_a_worker(airflow: LocalAirflow, sandbox: Sandbox, dag_id: str) -> None:
-    sandbox.jobs(polls=3)
-    (task_id,) = submit(sandbox)
-    task, log, run_id = run_task(airflow, dag_id, [task_id])
-    assert ("success", 1) == (task.state, task.try_number)
-    assert 1 == log.count("::group::Pre Execute")
-    assert {"codes_affected": 1, "tasks": {task_id: 1}} == airflow.xcom(dag_id, run_id, "task")
+def test_either_end_can_be_on_a_worker(airflow: LocalAirflow, sandbox: Sandbox) -> None:
+    sandbox.jobs(polls=3, times=2)
+    ids = dict(zip(("start_there", "end_there"), submit(sandbox, 2), strict=True))
+    runs = {dag_id: airflow.trigger(dag_id, conf={"task_ids": [task_id]}) for dag_id, task_id in ids.items()}
+    for dag_id, run_id in runs.items():
+        task, log = end_of_task(airflow, dag_id, run_id)
+        assert ("success", 1) == (task.state, task.try_number)
+        assert 1 == log.count("::group::Pre Execute")
+        assert {"codes_affected": 1, "tasks": {ids[dag_id]: 1}} == airflow.xcom(dag_id, run_id, "task")
 
 
 def test_unmapped_upstream_result_is_read_and_the_next_task_pulls_the_same(
     airflow: LocalAirflow, sandbox: Sandbox
 ) -> None:
     pulled = []
-    for dag_id in ("ids_from_a_task_without_worker", "ids_from_a_task"):
-        sandbox.jobs(polls=2)
-        run_id = airflow.trigger(dag_id, conf={"task_ids": submit(sandbox)})
+    dags = ("ids_from_a_task_without_worker", "ids_from_a_task")
+    sandbox.jobs(polls=2, times=2)
+    runs = {dag_id: airflow.trigger(dag_id, conf={"task_ids": submit(sandbox)}) for dag_id in dags}
+    for dag_id, run_id in runs.items():
         assert "success" == airflow.wait_for_run(dag_id, run_id)
         pulled.append(airflow.xcom(dag_id, run_id, "pull"))
         (task,) = (task for task in airflow.tasks(dag_id, run_id) if task.task_id == "task")
@@ -154,26 +159,25 @@ def test_template_that_gets_no_answer_in_the_triggerer_fails_and_says_so(
     assert "A template got no answer in the triggerer" in log
 
 
-@pytest.mark.parametrize(
-    ("dag_id", "state", "error"),
-    [
-        ("start_and_end_short", "failed", "AirflowSensorTimeout"),
-        ("start_and_end_execution_timeout", "up_for_retry", "AirflowTaskTimeout"),
-    ],
-)
 def test_time_limits_hold_without_a_worker_and_over_a_restart(
-    airflow: LocalAirflow, sandbox: Sandbox, dag_id: str, state: str, error: str
+    airflow: LocalAirflow, sandbox: Sandbox
 ) -> None:
+    expected = {
+        "start_and_end_short": ("failed", "AirflowSensorTimeout"),
+        "start_and_end_execution_timeout": ("up_for_retry", "AirflowTaskTimeout"),
+    }
     sandbox.jobs(hang=True)
-    run_id = airflow.trigger(dag_id, conf={"task_ids": submit(sandbox)})
-    airflow.wait_for_task(dag_id, run_id, "task", states={"deferred"})
-    if "execution" in dag_id:
-        airflow.kill("triggerer")
-        airflow.start_part("triggerer")
-    task = airflow.wait_for_task(dag_id, run_id, "task", states=ENDED, timeout=90)
-    log = airflow.logs(dag_id, run_id, "task")
-    assert (state, 1) == (task.state, task.try_number), log
-    assert error in log
+    conf = {"task_ids": submit(sandbox)}
+    runs = {dag_id: airflow.trigger(dag_id, conf=conf) for dag_id in expected}
+    for dag_id, run_id in runs.items():
+        airflow.wait_for_task(dag_id, run_id, "task", states={"deferred", *ENDED})
+    airflow.kill("triggerer")
+    airflow.start_part("triggerer")
+    for dag_id, run_id in runs.items():
+        state, error = expected[dag_id]
+        task, log = end_of_task(airflow, dag_id, run_id)
+        assert (state, 1) == (task.state, task.try_number), log
+        assert error in log
 
 
 def test_asset_of_a_sensor_is_still_told(airflow: LocalAirflow, sandbox: Sandbox) -> None:

@@ -47,7 +47,7 @@ from airflow_provider_scantrust.waits.pacing import Pacer
 
 KEY = "extended_id"
 # About 20 s of a busy machine.
-SECONDS = 15.0
+SECONDS = 10.0
 TRIES = 8
 
 

@@ -257,7 +257,7 @@ def test_file_that_is_simply_wrong_ends_the_upload_early(max_in_flight: int) -> 
     assert service.calls < 500
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(st.integers(0, 899))
 def test_good_stretch_anywhere_in_a_call_is_found(start: int) -> None:
     refused = {f"K{number}" for number in range(999) if not start <= number < start + 100}
