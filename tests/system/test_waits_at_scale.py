@@ -1,8 +1,8 @@
 """
-Mapped sensors and one sensor on very many ids, all deferred at once, and a triggerer that is killed while they end.
+Mapped sensors and two sensors on very many ids, all deferred at once, and a triggerer that is killed while they end.
 
-``make waits-at-scale`` runs it with a thousand sensors and five thousand ids, which takes a quarter of an
-hour.
+One of the two starts and ends without a worker. ``make waits-at-scale`` runs it with a thousand mapped sensors
+and five thousand ids for each of the two, which takes a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -34,7 +34,8 @@ TAKEN_FOR_DEAD = 30.0
 # Of the mapped sensors, one in ten waits for a job that fails.
 FAILED = MAPPED // 10
 # Seconds that starting workers takes, and seconds that asking for each job twice does, with much to spare.
-PATIENCE = 120 + 5 * MAPPED + (MAPPED + MANY) / 5
+PATIENCE = 120 + 5 * MAPPED + (MAPPED + 2 * MANY) / 5
+ON_MANY = ("ids_from_a_task", "ids_from_a_task_without_worker")
 
 
 class Heart:
@@ -87,9 +88,10 @@ def read(airflow: LocalAirflow, query: str, *values: str) -> list[Any]:
         return database.execute(query, values).fetchall()
 
 
-def states(airflow: LocalAirflow, run_id: str) -> Counter[str]:
-    query = "SELECT state, count(*) FROM task_instance WHERE run_id = ? AND task_id = 'task' GROUP BY state"
-    return Counter(dict(read(airflow, query, run_id)))
+def states(airflow: LocalAirflow, run_ids: Collection[str]) -> Counter[str]:
+    """Count the tasks of some runs that wait, by their state."""
+    query = "SELECT run_id, state FROM task_instance WHERE task_id = 'task'"
+    return Counter(state for run_id, state in read(airflow, query) if run_id in run_ids)
 
 
 def results(airflow: LocalAirflow, run_id: str) -> dict[int, Any]:
@@ -132,38 +134,43 @@ def test_waits_at_scale_survive_the_triggerer_and_keep_its_heart_beating(
     airflow: LocalAirflow, holding: Sandbox
 ) -> None:
     holding.jobs(times=FAILED, fail=True)
-    task_ids = {"mapped_at_scale": submit(holding, MAPPED), "ids_from_a_task": submit(holding, MANY)}
+    task_ids = {"mapped_at_scale": submit(holding, MAPPED)}
+    task_ids |= {dag_id: submit(holding, MANY) for dag_id in ON_MANY}
     heart = Heart(airflow)
     with heart.watched():
-        of_many, of_mapped = (
-            airflow.trigger(dag_id, conf={"task_ids": task_ids[dag_id]}, run_id=f"{dag_id}_at_scale")
-            for dag_id in ("ids_from_a_task", "mapped_at_scale")
-        )
+        runs = {
+            dag_id: airflow.trigger(dag_id, conf={"task_ids": ids}, run_id=f"{dag_id}_at_scale")
+            for dag_id, ids in task_ids.items()
+        }
         deferring = wait_until(
             "all are deferred",
-            lambda: states(airflow, of_mapped) + states(airflow, of_many) == {"deferred": MAPPED + 1},
+            lambda: states(airflow, runs.values()) == {"deferred": MAPPED + len(ON_MANY)},
         )
         largest = max(length for (length,) in read(airflow, "SELECT length(kwargs) FROM trigger"))
         memory = airflow.memory_mb()["triggerer"]
         began = time.monotonic()
         holding.clear_transcript()
         tell(holding)
-        half = (MAPPED + MANY) // 2
-        wait_until("half were asked about", lambda: holding._service.transcript.number >= half)
+        half = (MAPPED + len(ON_MANY) * MANY) // 2
+        wait_until("half were polled", lambda: holding._service.transcript.number >= half)
         with heart.killed():
             airflow.kill("triggerer")
-            left = (states(airflow, of_mapped) + states(airflow, of_many))["deferred"]
+            left = states(airflow, runs.values())["deferred"]
             airflow.start_part("triggerer")
-        assert "success" == airflow.wait_for_run("ids_from_a_task", of_many, timeout=PATIENCE)
-        assert "failed" == airflow.wait_for_run("mapped_at_scale", of_mapped, timeout=PATIENCE)
+        for dag_id in ON_MANY:
+            assert "success" == airflow.wait_for_run(dag_id, runs[dag_id], timeout=PATIENCE)
+        assert "failed" == airflow.wait_for_run("mapped_at_scale", runs["mapped_at_scale"], timeout=PATIENCE)
         ending = time.monotonic() - began
 
-    assert {"success": MAPPED - FAILED, "failed": FAILED} == states(airflow, of_mapped)
+    mapped = runs["mapped_at_scale"]
+    assert {"success": MAPPED - FAILED, "failed": FAILED} == states(airflow, [mapped])
     ended_well = list(enumerate(task_ids["mapped_at_scale"]))[FAILED:]
     assert {index: {"codes_affected": 1, "tasks": {task_id: 1}} for index, task_id in ended_well} == results(
-        airflow, of_mapped
+        airflow, mapped
     )
-    assert {-1: {"codes_affected": MANY, "jobs": MANY, "tasks": {}}} == results(airflow, of_many)
+    for dag_id in ON_MANY:
+        expected = {"codes_affected": MANY, "jobs": MANY, "tasks": {}}
+        assert {-1: expected} == results(airflow, runs[dag_id])
     assert left > 0
     assert largest < 48 * 1024
     assert heart.looked > deferring / 2
@@ -171,7 +178,7 @@ def test_waits_at_scale_survive_the_triggerer_and_keep_its_heart_beating(
 
     line = {
         "mapped sensors": MAPPED,
-        "ids of one more": MANY,
+        "ids of each of two more": MANY,
         "seconds to defer all": round(deferring),
         "seconds to end all": round(ending),
         "deferred at the kill": left,

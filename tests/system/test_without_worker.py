@@ -1,14 +1,9 @@
-"""Waits that start and end in the triggerer, and one wait for very many jobs."""
+"""Waits that start and end in the triggerer."""
 
 from __future__ import annotations
 
 import csv
-import os
-import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import closing
-from typing import Any
 
 import pytest
 import requests
@@ -19,17 +14,8 @@ from doc_blocks import ROOT
 from local_airflow import LocalAirflow, runs_task
 
 ENDED = {"success", "failed", "skipped", "up_for_retry"}
-# More than the row of a trigger holds; each is polled three times.
-MANY = int(os.environ.get("MANY", "900"))
 with (ROOT / "dags_examples" / "sample_data" / "codes.csv").open(encoding="utf-8") as codes_file:
     CODES = [row["extended_id"] for row in csv.DictReader(codes_file)]
-
-
-@pytest.fixture
-def unlimited(sandbox: Sandbox) -> Iterator[Sandbox]:
-    sandbox.configure(rate_limits=False)
-    yield sandbox
-    sandbox.configure(rate_limits=True)
 
 
 # It takes a minute, in which the tests before the one that needs it run.
@@ -64,12 +50,6 @@ def run_task(airflow: LocalAirflow, dag_id: str, task_ids: list[str]) -> tuple[T
     """Run a Dag and return the task's end, its log and the run's id."""
     run_id = airflow.trigger(dag_id, conf={"task_ids": task_ids})
     return *end_of_task(airflow, dag_id, run_id), run_id
-
-
-def triggers(airflow: LocalAirflow) -> list[int]:
-    """Return the length of each stored trigger's arguments."""
-    with closing(sqlite3.connect(f"file:{airflow.home / 'airflow.db'}?mode=ro", uri=True)) as database:
-        return [length for (length,) in database.execute("select length(kwargs) from trigger")]
 
 
 def test_wait_that_succeeds_starts_no_worker(airflow: LocalAirflow, sandbox: Sandbox) -> None:
@@ -213,30 +193,3 @@ def airflow_log(airflow: LocalAirflow, run_id: str, try_number: int) -> str:
         return airflow.logs("start_and_end", run_id, "task", try_number=try_number)
     except ApiError:
         return ""
-
-
-def test_one_sensor_on_very_many_jobs_survives_the_triggerer(
-    airflow: LocalAirflow,
-    unlimited: Sandbox,
-    record_testsuite_property: Any,
-) -> None:
-    dag_id = "ids_from_a_task_without_worker"
-    # Each has ended when it is asked for the third time: not before the sensor has deferred.
-    unlimited.jobs(polls=3, times=None)
-    task_ids = submit(unlimited, MANY)
-    unlimited.clear_transcript()
-    run_id = airflow.trigger(dag_id, conf={"task_ids": task_ids})
-    airflow.wait_for_task(dag_id, run_id, "task", states={"deferred"}, timeout=120)
-    (stored,) = triggers(airflow)
-    assert stored < 48 * 1024
-    asked = len(unlimited.transcript())
-    deadline = time.monotonic() + 60 + MANY / 20
-    while len(unlimited.transcript()) < asked + MANY // 2:
-        assert time.monotonic() < deadline, "the triggerer does not ask"
-        time.sleep(0.1)
-    airflow.kill("triggerer")
-    airflow.start_part("triggerer")
-    assert "success" == airflow.wait_for_run(dag_id, run_id, timeout=120 + MANY / 10)
-    expected = {"codes_affected": MANY, "jobs": MANY, "tasks": {}}
-    assert expected == airflow.xcom(dag_id, run_id, "task")
-    record_testsuite_property("bytes of the trigger's arguments", stored)
