@@ -49,7 +49,7 @@ AIRFLOW_GROUPS: Mapping[str, str] = {
     "test_documented.py": "airflow-2",
     "test_without_worker.py": "airflow-2",
     "test_bulk.py": "airflow-2",
-    "test_situations.py": "airflow-2",
+    "test_situations.py": "airflow-1",
     "test_waits_at_scale.py": "airflow-2",
     "test_database.py": "airflow-2",
     "test_lineage_events.py": "airflow-1",

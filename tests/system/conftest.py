@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,25 +33,17 @@ def rejects(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("rejects") / "new"
 
 
-MakeAirflow = Callable[[str], LocalAirflow]
-
-
-@pytest.fixture(scope="session")
-def make_airflow(
-    running_sandbox: Sandbox, rejects: Path, tmp_path_factory: pytest.TempPathFactory
-) -> MakeAirflow:
-    """Return a function that makes an Airflow with a log level; it runs inside its ``with``."""
-    return lambda level: prepare(tmp_path_factory.mktemp("airflow"), level, running_sandbox, rejects)
-
-
 # It ends with the last test that needs it, since an idle Airflow slows all others down.
 @pytest.fixture(scope="package")
-def airflow(make_airflow: MakeAirflow) -> Iterator[LocalAirflow]:
-    with make_airflow("INFO") as airflow:
+def airflow(
+    running_sandbox: Sandbox, rejects: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalAirflow]:
+    home = tmp_path_factory.mktemp("airflow")
+    with prepare(home, running_sandbox, rejects) as airflow:
         yield airflow
 
 
-def prepare(home: Path, level: str, running_sandbox: Sandbox, rejects: Path) -> LocalAirflow:
+def prepare(home: Path, running_sandbox: Sandbox, rejects: Path) -> LocalAirflow:
     dags = home / "dags"
     shutil.copytree(ROOT / "dags_examples", dags, ignore=shutil.ignore_patterns("__pycache__"))
     for file in (Path(__file__).parent / "dags").glob("*.py"):
@@ -82,7 +74,8 @@ def prepare(home: Path, level: str, running_sandbox: Sandbox, rejects: Path) -> 
         # Only the runs that a test asks for, not also the one that is due today.
         config={
             "scheduler.use_job_schedule": "False",
-            "logging.logging_level": level,
+            # For the search for secrets.
+            "logging.logging_level": "DEBUG",
             # Enough for all that test_waits_at_scale can be told to defer.
             "triggerer.capacity": "2000",
             "triggerer.triggerer_health_check_threshold": "5",

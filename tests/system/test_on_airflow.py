@@ -5,14 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from airflow_client import TaskInstance
 from airflow_provider_scantrust.get_provider_info import get_provider_info
@@ -29,13 +27,6 @@ CODES = [
 ]
 RUN = "sample_day"
 ENDED = {"success", "failed", "skipped", "up_for_retry"}
-
-
-@pytest.fixture(scope="module")
-def airflow(make_airflow: Callable[[str], LocalAirflow]) -> Iterator[LocalAirflow]:
-    """At DEBUG, for the search for secrets."""
-    with make_airflow("DEBUG") as airflow:
-        yield airflow
 
 
 def start_example(airflow: LocalAirflow, dag_id: str) -> None:
