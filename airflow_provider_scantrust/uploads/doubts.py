@@ -8,8 +8,8 @@ from datetime import date
 
 from airflow_provider_scantrust.api.texts import plural, show
 
-# Texts that pandas, numpy, databases, R and JavaScript write for a missing value. For Excel's errors, see
-# _EXCEL_ERROR.
+# Texts that pandas, numpy, databases, R, SAS, Stata and JavaScript write for a missing value. For Excel's
+# errors, see _EXCEL_ERROR.
 PLACEHOLDERS = frozenset(
     {
         *(
@@ -31,7 +31,7 @@ PLACEHOLDERS = frozenset(
             "infinity",
             "-infinity",
         ),
-        *("\\n", "<na>", "<null>", "<none>", "<nil>", "(null)", "(none)", "(blank)", "[null]"),
+        *(".", "\\n", "<na>", "<null>", "<none>", "<nil>", "(null)", "(none)", "(blank)", "[null]"),
     }
 )
 # Separates the values of a row.
@@ -45,6 +45,7 @@ _LONGEST_ROW = 65_536
 _NEEDS_LOOK = re.compile(
     r"""\x1f(?:
     [ '"=\#<\\(\[]
+    | \.\x1f
     | [nN][^\x1f]{0,5}\x1f
     | [uU][nN][dD]
     | [iI][nN][fF](?:inity)?\x1f
