@@ -215,6 +215,8 @@ def _count(fields: Mapping[str, Any], name: str) -> int | None:
         return None
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
         value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MOST:
         raise ValueError(f"'{name}' is not a count")
     return value

@@ -146,8 +146,9 @@ def test_upload_answer_of_another_shape_is_refused(data: Any) -> None:
         read_upload(data)
 
 
-def test_upload_answer_is_read_tolerantly() -> None:
-    result = read_upload({"items": {"a": ["x", "y"], "b": []}, "codesAffected": "3"})
+@pytest.mark.parametrize("count", ["3", 3.0])
+def test_upload_answer_is_read_tolerantly(count: Any) -> None:
+    result = read_upload({"items": {"a": ["x", "y"], "b": []}, "codesAffected": count})
     assert (3, 2) == (result.codes_affected, result.total_updates)
 
 
