@@ -6,9 +6,9 @@ UI_READY := .venv/ready-ui
 DEMO := .venv-demo/bin
 DEMO_READY := .venv-demo/ready
 VENV = $(PYTHON) tools/make_venv.py
-# Two processes run the tests that need a real Airflow, one group each, and two run the others: many of them
+# Two processes run the tests that need a real Airflow, one group each, and three run the others: many of them
 # wait. With a third Airflow beside them, deferrals of a second may fail under the load.
-TEST_PROCESSES ?= 4
+TEST_PROCESSES ?= 5
 DISTRIBUTED := .distributed/ready
 BENCH_ROWS ?= 100000
 BENCH_RUNS ?= 3
