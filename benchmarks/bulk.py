@@ -135,12 +135,7 @@ def script(url: str, path: str) -> None:
 def operator(url: str, path: str, **options: Any) -> None:
     """The operator, as a worker runs it."""
     from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
-
-    class TaskInstance:
-        try_number = 1
-
-        def xcom_push(self, key: str, value: Any) -> None:
-            """Keep nothing."""
+    from tasks import TaskInstance
 
     task = ScantrustUploadOperator(
         task_id="upload", source=path, deferrable=False, poll_interval=1, **options

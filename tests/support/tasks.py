@@ -21,6 +21,8 @@ from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.triggers import scantrust as triggers
 from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger
+from stores import Died as Died
+from stores import Store as Store
 
 try:
     from airflow.sdk.exceptions import AirflowRescheduleException as AirflowRescheduleException
@@ -54,38 +56,6 @@ class TaskInstance:
     def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int) -> Any:
         assert (self.task_id, self.map_index) == (task_ids, map_indexes)
         return self.xcoms.get(key)
-
-
-class Died(BaseException):
-    """The worker is killed: nothing after this runs, also no ``except Exception``."""
-
-
-class Store(dict[str, Any]):
-    """
-    What operators use of Airflow's task state store; ``seen`` has all that was ever written.
-
-    :param entries: What another version has stored.
-    :param dies: Says for a value whether the worker is killed before it is written; nothing is written after
-        that.
-    """
-
-    def __init__(
-        self, entries: Mapping[str, Any] | None = None, *, dies: Callable[[Any], bool] = lambda value: False
-    ) -> None:
-        super().__init__(entries or {})
-        self.dies = dies
-        self.dead = False
-        self.seen: list[Any] = []
-
-    def set(self, key: str, value: Any) -> None:
-        if self.dead or self.dies(value):
-            self.dead = True
-            raise Died
-        self[key] = json.loads(json.dumps(value))
-        self.seen.append(self[key])
-
-    def delete(self, key: str) -> None:
-        self.pop(key, None)
 
 
 class XCom:

@@ -44,15 +44,12 @@ from airflow_provider_scantrust.uploads.report import Report
 from airflow_provider_scantrust.uploads.upload import Upload
 from airflow_provider_scantrust.waits.outcome import Outcome
 from airflow_provider_scantrust.waits.pacing import Pacer
+from stores import Died, Store
 
 KEY = "extended_id"
 # About 20 s of a busy machine.
 SECONDS = 10.0
 TRIES = 8
-
-
-class Died(BaseException):
-    """The worker is gone: nothing of this package may tidy up after it."""
 
 
 class TimeLimit(BaseException):
@@ -144,31 +141,26 @@ class Service:
         return list(kept)
 
 
-class Store(dict[str, Any]):
-    """The task state store: it fails now and then, and the worker may die at any write."""
+class Unreliable(Store):
+    """A store that fails now and then; the worker may die before or after any write."""
 
     def __init__(self, chance: random.Random) -> None:
         super().__init__()
         self.chance = chance
-        self.dies = chance.choice([0.0, 0.0, 0.1])
+        self.risk = chance.choice([0.0, 0.0, 0.1])
         self.fails = chance.choice([0.0, 0.0, 0.2])
-        self.is_dead = self.has_failed = False
+        self.has_failed = False
 
     def set(self, key: str, value: Any) -> None:
-        if self.is_dead:
-            raise Died
-        if self.chance.random() < self.fails:
+        if not self.dead and self.chance.random() < self.fails:
             self.has_failed = True
             raise ConnectionError("the API server is away")
-        dies = self.chance.random() < self.dies
-        if not dies or self.chance.random() < 0.5:
-            self[key] = json.loads(json.dumps(value))
-        if dies:
-            self.is_dead = True
+        moment = self.chance.random() / self.risk if self.risk else 1.0
+        self.dies = lambda value: moment < 0.5
+        super().set(key, value)
+        if moment < 1.0:
+            self.dead = True
             raise Died
-
-    def delete(self, key: str) -> None:
-        self.pop(key, None)
 
 
 class Rejects:
@@ -259,7 +251,7 @@ def play(seed: int) -> int:
         max_rejected=1.0 if chance.random() < 0.1 else 1000,
         stop_on_discarded=chance.random() < 0.1,
     )
-    service, store, rejects = Service(chance, options), Store(chance), Rejects()
+    service, store, rejects = Service(chance, options), Unreliable(chance), Rejects()
     service.known = {key for key in keys if chance.random() < chance.choice([1.0, 0.9])}
     service.refused = {key for key in keys if chance.random() < chance.choice([0.0, 0.0, 0.1])}
     with_rejects = chance.random() < 0.5
@@ -270,7 +262,7 @@ def play(seed: int) -> int:
     for number in range(1, TRIES + 1):
         if number == TRIES:
             # The weather clears.
-            service.trouble, store.dies, store.fails, strikes = 0.0, 0.0, 0.0, 0.0
+            service.trouble, store.risk, store.fails, strikes = 0.0, 0.0, 0.0, 0.0
             service.most_items = 1000
         elif number > 1 and chance.random() < 0.2:
             series, has_changed = (number + 1, 2), True
@@ -281,7 +273,7 @@ def play(seed: int) -> int:
         if number > 1 and chance.random() < 0.1:
             account = f"account {number}"
             service.become_another_account()
-        store.is_dead = False
+        store.dead = False
         this_try = Try(series, number, f"try {number}")
         report = Report("", 0, 0.0)
 
@@ -349,7 +341,7 @@ def judge(
     report: Report,
     rejects: Rejects | None,
     options: Options,
-    store: Store,
+    store: Unreliable,
 ) -> None:
     """Compare every code, every count and every rejected row with what must have become of it."""
     good = [row for row in rows if row[KEY].strip()]
