@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import requests
@@ -135,12 +136,11 @@ def script(url: str, path: str) -> None:
 def operator(url: str, path: str, **options: Any) -> None:
     """The operator, as a worker runs it."""
     from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
-    from tasks import TaskInstance
 
     task = ScantrustUploadOperator(
         task_id="upload", source=path, deferrable=False, poll_interval=1, **options
     )
-    context: Any = {"ti": TaskInstance()}
+    context: Any = {"ti": SimpleNamespace(try_number=1, xcom_push=lambda **_: None)}
     measure(lambda: task.execute(context))
 
 
