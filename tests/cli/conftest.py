@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +62,9 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     def call(*arguments: object) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "airflow_provider_scantrust", *map(str, arguments)]
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        process = subprocess.Popen(command, env=dict(os.environ), **pipes)
+        # As on a terminal; what a shell runs in the background ignores Ctrl-C.
+        listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        process = subprocess.Popen(command, env=dict(os.environ), preexec_fn=listen, **pipes)
         started.append(process)
         return process
 
