@@ -176,7 +176,7 @@ class Throttled(TransientError):
 
 
 class ServiceUnavailable(TransientError):
-    """Scantrust answered 5xx, or a gateway 408, for longer than the retry budget."""
+    """Scantrust answered 5xx, or a gateway 408, 421 or 425, for longer than the retry budget."""
 
 
 class ConnectionFailed(TransientError):

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from airflow_provider_scantrust import exceptions as exc
 from airflow_provider_scantrust.api.messages import Answer, Endpoint
-from airflow_provider_scantrust.api.texts import EXCERPT, one_line, read_page
+from airflow_provider_scantrust.api.texts import CUT, EXCERPT, PAGE, one_line, read_page
 
 T = TypeVar("T")
 
@@ -26,6 +26,7 @@ _REFUSED: dict[int, tuple[type[exc.ScantrustError], str]] = {
     401: (exc.AuthenticationFailed, "the token is wrong or has expired; make a new one in the portal"),
     403: (exc.PermissionDenied, "the token lacks a permission that a company admin can give it"),
     404: (exc.NotFound, "it does not exist in this company, or the host is not the API's"),
+    405: (exc.ConfigurationError, "its path takes no such call; check the connection's host and its paths"),
     406: (exc.Conflict, "a known API error; see its message"),
     409: (exc.Conflict, "a known API error; see its message"),
     413: (
@@ -33,14 +34,17 @@ _REFUSED: dict[int, tuple[type[exc.ScantrustError], str]] = {
         "the call is too large and nothing of it was processed; send fewer rows in one call",
     ),
 }
-
+_NOT_HELPFUL = (exc.RequestRejected, "sending it again will not help")
 
 # Answers to a login are always about the connection, not about the call that needs the login.
 _LOGIN_REFUSED: dict[int, tuple[type[exc.ScantrustError], str]] = {
     400: (exc.AuthenticationFailed, "the connection's user name or password is wrong"),
     401: (exc.AuthenticationFailed, "the connection's user name or password is wrong"),
-    404: (exc.ConfigurationError, "login_endpoint in the connection's extra is not the path of the login"),
+    403: (exc.AuthenticationFailed, "the user may not log in; use a token from the portal (auth_scheme UAT)"),
 }
+_NO_LOGIN = (exc.ConfigurationError, "login_endpoint in the connection's extra is not the path of the login")
+# Firewalls and gateways refuse calls as well, and know nothing of tokens and permissions.
+_REFUSED_BY_PAGE = "an HTML page does not come from the API; a firewall or gateway may have refused the call"
 
 
 def read_answer(answer: Answer, endpoint: Endpoint[T]) -> T:
@@ -70,12 +74,16 @@ def read_answer(answer: Answer, endpoint: Endpoint[T]) -> T:
     elif 300 <= answer.status < 400:
         cls = exc.UnexpectedRedirect
         text = (
-            f"Scantrust answered {endpoint.what} with a redirect ({answer.status}), which is not followed"
-            f"{_redirect_reason(answer, endpoint)}. Check the host in the connection."
+            f"Scantrust answered {endpoint.what} with a redirect ({answer.status}){_redirect_reason(answer, endpoint)}. "
+            "Check the host in the connection."
         )
     elif 400 <= answer.status < 500:
-        refused = _REFUSED if endpoint.signed else {**_REFUSED, **_LOGIN_REFUSED}
-        cls, advice = refused.get(answer.status, (exc.RequestRejected, "sending it again will not help"))
+        if endpoint.signed:
+            cls, advice = _REFUSED.get(answer.status, _NOT_HELPFUL)
+        else:
+            cls, advice = _LOGIN_REFUSED.get(answer.status, _NO_LOGIN)
+        if answer.status in (401, 403) and excerpt.startswith(PAGE):
+            advice = _REFUSED_BY_PAGE
         text = f"Scantrust refused {endpoint.what} ({answer.status}): {advice}{said}."
     else:
         cls = exc.UnreadableAnswer
@@ -120,7 +128,9 @@ def field_messages(data: Any) -> dict[str, list[str]]:
 
 def make_excerpt(body: bytes) -> str:
     """Return the beginning of a body on one line; accepts any bytes."""
-    return one_line(read_page(body[: EXCERPT * 16].decode("utf-8", errors="replace")))
+    most = EXCERPT * 16
+    # A secret at the cut is masked only where the cut is marked.
+    return one_line(read_page(body[:most].decode("utf-8", errors="replace") + CUT * (len(body) > most)))
 
 
 def _read_success(answer: Answer, endpoint: Endpoint[T]) -> T:
@@ -165,7 +175,7 @@ def _redirect_reason(answer: Answer, endpoint: Endpoint[Any]) -> str:
     why = (
         "a redirected POST would lose its data" if endpoint.method != "GET" else "the token stays on its host"
     )
-    return f" to {target!r}: {why}" if target else f": {why}"
+    return f"{f' to {target!r}' if target else ''}, which is not followed: {why}"
 
 
 def _short(value: Any) -> str:

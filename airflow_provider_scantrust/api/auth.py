@@ -6,12 +6,14 @@ Rule: nothing here shows a secret; ``hide`` removes secrets from a text.
 
 from __future__ import annotations
 
+import html
 import json
 from collections import deque
 from collections.abc import Callable
 from copy import copy
 from threading import Lock
 from typing import Any
+from urllib.parse import quote
 
 from airflow_provider_scantrust.api.messages import Endpoint
 from airflow_provider_scantrust.api.texts import CUT
@@ -176,12 +178,14 @@ def _mask(text: str, secrets: list[str]) -> str:
     for secret in secrets:
         if len(secret) < _SHORTEST_SECRET:
             continue
-        # As it is, as it appears in JSON, and as in Python's repr.
+        # As it is, as it appears in JSON, and as in Python's repr, in HTML and in a URL.
         for form in {
             secret,
             json.dumps(secret)[1:-1],
             json.dumps(secret, ensure_ascii=False)[1:-1],
             repr(secret)[1:-1],
+            html.escape(secret),
+            quote(secret, safe=""),
         }:
             text = text.replace(form, "***")
             # Texts are cut to a length before they come here.

@@ -1,8 +1,8 @@
 """
 The conversation for one call: sign it, send it, and decide what the answer means for the next step.
 
-Rule 1: a call is sent again only after a 401 with a renewable token, a 429, 408 or 5xx, no answer at all,
-        or a redirect of a GET within the same origin. No other answer leads to a second request.
+Rule 1: a call is sent again only after a 401 with a renewable token, a 429, 408, 421, 425 or 5xx, no answer
+        at all, or a redirect of a GET within the same origin. No other answer leads to a second request.
 Rule 2: every pause and every second of sending counts against one budget, so the conversation always ends.
 Rule 3: ``Authorization`` goes to the origin of the settings and to no other.
 Rule 4: no error that leaves this module contains a secret.

@@ -61,8 +61,8 @@ class Answer:
 
     @property
     def is_failure(self) -> bool:
-        """Whether the service failed (5xx), or a gateway did not pass the request on (408)."""
-        return self.status >= 500 or self.status == 408
+        """Whether the service failed (5xx), or a gateway did not pass the request on (408, 421, 425)."""
+        return self.status >= 500 or self.status in (408, 421, 425)
 
 
 class FaultKind(StrEnum):

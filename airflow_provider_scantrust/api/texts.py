@@ -8,6 +8,8 @@ import re
 EXCERPT = 300
 # Marks a place where a text was cut.
 CUT = "…"
+# How the excerpt of a web page begins.
+PAGE = "an HTML page"
 _SHOWN = 80
 _PAGE = re.compile(r"\s*<(!doctype|html|head|body|title|h1|center)\b", re.IGNORECASE)
 # Tags, and content that a browser does not show. Each part has a limit, because the text may be hostile.
@@ -48,4 +50,4 @@ def read_page(text: str) -> str:
     # Title and heading of an error page are often the same words.
     parts = [" ".join(html.unescape(part).split()) for part in _TAG.sub("\n", text).split("\n")]
     words = " ".join(part for part in dict.fromkeys(parts) if part)
-    return f"an HTML page: {words}" if words else "an HTML page without words"
+    return f"{PAGE}: {words}" if words else f"{PAGE} without words"

@@ -260,7 +260,8 @@ def test_verify_of_the_connection_outranks_the_environments_bundle(
     [
         (400, exc.AuthenticationFailed, "user name or password is wrong"),
         (401, exc.AuthenticationFailed, "user name or password is wrong"),
-        (404, exc.ConfigurationError, "login_endpoint"),
+        (403, exc.AuthenticationFailed, "the user may not log in"),
+        *((status, exc.ConfigurationError, "login_endpoint") for status in (404, 405, 406, 413, 415, 422)),
     ],
 )
 def test_what_a_login_answers_is_about_the_connection(

@@ -15,7 +15,7 @@ from airflow_provider_scantrust.api import endpoints
 from airflow_provider_scantrust.api.answers import read_answer, read_retry_after
 from airflow_provider_scantrust.api.messages import Answer, Endpoint
 from airflow_provider_scantrust.api.models import TaskState, read_account, read_state, read_task, read_upload
-from steps import CONTRACT, sample
+from steps import CONTRACT, answer, sample
 
 UPLOAD = endpoints.upload_scm_data([{"extended_id": "A", "lot_number": "L"}], "extended_id")
 SUBMIT = endpoints.upload_scm_data_async({"lot_number": "L-1"}, {"market": "FR"})
@@ -144,6 +144,28 @@ def test_unreadable_time_is_no_time(moment: Any) -> None:
 def test_upload_answer_of_another_shape_is_refused(data: Any) -> None:
     with pytest.raises(ValueError, match=r"items|codes_affected|item"):
         read_upload(data)
+
+
+WEB_PAGE = b"<!DOCTYPE html><html><head><title>Sorry, you have been blocked</title></head></html>"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error", "said"),
+    [
+        (401, {"detail": "Token has expired."}, exc.AuthenticationFailed, "make a new one in the portal"),
+        (401, WEB_PAGE, exc.AuthenticationFailed, "firewall or gateway"),
+        (403, {"detail": "No."}, exc.PermissionDenied, "a company admin can give it"),
+        (403, WEB_PAGE, exc.PermissionDenied, "firewall or gateway"),
+        (405, {"detail": 'Method "POST" not allowed.'}, exc.ConfigurationError, "host and its paths"),
+        (421, WEB_PAGE, exc.ServiceUnavailable, "blocked"),
+        (425, b"", exc.ServiceUnavailable, "with 425"),
+    ],
+)
+def test_refusal_by_something_in_front_of_the_api_blames_no_token(
+    status: int, body: Any, error: type[exc.ScantrustError], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        read_answer(answer(status, body), UPLOAD)
 
 
 @pytest.mark.parametrize("count", ["3", 3.0])

@@ -14,6 +14,7 @@ from airflow_provider_scantrust.api.auth import LoginAuth
 from airflow_provider_scantrust.api.flow import LOGIN_LOOK, converse
 from airflow_provider_scantrust.api.messages import Answer, Endpoint, Fault, FaultKind, Notice, Pause, Request
 from airflow_provider_scantrust.api.settings import Budget, Settings, read_settings
+from airflow_provider_scantrust.api.texts import EXCERPT
 from steps import TOKEN, Talk, answer, sample, settings
 
 ROW = {"extended_id": "ABC12345", "lot_number": "L-1"}
@@ -71,7 +72,7 @@ def test_every_path_ends_in_a_slash(endpoint: Endpoint[Any]) -> None:
         (404, exc.NotFound),
         (406, exc.Conflict),
         (409, exc.Conflict),
-        (405, exc.RequestRejected),
+        (405, exc.ConfigurationError),
         (413, exc.RequestTooLarge),
     ],
 )
@@ -474,6 +475,23 @@ def test_no_error_carries_a_secret(secret: str) -> None:
         while error is not None:
             assert secret not in str(error) + repr(error) + repr(vars(error))
             error = error.__cause__
+
+
+@pytest.mark.parametrize("shown", [0, 5, 12, 39, 40])
+def test_secret_at_the_cut_of_a_long_page_is_masked(shown: int) -> None:
+    token = "marked-" + "0123456789" * 3 + "end"
+    using = read_settings(host="https://scantrust.test", password=token)
+    head = b"<html><style>" + b"x" * 3_000 + b"</style>"
+    body = head + b" " * (EXCERPT * 16 - len(head) - shown) + token.encode() + b"<p>" * 100
+    with pytest.raises(exc.ServiceUnavailable) as caught:
+        talk(ME, answer(500, body), using=using, budget=Budget(attempts=1)).run()
+    assert token[:5] not in str(caught.value)
+
+
+def test_secret_is_masked_as_html_and_urls_write_it() -> None:
+    auth = read_settings(password="marked+<4711>&'\"/=").make_auth()
+    written = "marked+&lt;4711&gt;&amp;&#x27;&quot;/= marked%2B%3C4711%3E%26%27%22%2F%3D"
+    assert "*** ***" == auth.hide(written)
 
 
 def test_secrets_are_in_no_repr() -> None:
