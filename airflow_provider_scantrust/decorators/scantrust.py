@@ -48,6 +48,10 @@ class ScantrustUploadDecoratedOperator(DecoratedOperator, ScantrustUploadOperato
                 f"@task.scantrust_upload: {python_callable.__name__} is `async def`, which is not supported. Write `def`, and use "
                 "asyncio.run() inside."
             )
+        if given := {"items", "source", "constraints", "scm_data"} & kwargs.keys():
+            raise ValueError(
+                f"@task.scantrust_upload: the function returns the rows, so `{min(given)}` cannot be given, too."
+            )
         super().__init__(python_callable=python_callable, source=SET_DURING_EXECUTION, **kwargs)
 
     def execute(self, context: Context) -> Any:

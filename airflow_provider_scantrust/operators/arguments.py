@@ -166,6 +166,15 @@ def from_template(value: Any, name: str) -> Any:
         ) from error
 
 
+def ids_from_template(constraints: Any) -> Any:
+    """Return constraints whose list of extended_ids a template may have rendered to text."""
+    ids = constraints.get("extended_id") if isinstance(constraints, Mapping) else None
+    # No extended_id begins with a bracket.
+    if not isinstance(ids, str) or not ids.lstrip().startswith("["):
+        return constraints
+    return {**constraints, "extended_id": from_template(ids, "constraints, field 'extended_id'")}
+
+
 def _make_dict(name: str, pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     found: dict[Any, Any] = {}
     for key, value in pairs:

@@ -89,7 +89,11 @@ def check_writable(path: str) -> None:
 
     :raises ConfigurationError: They cannot.
     """
-    if isinstance(find_path(path), Path):
+    location = find_path(path)
+    is_local = isinstance(location, Path)
+    if path.endswith("/") or (is_local and location.is_dir()):
+        raise ConfigurationError(f"rejects_path {path!r} is a folder. Add the name of a file.")
+    if is_local:
         try:
             with _part(path) as part:
                 part.touch()

@@ -15,6 +15,7 @@ from airflow_provider_scantrust.operators.arguments import (
     check_choice,
     check_number,
     check_what_is_given,
+    from_template,
     is_template,
     name_default_args,
     refuse_iterator,
@@ -146,8 +147,12 @@ class UploadParameters(BaseOperator):
             check_number("ids_per_job", ids_per_job, 1)
             check_number("items_per_call", items_per_call, 1, 999)
             check_number("max_in_flight", max_in_flight, 1)
-            if codes_per_key is not None and not codes_per_key > 0:
-                raise ValueError(f"`codes_per_key` must be above 0, not {codes_per_key!r}.")
+            if max_rejected is not None:
+                check_number("max_rejected", max_rejected, 0)
+            if codes_per_key is not None:
+                check_number("codes_per_key", codes_per_key, 0)
+                if codes_per_key == 0:
+                    raise ValueError("`codes_per_key` must be above 0, not 0.")
             self.poll_interval = read_seconds("poll_interval", poll_interval)
             self.timeout = read_seconds("timeout", timeout)
             self.error_budget = read_seconds("error_budget", error_budget)
@@ -182,4 +187,6 @@ class UploadParameters(BaseOperator):
         """Return the options of a file that were given."""
         given = {name: getattr(self, name) for name in _FILE_OPTIONS}
         given["format"] = given.pop("source_format")
+        for name in ("columns", "constants"):
+            given[name] = from_template(given[name], name)
         return {name: value for name, value in given.items() if value is not None}

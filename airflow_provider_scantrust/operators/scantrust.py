@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_scantrust.assets.scantrust import describe_events, scantrust_outlets
 from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput
 from airflow_provider_scantrust.links.scantrust import LINKS
-from airflow_provider_scantrust.operators.arguments import as_path, flatten_rows, from_template
+from airflow_provider_scantrust.operators.arguments import (
+    as_path,
+    flatten_rows,
+    from_template,
+    ids_from_template,
+)
 from airflow_provider_scantrust.operators.parameters import UploadParameters
 
 if TYPE_CHECKING:
@@ -215,16 +220,17 @@ class ScantrustUploadOperator(UploadParameters):
         from airflow_provider_scantrust.operators.rows import rows_of_file, rows_of_program
 
         if self.source is None:
-            return (
-                None
-                if self.items is None
-                else rows_of_program(flatten_rows(from_template(self.items, "items")), "items", self.data_key)
-            )
+            items = from_template(self.items, "items")
+            return None if items is None else rows_of_program(flatten_rows(items), "items", self.data_key)
         if (path := as_path(self.source)) is not None:
             return rows_of_file(path, self.data_key, self.file_options(), as_path(self.rejects_path))
         if again and not isinstance(self.source, Sequence):
             return None
-        options = {name: getattr(self, name) for name in ("columns", "constants", "null_values")}
+        options = {
+            name: value
+            for name, value in self.file_options().items()
+            if name in ("columns", "constants", "null_values")
+        }
         return rows_of_program(self.source, "source", self.data_key, as_path(self.rejects_path), **options)
 
     def _send(self, context: Context, upload: Upload) -> dict[str, Any] | None:
@@ -237,7 +243,8 @@ class ScantrustUploadOperator(UploadParameters):
             rows = self._rows()
             if rows is None:
                 raise InvalidInput(
-                    "There is nothing to upload but None: did the upstream task return nothing?"
+                    "There is nothing to upload: `items`, `source` or `constraints` is None. Did the upstream task, or the "
+                    "decorated function, return nothing?"
                 )
             plan = upload.send_rows(rows)
             if plan is not None and self.dry_run_only:
@@ -256,7 +263,8 @@ class ScantrustUploadOperator(UploadParameters):
         from airflow_provider_scantrust.uploads.constraints import read_constraints
 
         scm_data = check_values(from_template(self.scm_data, "scm_data"), "scm_data", warn=self.log.warning)
-        upload.send_constraints(read_constraints(from_template(self.constraints, "constraints")), scm_data)
+        constraints = ids_from_template(from_template(self.constraints, "constraints"))
+        upload.send_constraints(read_constraints(constraints), scm_data)
 
     def _submit(self, constraints: Mapping[str, Any], scm_data: Mapping[str, Any]) -> str:
         task_id = self.hook.submit(constraints, scm_data)

@@ -41,7 +41,7 @@ class ConstraintsPlan:
 
     def describe(self) -> str:
         """Return the plan as one sentence for the log."""
-        return f"The constraints make {plural(self.jobs, 'job')}."
+        return f"Constraints → {plural(self.jobs, 'job')}: {self.reason}."
 
     def steps(self, skip: Container[int] = ()) -> Steps:
         """Return the calls to make."""
@@ -69,11 +69,13 @@ def read_constraints(constraints: Any) -> dict[str, Any]:
             if not isinstance(value, list | tuple | set | frozenset):
                 checked[name] = read_key(value, name)
                 continue
-            if name != "extended_id" or not value:
+            if name != "extended_id":
                 raise ValueError(
-                    "a list of values must not be empty, and is known to work for extended_id only. "
-                    "Submit one job for each value"
+                    "a list of values is known to work for extended_id only. Map the task over the values: "
+                    "`.expand(constraints=[…])`"
                 )
+            if not value:
+                raise ValueError("the list of values is empty")
             keys = [read_key(entry, name) for entry in value]
             # A set has another order in each process; a retry must make the same calls.
             checked[name] = list(dict.fromkeys(sorted(keys) if isinstance(value, set | frozenset) else keys))

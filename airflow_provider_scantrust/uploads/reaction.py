@@ -26,6 +26,12 @@ def react(
         found.append((UnmatchedKeys, on_unmatched, report.describe_unmatched(data_key)))
     if report.discarded:
         found.append((DiscardedFields, on_discarded, report.describe_discarded()))
+    for name, reaction, is_known, why in (
+        ("on_unmatched", on_unmatched, report.is_complete, "the task does not wait for them"),
+        ("on_discarded", on_discarded, report.fields_told, "jobs do not report discarded fields"),
+    ):
+        if report.jobs and reaction == "fail" and not is_known:
+            log.warning('%s="fail" does not cover the jobs of this upload, because %s.', name, why)
     for _, reaction, text in found:
         if reaction == "warn":
             log.warning("%s", text)

@@ -192,24 +192,29 @@ class Report:
         took = f"in {seconds:.0f} s" if seconds >= 10 else f"in {seconds:.1f} s"
         jobs = plural(len(self.jobs), "job")
         what, still = f"Sent {self._sent:,} of {plural(self.rows, 'row')} {took}", ""
+        # Constraints, or a single row: the number of codes says more than the number of rows.
+        counts_codes = bool(self.jobs) and self.rows == 1
         if not self.rows:
             return "There are no rows, so nothing was sent."
         if failed:
             still = f"; {failed:,} of {jobs} failed"
-        elif len(self.jobs) == self.rows == 1 and not ended:
-            what, still = f"Submitted {jobs} {took}", "; its result is not known yet"
+        elif counts_codes and not ended:
+            results = "its result is" if len(self.jobs) == 1 else "their results are"
+            what, still = f"Submitted {jobs} {took}", f"; {results} not known yet"
         elif self.jobs and not ended:
             results = f"result of {jobs} is" if len(self.jobs) == 1 else f"results of {jobs} are"
             still = f"; the {results} not known yet"
+        elif counts_codes:
+            what = f"Updated {plural(self.codes_affected, 'code')} {took}"
         elif self.updated_nothing:
             what = f"Updated no code with {plural(self._sent, 'row')} {took}"
-        elif len(self.jobs) == self.rows == 1:
-            what = f"Updated {plural(self.codes_affected, 'code')} {took}"
         else:
             what = f"Updated {max(0, self._sent - self.unmatched):,} of {plural(self.rows, 'row')} {took}"
         names = ", ".join(one_line(name, _LONGEST_EXAMPLE) for name in sorted(self.discarded)[:EXAMPLES])
         notes = [
-            self.unmatched and plural(self.unmatched, "unknown key"),
+            self.unmatched
+            and (self.codes_affected or not counts_codes)
+            and plural(self.unmatched, "unknown key"),
             self.rejected and f"{plural(sum(self.rejected.values()), 'row')} rejected",
             self.discarded and f"{plural(len(self.discarded), 'field')} ignored ({names})",
             self.unsaid and f"{plural(self.unsaid, 'job')} without a count",
@@ -232,6 +237,8 @@ class Report:
         """
         if data_key is None:
             what = "meets the constraints"
+            if self.unmatched > 1 or self.codes_affected:
+                what += f" with {self.unmatched:,} of the extended_ids"
         elif not self.examples:
             return f"No code that this token sees has {self.unmatched:,} of the keys ({data_key}). A job does not tell which."
         elif self.unmatched == 1:
@@ -239,9 +246,12 @@ class Report:
         else:
             what = f"has these {self.unmatched:,} keys ({data_key})"
         such = ": " if self.unmatched == len(self.examples) else ", such as "
-        return (
-            f"No code that this token sees {what}{such if self.examples else ''}{', '.join(self.examples)}."
+        other = (
+            " It is also possible that the codes' campaign has none of the fields: a job does not report this."
+            if self.jobs and not self.fields_told
+            else ""
         )
+        return f"No code that this token sees {what}{such if self.examples else ''}{', '.join(self.examples)}.{other}"
 
     def describe_discarded(self) -> str:
         """Return which fields were discarded."""

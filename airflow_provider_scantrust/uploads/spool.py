@@ -266,8 +266,8 @@ class Spool:
         self._db.executemany("UPDATE rows SET data = ? WHERE line = ?", self._fold(rows, conflicts))
         if conflicts:
             raise InvalidInput(
-                f"Nothing was sent, because rows with the same key have different data: {'; '.join(conflicts)}. Fix them, "
-                'or set on_duplicate="last".'
+                f"Nothing was sent, because rows with the same key have different data: {'; '.join(conflicts)}. "
+                'Fix them, or upload them as a `source` with on_duplicate="last", which merges them.'
             )
 
     def _fold(self, rows: Iterable[_Kept], conflicts: list[str]) -> Iterator[tuple[str | None, int]]:

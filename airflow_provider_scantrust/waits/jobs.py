@@ -149,7 +149,8 @@ def jobs_go_on(task_ids: Iterable[str]) -> str:
     ids = list(task_ids)
     if not ids:
         return "No asynchronous upload is open."
-    return f"Scantrust has no call that cancels a job, so it goes on there: {_some(ids)}."
+    these = "this job continues" if len(ids) == 1 else "these jobs continue"
+    return f"Scantrust has no call that cancels a job, so {these}: {_some(ids)}."
 
 
 def _some(texts: list[str]) -> str:

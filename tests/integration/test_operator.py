@@ -20,6 +20,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_scantrust import exceptions as exc
+from airflow_provider_scantrust.decorators.scantrust import ScantrustUploadDecoratedOperator
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sandbox import Sandbox
@@ -245,7 +246,7 @@ def test_nothing_from_upstream_is_told_as_such(sandbox: Sandbox, name: str) -> N
     # What an upstream task that returned nothing is rendered to.
     setattr(task, name, None)
     context: Any = {"ti": TaskInstance()}
-    with pytest.raises(AirflowFailException, match=r"nothing to upload.*return nothing"):
+    with pytest.raises(AirflowFailException, match=r"nothing to upload.* is None.*return nothing"):
         task.execute(context)
     assert [] == sandbox.transcript()
 
@@ -276,6 +277,74 @@ def test_option_of_a_source_is_not_passed_over_without_one(options: dict[str, An
     for rows in ({"items": bottles(1)}, {"constraints": {"lot_number": "L"}, "scm_data": {"market": "FR"}}):
         with pytest.raises(ValueError, match="is for `source` only"):
             ScantrustUploadOperator(task_id="upload", **rows, **options)
+
+
+@pytest.mark.parametrize("name", ["items", "source", "constraints", "scm_data"])
+def test_decorated_function_takes_no_other_rows(name: str) -> None:
+    with pytest.raises(ValueError, match=f"the function returns the rows, so `{name}`"):
+        ScantrustUploadDecoratedOperator(task_id="upload", python_callable=bottles, **{name: []})
+
+
+def test_ids_that_a_template_renders_to_text_are_a_list(sandbox: Sandbox) -> None:
+    rendered = "['SBX00000001', 'SBX00000002']"
+    report, _ = upload(constraints={"extended_id": rendered}, scm_data={"market": "FR"})
+    assert (2, 0) == (report["codes_affected"], report["unmatched"]["count"])
+
+
+def test_constraints_that_some_ids_meet_are_not_told_as_unmet(sandbox: Sandbox) -> None:
+    ids = ["SBX00000001", "NOWHERE01", "NOWHERE02"]
+    with pytest.raises(
+        AirflowFailException, match=r"meets the constraints with 2 of the extended_ids\. It is also possible"
+    ):
+        upload(constraints={"extended_id": ids}, scm_data={"market": "FR"}, on_unmatched="fail")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"constraints": {"lot_number": "L-000001"}, "scm_data": {"color": "red"}},
+        {"items": bottles(1, 2, color="red"), "mode": "async"},
+        {"items": [{"lot_number": "L-000001", "color": "red"}], "data_key": "lot_number"},
+    ],
+)
+def test_job_whose_fields_may_all_be_discarded_does_not_blame_the_keys_alone(
+    sandbox: Sandbox, capsys: Any, given: dict[str, Any]
+) -> None:
+    upload(**given, on_discarded="fail")
+    text = capsys.readouterr().out
+    assert "It is also possible that the codes' campaign has none of the fields" in text
+    assert 'on_discarded="fail" does not cover the jobs of this upload' in text
+    assert "on_unmatched" not in text
+
+
+def test_upload_whose_answers_name_fields_blames_the_keys_alone(sandbox: Sandbox, capsys: Any) -> None:
+    upload(items=bottles(1, 99, market="FR"), on_discarded="fail")
+    text = capsys.readouterr().out
+    assert "No code that this token sees has this key (extended_id): SBX00000099." in text
+    assert "also possible" not in text
+    assert "does not cover" not in text
+
+
+def test_unmatched_keys_of_jobs_without_a_wait_are_not_covered_in_silence(
+    sandbox: Sandbox, capsys: Any
+) -> None:
+    upload(constraints={"lot_number": "none"}, scm_data={"market": "FR"}, wait_for_completion=False)
+    assert "does not cover" not in capsys.readouterr().out
+    upload(
+        constraints={"lot_number": "none"},
+        scm_data={"market": "FR"},
+        wait_for_completion=False,
+        on_unmatched="fail",
+    )
+    assert 'on_unmatched="fail" does not cover the jobs of this upload' in capsys.readouterr().out
+
+
+def test_items_with_one_key_are_told_what_merges_them(sandbox: Sandbox) -> None:
+    items = [*bottles(1, market="FR"), *bottles(1, market="DE")]
+    with pytest.raises(AirflowFailException, match=r"upload them as a `source` with on_duplicate"):
+        upload(items=items)
+    report, _ = upload(source=items)
+    assert 1 == report["codes_affected"]
 
 
 def test_constraints_that_no_code_meets_are_told_as_such(sandbox: Sandbox) -> None:

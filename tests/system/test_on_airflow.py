@@ -260,7 +260,7 @@ def test_bad_row_fails_before_anything_is_sent(airflow: LocalAirflow, sandbox: S
 
 def test_killing_a_waiting_task_says_that_the_job_goes_on(airflow: LocalAirflow, sandbox: Sandbox) -> None:
     said = re.compile(
-        r"was stopped\. Scantrust has no call that cancels a job, so it goes on there: [0-9a-f-]{36}"
+        r"was stopped\. Scantrust has no call that cancels a job, so this job continues: [0-9a-f-]{36}"
     )
 
     def is_said(dag_id: str, run_id: str) -> bool:

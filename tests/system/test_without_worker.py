@@ -173,7 +173,7 @@ def test_clearing_and_failing_by_hand_say_that_the_job_goes_on(
     sandbox.jobs(hang=True)
     (task_id,) = submit(sandbox)
     run_id = airflow.trigger("start_and_end", conf={"task_ids": [task_id]})
-    said = f"was stopped. Scantrust has no call that cancels a job, so it goes on there: {task_id}"
+    said = f"was stopped. Scantrust has no call that cancels a job, so this job continues: {task_id}"
     for number, act in enumerate(("clear", "fail"), start=1):
         deadline = time.monotonic() + 60
         while "in-progress" not in airflow_log(airflow, run_id, number):

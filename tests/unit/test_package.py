@@ -169,6 +169,9 @@ def test_template_fields_are_attributes() -> None:
         ({"items": [], "timeout": -1}, "`timeout`"),
         ({"items": [], "ids_per_job": 0}, "`ids_per_job`"),
         ({"items": [], "codes_per_key": 0}, "`codes_per_key`"),
+        ({"items": [], "codes_per_key": "5"}, "`codes_per_key`"),
+        ({"source": "a.csv", "max_rejected": -1}, "`max_rejected`"),
+        ({"source": "a.csv", "max_rejected": "5"}, "`max_rejected`"),
     ],
 )
 def test_operator_that_cannot_work_is_refused_when_the_dag_is_read(

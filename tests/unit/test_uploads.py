@@ -54,7 +54,7 @@ def test_parts_of_a_call_carry_the_same_rows_once_each(count: int, size: int) ->
         ({"lot_number": ""}, "the key is empty"),
         ({"lot_number": None}, "a key must be text"),
         ({"lot_number": ["a", "b"]}, "extended_id only"),
-        ({KEY: []}, "must not be empty"),
+        ({KEY: []}, "list of values is empty"),
         ({KEY: ["A", ""]}, "the key is empty"),
     ],
 )
