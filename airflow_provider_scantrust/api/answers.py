@@ -25,7 +25,10 @@ _REFUSED: dict[int, tuple[type[exc.ScantrustError], str]] = {
     400: (exc.RequestRejected, "nothing of this call was processed; correct the data"),
     401: (exc.AuthenticationFailed, "the token is wrong or has expired; make a new one in the portal"),
     403: (exc.PermissionDenied, "the token lacks a permission that a company admin can give it"),
-    404: (exc.NotFound, "it does not exist in this company, or the host is not the API's"),
+    404: (
+        exc.NotFound,
+        "it does not exist in the token's company, or the host is not that of Scantrust's API",
+    ),
     405: (exc.ConfigurationError, "its path takes no such call; check the connection's host and its paths"),
     406: (exc.Conflict, "a known API error; see its message"),
     409: (exc.Conflict, "a known API error; see its message"),

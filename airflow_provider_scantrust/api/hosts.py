@@ -36,7 +36,9 @@ def read_base_url(host: str | None, schema: str | None, port: int | None, *, all
     host, schema = (host or "").strip(), (schema or "").strip()
     if not host:
         if port or schema:
-            raise ConfigurationError("The connection has a port or a schema but no host.")
+            raise ConfigurationError(
+                "The connection has a port or a schema but no host. Add the host, or empty both for production."
+            )
         return PRODUCTION
     if any(not 32 < ord(letter) < 127 for letter in host):
         raise _wrong(

@@ -32,7 +32,7 @@ def read_task_ids(value: Any) -> list[str]:
         return [task_id for entry in value for task_id in read_task_ids(entry)]
     if isinstance(value, dict) and "task_ids" in value:
         raise InvalidInput(
-            "scantrust_task_id is the report of an upload; give the ids in it: XComArg(upload, key='task_ids')."
+            "scantrust_task_id is the report of an upload; give the ids in it, as in `upload.output['task_ids']`."
         )
     raise InvalidInput(
         f"scantrust_task_id must be a task_id or a list of them, not {type(value).__name__}. Did the upstream "

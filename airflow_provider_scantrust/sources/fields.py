@@ -139,7 +139,8 @@ class Fields:
                 )
             if field in self.constants:
                 raise InvalidInput(
-                    f"{where}: the column {show(name)} would be the field {show(field)}, a constant."
+                    f"{where}: the column {show(name)} and constants= would both set the field {show(field)}. "
+                    f"Leave the column out with columns={{{show(name)}: None}}, or remove the constant."
                 )
             if field is not None:
                 owners[field] = name

@@ -49,6 +49,6 @@ def choose_mode(data_key: str, keys: int, codes_per_key: float | None = None) ->
         return Choice("async", f"about {codes} codes are more than {DANGER_ZONE}")
     return Choice(
         "sync",
-        f"about {codes} codes are at most {DANGER_ZONE}; calls are cut to fewer than {FEW_CODES} codes where keys allow",
+        f"about {codes} codes are not more than {DANGER_ZONE}; a call has fewer than {FEW_CODES} codes if the keys allow it",
         per_call,
     )

@@ -17,7 +17,7 @@ from math import inf
 from time import monotonic
 
 from airflow_provider_scantrust.api.models import UploadResult
-from airflow_provider_scantrust.api.texts import plural
+from airflow_provider_scantrust.api.texts import plural, show
 from airflow_provider_scantrust.exceptions import (
     RequestRejected,
     RequestTooLarge,
@@ -274,6 +274,8 @@ class Runner:
             self._refuse(rows, counted, reason)
 
     def _refuse(self, rows: Sequence[Row], counted: Report, reason: str) -> None:
+        if not self._last_reason:
+            self.warn(f"First refused row: {self.data_key} {show(rows[0][self.data_key])}. {reason}")
         count = sum(self.reject(row[self.data_key], "refused", reason) for row in rows if self.reject)
         counted.add_rejected("refused", count)
         self._rejected += count

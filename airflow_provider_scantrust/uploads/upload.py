@@ -266,7 +266,9 @@ class Upload:
             return
         line, kind, reason = next(iter(spool.rejects()))
         found = f"{spool.rejected} of {plural(spool.rows, 'row')} cannot be sent, first in line {line} ({kind}): {reason}"
-        if spool.rejected > self._allowed(spool) or spool.rejected == spool.rows:
+        if spool.rejected > self._allowed(spool):
+            raise TooManyRejected(f"Nothing was sent (max_rejected={self.options.max_rejected}): {found}.")
+        if spool.rejected == spool.rows:
             raise TooManyRejected(f"Nothing was sent: {found}.")
         self.log.warning("%s. The other rows are sent.", found)
 

@@ -217,6 +217,38 @@ def test_refused_rows_of_one_key_are_all_counted(sandbox: Sandbox, tmp_path: Pat
         upload(source=source, max_rejected=2)
 
 
+def test_log_names_the_first_refused_row_and_the_reason(
+    sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [["SBX00000001", "prod_1"], ["SBX00000002", "no such product"], ["SBX00000003", "nor this"]]
+    upload(source=write_csv(tmp_path / "b.csv", rows, ["extended_id", "product"]), max_in_flight=1)
+    text = capsys.readouterr().out
+    assert 1 == text.count("First refused row: extended_id 'SBX0000000")
+    assert "such product" in text or "nor this" in text
+
+
+def test_rejects_path_that_is_a_folder_is_refused_before_anything_is_sent(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    source = write_csv(tmp_path / "b.csv", [bottle(51)])
+    for path in (str(tmp_path), f"{tmp_path}/new/", f"file://{tmp_path}/"):
+        with pytest.raises(AirflowFailException, match=r"is a folder\. Add the name of a file"):
+            upload(source=source, rejects_path=path)
+    assert [] == sandbox.transcript()
+    assert ["b.csv"] == [entry.name for entry in tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("rows", [None, [{"id": "SBX00000001", "day": "2026-11-01"}]])
+def test_columns_and_constants_may_be_rendered_to_text(
+    sandbox: Sandbox, tmp_path: Path, rows: list[dict[str, str]] | None
+) -> None:
+    source = rows or write_csv(tmp_path / "b.csv", [["SBX00000001", "2026-11-01"]], ["id", "day"])
+    columns, constants = '{"id": "extended_id", "day": "bottling_date"}', "{'market': 'FR'}"
+    report = upload(source=source, columns=columns, constants=constants)
+    assert (1, []) == (report["codes_affected"], report["discarded_fields"])
+    assert 1 == sandbox.count(market="FR", bottling_date="2026-11-01")
+
+
 def test_login_that_is_refused_rejects_no_row(
     sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -535,7 +567,10 @@ def test_too_many_bad_rows_end_the_upload(sandbox: Sandbox, tmp_path: Path, opti
     if sent:
         assert 10 == upload(source=source, **options)["codes_affected"]
         return
-    with pytest.raises(AirflowFailException, match="TooManyRejected: Nothing was sent: 2 of 12 rows"):
+    limit = options["max_rejected"]
+    with pytest.raises(
+        AirflowFailException, match=rf"Nothing was sent \(max_rejected={limit}\): 2 of 12 rows"
+    ):
         upload(source=source, rejects_path=str(tmp_path / "rejects.csv"), **options)
     assert [] == sandbox.transcript()
     assert 3 == len((tmp_path / "rejects.csv").read_text().splitlines())
