@@ -52,8 +52,9 @@ class ScantrustUploadOperator(UploadParameters):
         return them, are flattened. (templated)
     :param source: A file of rows, also compressed (a local path or a URL of Airflow's object storage), or an
         iterable of rows, which is read once. The source is never in memory as a whole. (templated)
-    :param columns: Column of the source -> SCM field, or None to leave it out. (templated)
-    :param constants: SCM field -> value, added to each row of the source. (templated)
+    :param columns: Column of the source -> SCM field, or None to leave the column out. (templated)
+    :param constants: SCM field -> value, added to each row of the source, which must not have this field.
+        (templated)
     :param source_format: ``csv``, ``tsv``, ``jsonl``, ``parquet``, ``xlsx``, ``xlsb``, ``ods``, ``xls``.
     :param encoding: For a text file that is not UTF-8 and has no byte order mark.
     :param delimiter: For a CSV source; by default the header shows it.
@@ -61,34 +62,37 @@ class ScantrustUploadOperator(UploadParameters):
     :param skip_rows: Rows before the header.
     :param null_values: Texts that mean "no value"; the field is left unchanged.
     :param sheet: For an Excel source: the sheet's name, or its number, counted from 0.
-    :param on_duplicate: For rows with the same key: ``last`` merges them, ``fail`` fails and names them.
-    :param max_in_flight: Most requests at once.
+    :param on_duplicate: For rows of a source with the same key: ``last`` merges them, ``fail`` fails if their
+        data differ, and names them. ``items`` with the same key and different data always fail.
+    :param max_in_flight: Maximum number of requests at the same time.
     :param max_rejected: With more rejected rows of a source than this, the upload ends early; a number below
         1 is a share of all rows. With None, the upload ends early only if Scantrust refuses a hundred rows
         and accepts none. If all rows are rejected, the task always fails.
-    :param rejects_path: Where to write the rows of a source that were not updated, with line and reason.
+    :param rejects_path: The file for the rows of a source that were not updated, with line and reason.
         ``auto`` then sends rows by ``extended_id`` synchronously, because only synchronous answers report on
         each row (a million rows: 1,002 calls). A file of another upload is not replaced: the new file gets a
         number in its name. Mapped tasks add their map index to the name, unless the path has a template with
         ``map_index``. (templated)
-    :param dry_run: Read and plan the source, and return the plan instead of carrying it out.
-    :param constraints: Field -> value that a code must have; ``extended_id`` takes a list. (templated)
+    :param dry_run: Read the source and return the plan; send nothing.
+    :param constraints: Field -> value that a code must have; ``extended_id`` may have a list. (templated)
     :param scm_data: Field -> value to set on the codes that meet the constraints. (templated)
     :param data_key: Selects codes: ``extended_id``, ``serial_number`` or any SCM field. (templated)
     :param mode: ``auto`` follows Scantrust's advice; ``sync`` and ``async`` force one. With ``async``,
         unmatched rows are counted but cannot be listed, and discarded fields are not known.
-    :param codes_per_key: About how many codes have one SCM key. If few, ``auto`` uploads synchronously.
+    :param codes_per_key: About how many codes have the same value of the SCM key. If they are few, ``auto``
+        uploads synchronously.
     :param wait_for_completion: Wait for asynchronous jobs; if False, the report has only their ids.
     :param deferrable: Wait in the triggerer instead of on the worker. The default is True and does not follow
         ``[operators] default_deferrable``: its default, False, cannot be told from a user's choice.
     :param poll_interval: Seconds between two status polls of one job.
     :param timeout: Seconds (or a timedelta) to wait for asynchronous jobs.
     :param error_budget: Seconds without a readable answer about a job after which the wait ends.
-    :param ids_per_job: The most extended_ids that one asynchronous job may carry.
-    :param items_per_call: The most rows that one synchronous call may carry, up to 999.
-    :param on_unmatched: What to do if keys match no code: ``warn``, ``fail`` or ``ignore``.
+    :param ids_per_job: Maximum number of extended_ids in one asynchronous job.
+    :param items_per_call: Maximum number of rows in one synchronous call, up to 999.
+    :param on_unmatched: What to do if keys match no code: ``warn``, ``fail`` or ``ignore``. Without a wait for
+        the jobs, their keys are not known.
     :param on_discarded: What to do if the campaign does not have a field. With ``fail``, no job is submitted
-        if the first answers show this.
+        if the first answers show this. Jobs themselves do not report fields.
     :param scantrust_conn_id: The Airflow connection. (templated)
     """
 
