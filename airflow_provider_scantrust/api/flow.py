@@ -165,7 +165,7 @@ def _converse(
         if troubles and endpoint.submits_a_job:
             before = "the first try" if len(troubles) == 1 else f"the first of {len(troubles)} tries"
             yield Notice(
-                f"An asynchronous upload was submitted again because {before} failed: {troubles[0]} Each failed "
+                f"A job was submitted again because {before} failed: {troubles[0]} Each failed "
                 f"try may have left a job of unknown id besides {auth.hide(str(result))}, at most {len(troubles)}; "
                 "they set the same values on the same codes, which does no harm."
             )

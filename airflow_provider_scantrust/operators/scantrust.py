@@ -274,7 +274,7 @@ class ScantrustUploadOperator(UploadParameters):
         task_id = self.hook.submit(constraints, scm_data)
         self._task_ids.append(task_id)
         if len(self._task_ids) <= _JOBS_LOGGED:
-            self.log.info("The asynchronous upload %s is submitted.", task_id)
+            self.log.info("Job %s is submitted.", task_id)
         elif len(self._task_ids) == _JOBS_LOGGED + 1:
             self.log.info("More jobs are being submitted; all ids will be in the XCom 'task_ids'.")
         return task_id

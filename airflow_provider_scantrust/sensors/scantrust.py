@@ -179,7 +179,7 @@ class ScantrustTaskSensor(BaseSensorOperator):
 
         if self.end_from_trigger and (reason := why_end_on_worker(self)):
             self.log.info("end_from_trigger: the wait ends on a worker, because %s.", reason)
-        self.log.info("Waiting in the triggerer for %s.", plural(len(self._task_ids), "asynchronous upload"))
+        self.log.info("Waiting in the triggerer for %s.", plural(len(self._task_ids), "job"))
         deferral = make_deferral(
             context.get("ti"),
             self._task_ids,

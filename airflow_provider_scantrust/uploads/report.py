@@ -240,18 +240,20 @@ class Report:
             if self.unmatched > 1 or self.codes_affected:
                 what += f" with {self.unmatched:,} of the extended_ids"
         elif not self.examples:
-            return f"No code that this token sees has {self.unmatched:,} of the keys ({data_key}). A job does not tell which."
+            what = f"has {self.unmatched:,} of the keys ({data_key})"
         elif self.unmatched == 1:
             what = f"has this key ({data_key})"
         else:
             what = f"has these {self.unmatched:,} keys ({data_key})"
         such = ": " if self.unmatched == len(self.examples) else ", such as "
-        other = (
-            " It is also possible that the codes' campaign has none of the fields: a job does not report this."
-            if self.jobs and not self.fields_told
-            else ""
+        text = (
+            f"No code that this token sees {what}{such if self.examples else ''}{', '.join(self.examples)}."
         )
-        return f"No code that this token sees {what}{such if self.examples else ''}{', '.join(self.examples)}.{other}"
+        if self.jobs and not self.examples:
+            text += " A job does not report which."
+        if self.jobs and not self.fields_told:
+            text += " It is also possible that the codes' campaign has none of the fields: a job does not report this."
+        return text
 
     def describe_discarded(self) -> str:
         """Return which fields were discarded."""

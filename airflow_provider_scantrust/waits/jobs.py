@@ -83,7 +83,7 @@ class Jobs:
         """Return the error for a deadline that has passed."""
         states = [f"{task_id} ({word or 'never answered'})" for task_id, word in self.open.items()]
         return WaitTimedOut(
-            f"{len(self.open):,} of {plural(len(self.open) + len(self.ended), 'asynchronous upload')} had not ended in time: "
+            f"{len(self.open):,} of {plural(len(self.open) + len(self.ended), 'job')} had not ended in time: "
             f"{_some(states)}. {jobs_go_on(self.open)}"
         )
 
@@ -99,9 +99,9 @@ class Jobs:
         """
         if self.failed:
             raise TaskFailed(
-                f"{len(self.failed):,} of {plural(len(self.ended), 'asynchronous upload')} failed at Scantrust. Failed: "
+                f"{len(self.failed):,} of {plural(len(self.ended), 'job')} failed at Scantrust. Failed: "
                 + _some([f"({text})" for text in self.failed.values()])
-                + ". Scantrust's API gives no reason; its portal or support can.",
+                + ". Scantrust's API gives no reason. Look in the portal, or ask Scantrust's support.",
                 failed_jobs={
                     "jobs": len(self.ended),
                     "failed": len(self.failed),
@@ -148,7 +148,7 @@ def jobs_go_on(task_ids: Iterable[str]) -> str:
     """Return the sentence for the log of a wait that ends early."""
     ids = list(task_ids)
     if not ids:
-        return "No asynchronous upload is open."
+        return "No job is open."
     these = "this job continues" if len(ids) == 1 else "these jobs continue"
     return f"Scantrust has no call that cancels a job, so {these}: {_some(ids)}."
 

@@ -93,9 +93,7 @@ class Outcome:
         """Return the sentence for the task's log."""
         if not self.jobs:
             return "There is no job to wait for."
-        ended = (
-            f"All {self.jobs:,} asynchronous uploads are" if self.jobs != 1 else "The asynchronous upload is"
-        )
+        ended = f"All {self.jobs:,} jobs are" if self.jobs != 1 else "The job is"
         if 0 < self.unsaid == self.jobs:
             return f"{ended} complete. Scantrust gives no number of codes."
         text = f"{ended} complete: {plural(self.codes_affected, 'code')} affected."

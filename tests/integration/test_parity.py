@@ -227,7 +227,7 @@ BAD: dict[str, tuple[Callable[[Sandbox], None], dict[str, Any], type[Exception],
         {},
         AirflowFailException,
         exc.TaskFailed,
-        r"1 of 1 asynchronous upload failed at Scantrust\. Failed: \(task_id .*, reference SCM-.*, state 'failed', created_at 20",
+        r"1 of 1 job failed at Scantrust\. Failed: \(task_id .*, reference SCM-.*, state 'failed', created_at 20",
     ),
     "failed at once": (
         lambda sandbox: sandbox.jobs(polls=1, fail=True),
@@ -467,9 +467,7 @@ def test_many_jobs_are_one_wait_with_all_failures_named(sandbox: Sandbox, way: s
     sandbox.jobs(polls=3, fail=True)
     task_ids = [submit()[0] for _ in range(4)]
     _, options = WAYS[way]
-    text, failed = run_to_failure(
-        sensor(task_ids, **options), AirflowFailException, "2 of 4 asynchronous uploads failed"
-    )
+    text, failed = run_to_failure(sensor(task_ids, **options), AirflowFailException, "2 of 4 jobs failed")
     assert [False, True, False, True] == [task_id in text for task_id in task_ids]
     assert {"jobs": 4, "failed": 2, "task_ids": [task_ids[1], task_ids[3]]} == failed
 
@@ -479,7 +477,7 @@ def test_many_jobs_are_one_wait_with_all_failures_named(sandbox: Sandbox, way: s
 def test_upload_names_its_jobs_that_failed(sandbox: Sandbox, way: str) -> None:
     sandbox.jobs(polls=3, fail=True)
     _, options = WAYS[way]
-    _, failed = run_to_failure(operator(**options), exc.TaskFailed, "1 of 1 asynchronous upload failed")
+    _, failed = run_to_failure(operator(**options), exc.TaskFailed, "1 of 1 job failed")
     (task,) = sandbox.tasks()
     assert {"jobs": 1, "failed": 1, "task_ids": [task["id"]]} == failed
 
@@ -491,7 +489,7 @@ def test_of_many_jobs_that_failed_a_hundred_are_named_in_every_way(sandbox: Sand
     task_ids = submit_many(sandbox, 101)
     _, options = WAYS[way]
     make = sensor(task_ids, **{**options, "timeout": 60})
-    _, failed = run_to_failure(make, AirflowFailException, "101 of 101 asynchronous uploads failed")
+    _, failed = run_to_failure(make, AirflowFailException, "101 of 101 jobs failed")
     assert (101, 101, 100) == (failed["jobs"], failed["failed"], len(set(failed["task_ids"])))
 
 

@@ -419,7 +419,7 @@ def test_each_submit_that_was_repeated_is_told(sandbox: Sandbox, capsys: pytest.
     sandbox.fault(path="/api/v2/scm/upload/async/", status=502, work=True, times=12)
     report = attempt(Store(), {"items": rows, "mode": "async", "max_in_flight": 12})
     assert 12 == len(report["task_ids"])
-    told = capsys.readouterr().out.count("An asynchronous upload was submitted again because")
+    told = capsys.readouterr().out.count("A job was submitted again because")
     replayed = {
         json.dumps(task["scm_data"]) for task in sandbox.tasks() if task["id"] not in report["task_ids"]
     }

@@ -187,7 +187,7 @@ def test_failed_job_fails_the_sensor_at_once_and_names_it(airflow: LocalAirflow,
     ):
         assert ("failed", 1) == (task.state, task.try_number), log
         (task_id,) = task_ids[dag_id]
-        assert "TaskFailed: 1 of 1 asynchronous upload failed at Scantrust. " in log
+        assert "TaskFailed: 1 of 1 job failed at Scantrust. " in log
         assert f"Failed: (task_id {task_id}, reference SCM-" in log
         failed = airflow.xcom(dag_id, task.raw["dag_run_id"], "task", key="failed_jobs")
         assert {"jobs": 1, "failed": 1, "task_ids": [task_id]} == failed

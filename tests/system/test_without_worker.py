@@ -64,7 +64,7 @@ def test_wait_that_succeeds_starts_no_worker(airflow: LocalAirflow, sandbox: San
         time.sleep(0.05)
     assert ("success", 1, None, None, 0) == (task.state, task.try_number, task.pid, task.hostname, seen)
     log = airflow.logs("start_and_end", run_id, "task")
-    assert "The asynchronous upload is complete: 1 code affected." in log
+    assert "The job is complete: 1 code affected." in log
     assert "::group::Pre Execute" not in log  # what a worker writes first
     expected = {"codes_affected": 1, "tasks": {task_id: 1}}
     assert expected == airflow.xcom("start_and_end", run_id, "task")
@@ -112,7 +112,7 @@ def test_failed_job_comes_back_to_a_worker_and_is_named(airflow: LocalAirflow, s
     (task_id,) = submit(sandbox)
     task, log, run_id = run_task(airflow, "start_and_end", [task_id])
     assert ("failed", 1) == (task.state, task.try_number)
-    assert f"TaskFailed: 1 of 1 asynchronous upload failed at Scantrust. Failed: (task_id {task_id}" in log
+    assert f"TaskFailed: 1 of 1 job failed at Scantrust. Failed: (task_id {task_id}" in log
     with pytest.raises(ApiError):
         airflow.xcom("start_and_end", run_id, "task")
 

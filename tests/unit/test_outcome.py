@@ -15,7 +15,7 @@ def test_few_jobs_are_all_named() -> None:
     outcome = Outcome.of({"a": 2, "b": None, "c": 0})
     assert {"codes_affected": 2, "tasks": {"a": 2, "b": None, "c": 0}} == outcome.result()
     assert (
-        "All 3 asynchronous uploads are complete: 2 codes affected. 1 of them affected no code. "
+        "All 3 jobs are complete: 2 codes affected. 1 of them affected no code. "
         "Scantrust gives no number of codes for 1 job."
     ) == outcome.describe()
 
@@ -23,9 +23,9 @@ def test_few_jobs_are_all_named() -> None:
 @pytest.mark.parametrize(
     ("codes", "said"),
     [
-        (1, "The asynchronous upload is complete: 1 code affected."),
-        (0, "The asynchronous upload is complete: 0 codes affected."),
-        (None, "The asynchronous upload is complete. Scantrust gives no number of codes."),
+        (1, "The job is complete: 1 code affected."),
+        (0, "The job is complete: 0 codes affected."),
+        (None, "The job is complete. Scantrust gives no number of codes."),
     ],
 )
 def test_sentence_about_one_job_is_in_the_singular(codes: int | None, said: str) -> None:

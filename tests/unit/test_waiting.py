@@ -174,7 +174,7 @@ def test_no_ids_are_no_wait() -> None:
 
 def test_open_jobs_are_named_with_a_bound() -> None:
     assert "and 40 more" in jobs_go_on(f"t-{number}" for number in range(50))
-    assert "No asynchronous upload is open." == jobs_go_on([])
+    assert "No job is open." == jobs_go_on([])
 
 
 def test_a_connection_that_is_not_found_for_a_while_does_not_end_the_wait() -> None:

@@ -18,7 +18,7 @@ from airflow_client import TaskInstance
 from chaos_workload import DAG_ID, Workload
 from secret_search import SecretSearch
 
-SUBMITTED_AGAIN = "An asynchronous upload was submitted again because"
+SUBMITTED_AGAIN = "A job was submitted again because"
 # Airflow refuses the writes of a worker whose try it has given up. The line says that the next try may submit
 # the jobs of this one again, without a number; the uploads here have fewer than a thousand.
 NOT_KEPT, ANY_NUMBER = "The progress of this upload cannot be kept", 1000
