@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_scantrust.exceptions import ConfigurationError
-from airflow_provider_scantrust.operators.arguments import refuse_set
+from airflow_provider_scantrust.operators.arguments import flatten_rows, from_template, refuse_set
 from airflow_provider_scantrust.operators.files import check_writable, find_path, is_same_place, open_path
 from airflow_provider_scantrust.sources.opening import open_source
 from airflow_provider_scantrust.sources.rows import RowSource
@@ -36,6 +36,12 @@ def rows_of_file(path: str, data_key: str, options: Mapping[str, Any], rejects_p
         check_rejects_name(rejects_path, make().format, options.get("delimiter"))
         check_writable(rejects_path)
     return Rows(partial(make, keep_copy=rejects_path is not None), path)
+
+
+def rows_of_items(items: Any, data_key: str) -> Rows | None:
+    """Return the rows of ``items``, which may be rendered to text or nested; None stays None."""
+    rows = flatten_rows(from_template(items, "items"))
+    return None if rows is None else rows_of_program(rows, "items", data_key)
 
 
 def rows_of_program(

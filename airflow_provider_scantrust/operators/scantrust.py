@@ -11,12 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_scantrust.assets.scantrust import describe_events, scantrust_outlets
 from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput
 from airflow_provider_scantrust.links.scantrust import LINKS
-from airflow_provider_scantrust.operators.arguments import (
-    as_path,
-    flatten_rows,
-    from_template,
-    ids_from_template,
-)
+from airflow_provider_scantrust.operators.arguments import as_path, from_template, ids_from_template
 from airflow_provider_scantrust.operators.parameters import UploadParameters
 
 if TYPE_CHECKING:
@@ -221,11 +216,10 @@ class ScantrustUploadOperator(UploadParameters):
 
         :param again: Read the rows again, after a deferral; the result is None if that is not possible.
         """
-        from airflow_provider_scantrust.operators.rows import rows_of_file, rows_of_program
+        from airflow_provider_scantrust.operators.rows import rows_of_file, rows_of_items, rows_of_program
 
         if self.source is None:
-            items = from_template(self.items, "items")
-            return None if items is None else rows_of_program(flatten_rows(items), "items", self.data_key)
+            return rows_of_items(self.items, self.data_key)
         if (path := as_path(self.source)) is not None:
             return rows_of_file(path, self.data_key, self.file_options(), as_path(self.rejects_path))
         if again and not isinstance(self.source, Sequence):
