@@ -84,6 +84,33 @@ def test_another_path_of_me_is_seen(sandbox: Sandbox, run: Run, tmp_path: Path) 
     assert "set me_path in the connection's extra" in ran.err
 
 
+@pytest.mark.parametrize(
+    ("fault", "code", "said"),
+    [
+        ({"status": 401}, 1, "AuthenticationFailed"),
+        ({"status": 503}, 75, "ServiceUnavailable"),
+        ({"body": "<html><title>A shop</title>"}, 75, "an HTML page: A shop"),
+    ],
+)
+def test_connection_that_does_not_work_says_nothing_about_assumptions(
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    run: Run,
+    tmp_path: Path,
+    fault: dict[str, Any],
+    code: int,
+    said: str,
+) -> None:
+    sandbox.fault(times=None, **fault)
+    connection = json.loads(sandbox.connection_json)
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_SCANTRUST_DEFAULT", json.dumps({**connection, "extra": {"retry_attempts": 1}})
+    )
+    ran = run("verify", "--report", str(tmp_path / "report.json"))
+    assert (code, True) == (ran.code, said in ran.err)
+    assert "differ" not in ran.out + ran.err
+
+
 def test_nothing_is_written_without_a_code(sandbox: Sandbox, survey: Callable[..., Survey]) -> None:
     before = sandbox.codes()
     found = survey(target=False)

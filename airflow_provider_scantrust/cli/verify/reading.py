@@ -8,14 +8,21 @@ from uuid import uuid4
 
 from airflow_provider_scantrust.api.dialect import SCANTRUST
 from airflow_provider_scantrust.cli.verify.survey import Seen, Survey
+from airflow_provider_scantrust.hooks.access import check_access
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 
 _BROKEN = b'{"items": '
 
 
 def look(survey: Survey) -> None:
-    """Make the calls that write nothing."""
+    """
+    Make the calls that write nothing.
+
+    :raises ScantrustError: The connection does not work, so no answer would say anything about an assumption.
+    """
     me = survey.call("me", "GET", survey.hook.settings.dialect.me_path)
+    if not me.is_missing and (me.status != 200 or not me.is_json):
+        check_access(survey.hook)
     survey.judge_path("me-path", "me_path", not me.is_missing)
     if me.status == 200:
         _look_at_me(survey, me)
