@@ -19,6 +19,8 @@ T = TypeVar("T")
 _LONGEST_PAUSE = 86_400.0
 _NO_JSON = object()
 _THROTTLED = re.compile(r"available in (\d+(?:\.\d+)?) second")
+# HTTP has whole seconds only, but some gateways write fractions.
+_SECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
 
 # What to do, by status. Scantrust: Errors.
 _REFUSED: dict[int, tuple[type[exc.ScantrustError], str]] = {
@@ -78,7 +80,7 @@ def read_answer(answer: Answer, endpoint: Endpoint[T]) -> T:
         cls = exc.UnexpectedRedirect
         text = (
             f"Scantrust answered {endpoint.what} with a redirect ({answer.status}){_redirect_reason(answer, endpoint)}. "
-            "Check the host in the connection."
+            "Check the connection's host and its paths."
         )
     elif 400 <= answer.status < 500:
         if endpoint.signed:
@@ -107,7 +109,7 @@ def read_retry_after(answer: Answer) -> float | None:
     An HTTP date is compared with the answer's own ``Date``, so a wrong clock on this machine does no harm.
     """
     header = answer.headers.get("retry-after", "").strip()
-    if header.isascii() and header.isdigit():
+    if _SECONDS.fullmatch(header):
         seconds: float | None = float(header[:12])
     elif (until := read_http_date(header)) is not None:
         seconds = until - (read_http_date(answer.headers.get("date", "")) or answer.received_at)

@@ -144,8 +144,11 @@ def _converse(
         try:
             answer = yield from _send(make_request(endpoint, settings, auth), endpoint, settings, ledger)
             result = read_answer(answer, endpoint)
-        except AuthenticationFailed:
-            if login is None or renewals == MOST_RENEWALS or not login.refused(signed_with):
+        except AuthenticationFailed as error:
+            if login is None:
+                raise
+            if renewals == MOST_RENEWALS or not login.refused(signed_with):
+                error.args = (f"{error} The token came from a login; one of the portal needs auth_scheme UAT.",)
                 raise
             renewals += 1
             continue

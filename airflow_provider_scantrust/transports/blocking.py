@@ -2,7 +2,9 @@
 Perform conversations with ``requests``, on workers, where a thread may wait.
 
 Rule: this module decides nothing and uses only the public interface of requests and urllib3. Their read
-timeout is for each piece of an answer, so this module checks the deadline of the request between two pieces.
+timeout is for each piece of an answer, so this module checks the deadline of the request between two pieces
+of the body. It cannot do so while the headers arrive: a server that sends them byte by byte can exceed the
+deadline.
 """
 
 from __future__ import annotations

@@ -146,6 +146,24 @@ def test_upload_answer_of_another_shape_is_refused(data: Any) -> None:
         read_upload(data)
 
 
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("3", 3.0),
+        ("1.5", 1.5),
+        ("9" * 5_000, 86_400.0),
+        ("-3", 7.0),
+        ("3;x", 7.0),
+        ("1e3", 7.0),
+        ("\u0663", 7.0),
+        ("soon", 7.0),
+    ],
+)
+def test_retry_after_that_is_no_number_leaves_the_number_of_the_body(header: str, seconds: float) -> None:
+    body = {"detail": "Request was throttled. Expected available in 7 seconds.", "code": "throttled"}
+    assert seconds == read_retry_after(answer(429, body, retry_after=header))
+
+
 WEB_PAGE = b"<!DOCTYPE html><html><head><title>Sorry, you have been blocked</title></head></html>"
 
 
