@@ -433,7 +433,7 @@ def test_call_survives_logins_elsewhere_that_end_its_token() -> None:
     conversation.run()
     assert ["JWT old", None, "JWT jwt-2"] == signatures(conversation)
     endless = by_login(auth, *[EXPIRED, answer(200, {"token": "t"})] * 9)
-    with pytest.raises(exc.AuthenticationFailed, match="came from a login; .* auth_scheme UAT"):
+    with pytest.raises(exc.AuthenticationFailed, match=r"came from a login; .* auth_scheme UAT"):
         endless.run()
     assert len(endless.requests) <= 8
 
