@@ -148,7 +148,9 @@ def _converse(
             if login is None:
                 raise
             if renewals == MOST_RENEWALS or not login.refused(signed_with):
-                error.args = (f"{error} The token came from a login; one of the portal needs auth_scheme UAT.",)
+                error.args = (
+                    f"{error} The token came from a login; one of the portal needs auth_scheme UAT.",
+                )
                 raise
             renewals += 1
             continue

@@ -35,7 +35,14 @@ def react(
     for _, reaction, text in found:
         if reaction == "warn":
             log.warning("%s", text)
-    if report.discarded and set(report.fields) <= report.discarded.keys():
+    is_known = report.jobs_ended or not report.jobs
+    # A field may be discarded for some codes only, because codes belong to different campaigns.
+    if (
+        is_known
+        and report.updated_nothing
+        and report.discarded
+        and set(report.fields) <= report.discarded.keys()
+    ):
         log.warning("Every field of this upload was discarded, so no code has a new value.")
     failures = [(what, text) for what, reaction, text in found if reaction == "fail"]
     if failures:

@@ -249,6 +249,11 @@ class Report:
         text = (
             f"No code that this token sees {what}{such if self.examples else ''}{', '.join(self.examples)}."
         )
+        if not self.jobs and self.codes_affected and self.unmatched >= self._sent:
+            text += (
+                f" But Scantrust counts {plural(self.codes_affected, 'updated code')}, so it may spell these keys in "
+                "another way."
+            )
         if self.jobs and not self.examples:
             text += " A job does not report which."
         if self.jobs and not self.fields_told:

@@ -301,6 +301,28 @@ def test_failure_names_the_rejects_file(sandbox: Sandbox, tmp_path: Path) -> Non
     assert path == ti.xcoms["failure"]["rejects_path"]
 
 
+def test_field_that_one_campaign_discards_is_not_discarded_everywhere(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sandbox.add_campaign(2, fields=["cellar"])
+    sandbox.add_codes([{"extended_id": "OTHER-CAMPAIGN", "campaign": 2}])
+    rows = [*bottles(1, 2, market="FR"), {"extended_id": "OTHER-CAMPAIGN", "market": "FR"}]
+    report = attempt(Store(), items=rows)
+    text = capsys.readouterr().out
+    assert (2, ["market"]) == (report["codes_affected"], report["discarded_fields"])
+    assert "market (in 1 row)" in text
+    assert "no code has a new value" not in text
+
+
+def test_keys_that_the_answer_spells_in_another_way_are_not_said_to_be_on_no_code(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = {"total_updates": 1, "items": {"sbx00000001": ["market"]}, "codes_affected": 1}
+    sandbox.fault(path="/api/v2/scm/upload/", body=body)
+    attempt(Store(), items=bottles(1, market="FR"))
+    assert "But Scantrust counts 1 updated code, so it may spell these keys in" in capsys.readouterr().out
+
+
 def test_log_ends_with_one_sentence(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [*bottles(1, 2, 98, market="FR", cellar="x"), {"extended_id": ""}]
     attempt(Store(), source=rows)
