@@ -26,7 +26,11 @@ _SECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
 _REFUSED: dict[int, tuple[type[exc.ScantrustError], str]] = {
     400: (exc.RequestRejected, "nothing of this call was processed; correct the data"),
     401: (exc.AuthenticationFailed, "the token is wrong or has expired; make a new one in the portal"),
-    403: (exc.PermissionDenied, "the token lacks a permission that a company admin can give it"),
+    403: (
+        exc.PermissionDenied,
+        "the token lacks a permission, which a company admin can give it (uploads need codes_view, scm_bulk_edit, "
+        "scm_code_edit and product_view)",
+    ),
     404: (
         exc.NotFound,
         "it does not exist in the token's company, or the host is not that of Scantrust's API",
