@@ -56,6 +56,7 @@ MOST_REDIRECTS = 5
 MOST_RENEWALS = 3
 # Seconds between two checks whether another conversation's login has ended.
 LOGIN_LOOK = 0.1
+_NO_REPLY = "a driver must reply to a Request with an Answer or a Fault"
 # What common servers answer to plain HTTP on a TLS port.
 _WANTS_TLS = re.compile(rb"plain HTTP|HTTP request (was sent )?to an (HTTPS|SSL)", re.IGNORECASE)
 
@@ -104,6 +105,31 @@ def converse(
         error.after_trouble = ledger.attempts > 0
         _hide_secrets(error, auth)
         raise
+
+
+def send_once(
+    endpoint: Endpoint[Any],
+    settings: Settings,
+    auth: Auth,
+    *,
+    headers: Mapping[str, str],
+    body: bytes | None,
+) -> Conversation[Answer]:
+    """
+    Yield one request and return its answer, with any status; for a look at the service itself.
+
+    :param headers: Added to those of every call.
+    :raises ScantrustError: There is no answer; the subclass says what to do.
+    """
+    request = make_request(endpoint, settings, auth)
+    reply = yield replace(request, headers={**request.headers, **headers}, body=body)
+    if isinstance(reply, Answer):
+        return reply
+    if not isinstance(reply, Fault):
+        raise TypeError(_NO_REPLY)
+    error = _fault_error(reply, endpoint, settings)
+    _hide_secrets(error, auth)
+    raise error
 
 
 def backoff(attempt: int, random: Random) -> float:
@@ -214,7 +240,7 @@ def _send(
             ledger.seconds += reply.elapsed
             raise _fault_error(reply, endpoint, settings)
         if not isinstance(reply, Answer):
-            raise TypeError("a driver must reply to a Request with an Answer or a Fault")
+            raise TypeError(_NO_REPLY)
         ledger.seconds += reply.elapsed
         if reply.status == 400 and request.url.startswith("http://") and _wants_tls(reply.body):
             raise _fault_error(Fault(FaultKind.NEEDS_TLS, "its answer says this"), endpoint, settings)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
 from airflow_provider_scantrust.api import endpoints
-from airflow_provider_scantrust.api.flow import converse
+from airflow_provider_scantrust.api.flow import converse, send_once
 from airflow_provider_scantrust.api.settings import Budget, Settings
 from airflow_provider_scantrust.exceptions import ScantrustError
 from airflow_provider_scantrust.get_provider_info import CONNECTION_TYPE, get_provider_info
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import requests
 
     from airflow_provider_scantrust.api.auth import Auth
-    from airflow_provider_scantrust.api.messages import Conversation, Endpoint
+    from airflow_provider_scantrust.api.messages import Answer, Conversation, Endpoint
     from airflow_provider_scantrust.api.models import Task, UploadResult
     from airflow_provider_scantrust.transports.blocking import BlockingTransport
 
@@ -167,6 +167,17 @@ class ScantrustHook(BaseHook):
         :raises ScantrustError: There is no usable answer.
         """
         return self._transport.perform(poll_job(task_id, self.settings, self._auth, random=random.random))
+
+    def send_once(self, endpoint: Endpoint[Any], *, headers: Mapping[str, str], body: bytes | None) -> Answer:
+        """
+        Send one request and return its answer, with any status; logs in first if needed.
+
+        :raises ScantrustError: There is no answer.
+        """
+        self.get_conn()
+        return self._transport.perform(
+            send_once(endpoint, self.settings, self._auth, headers=headers, body=body)
+        )
 
     def account_digest(self) -> str | None:
         """Return a digest of the account that jobs belong to; None if the connection cannot be read now."""

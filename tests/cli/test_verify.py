@@ -90,6 +90,9 @@ def test_another_path_of_me_is_seen(sandbox: Sandbox, run: Run, tmp_path: Path) 
         ({"status": 401}, 1, "AuthenticationFailed"),
         ({"status": 503}, 75, "ServiceUnavailable"),
         ({"body": "<html><title>A shop</title>"}, 75, "an HTML page: A shop"),
+        ({"cut": "before"}, 75, "ConnectionFailed"),
+        ({"path": "/api/v2/scm/*", "status": 502}, 75, "ServiceUnavailable"),
+        ({"body": " " * 20_000_000}, 75, "longer than any answer of the API"),
     ],
 )
 def test_connection_that_does_not_work_says_nothing_about_assumptions(

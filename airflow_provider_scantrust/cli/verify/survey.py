@@ -14,12 +14,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_provider_scantrust.api.messages import Answer, Endpoint
 from airflow_provider_scantrust.cli.verify.assumptions import ASSUMPTIONS, WHY_NOT
-from airflow_provider_scantrust.exceptions import Throttled
+from airflow_provider_scantrust.exceptions import ServiceUnavailable, Throttled
 
 if TYPE_CHECKING:
-    import requests
-
     from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 
 Verdict = Literal["agrees", "differs", "not tried"]
@@ -158,6 +157,7 @@ class Survey:
         Make one call.
 
         :raises Throttled: The call was throttled several times in a row.
+        :raises ServiceUnavailable: The service is down.
         """
         sent = dict(headers or {})
         if json_body is not None:
@@ -169,6 +169,12 @@ class Survey:
                 self.sleep(_GAP)
             seen = _read(call, method, path, self._send(method, path, content, sent, signed=signed))
             self.seen.append(seen)
+            # Of a gateway; a 500 may be how the service answers this call.
+            if seen.status > 500:
+                raise ServiceUnavailable(
+                    f"{method} {path} was answered with {seen.status}, which says nothing about an assumption. Try later.",
+                    status=seen.status,
+                )
             if seen.status != 429:
                 return seen
             self._take_throttled(seen)
@@ -176,17 +182,9 @@ class Survey:
 
     def _send(
         self, method: str, path: str, content: bytes | None, headers: Mapping[str, str], *, signed: bool
-    ) -> requests.Response:
-        settings = self.hook.settings
-        return self.hook.get_conn().request(
-            method,
-            settings.base_url + path,
-            data=content,
-            headers=dict(headers),
-            auth=None if signed else _leave_unsigned,
-            allow_redirects=False,
-            timeout=(settings.connect_timeout, settings.request_timeout),
-        )
+    ) -> Answer:
+        endpoint = Endpoint(what=f"{method} {path}", method=method, path=path, read=_as_it_is, signed=signed)
+        return self.hook.send_once(endpoint, headers=headers, body=content)
 
     def _take_throttled(self, seen: Seen) -> None:
         header = seen.headers.get("retry-after", "")
@@ -199,14 +197,14 @@ class Survey:
         self.sleep(min(float(seconds), _LONGEST_PAUSE))
 
 
-def _leave_unsigned(request: Any) -> Any:
-    return request
+def _as_it_is(data: Any) -> Any:
+    return data
 
 
-def _read(call: str, method: str, path: str, response: requests.Response) -> Seen:
+def _read(call: str, method: str, path: str, answer: Answer) -> Seen:
+    text = answer.body.decode("utf-8", errors="replace")
     try:
-        body, is_json = response.json(), True
-    except ValueError:
-        body, is_json = response.text, False
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    return Seen(call, method, path, response.status_code, headers, body, is_json)
+        body, is_json = json.loads(text), True
+    except (ValueError, RecursionError):
+        body, is_json = text, False
+    return Seen(call, method, path, answer.status, answer.headers, body, is_json)
