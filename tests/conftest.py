@@ -46,13 +46,14 @@ if find_spec("openlineage") is None:
 # tests.
 AIRFLOW_GROUPS: Mapping[str, str] = {
     "test_on_airflow.py": "airflow-1",
+    "test_situations.py": "airflow-1",
+    "test_bulk.py": "airflow-1",
+    "test_lineage_events.py": "airflow-1",
+    "test_examples.py": "airflow-2",
     "test_documented.py": "airflow-2",
     "test_without_worker.py": "airflow-2",
-    "test_bulk.py": "airflow-2",
-    "test_situations.py": "airflow-1",
     "test_waits_at_scale.py": "airflow-2",
     "test_database.py": "airflow-2",
-    "test_lineage_events.py": "airflow-1",
 }
 
 # Each of the processes imports Airflow and collects all tests, which takes half as long again with the garbage

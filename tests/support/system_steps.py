@@ -15,6 +15,8 @@ from local_airflow import LocalAirflow, runs_task
 # Settings: no Dag file changes while tests run, and to parse all of them twice a minute takes a tenth of two
 # cores.
 DAGS_STAY = {"dag_processor.min_file_process_interval": "300", "dag_processor.refresh_interval": "30"}
+# OpenLineage's events, in AIRFLOW_HOME.
+EVENTS = "events.jsonl"
 
 
 def submit(sandbox: Sandbox) -> list[str]:

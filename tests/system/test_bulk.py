@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from airflow_provider_scantrust.sandbox import Sandbox
 from local_airflow import LocalAirflow
 from system_steps import kill_worker
@@ -18,6 +20,11 @@ KILLS = int(os.environ.get("KILLS", "1"))
 ROWS = 100_000
 CALLS = 101
 MAX_IN_FLIGHT = 16
+
+
+@pytest.fixture(scope="module")
+def airflow(airflow_with_openlineage: LocalAirflow) -> LocalAirflow:
+    return airflow_with_openlineage
 
 
 def test_decorated_function_uploads_what_it_yields(airflow: LocalAirflow, sandbox: Sandbox) -> None:

@@ -32,7 +32,7 @@ EXPECTED = {
     "docs_wait_md_0": ("wait", 150),
     "docs_wait_md_1": ("wait_without_worker", 150),
 }
-# In test_lineage_events.py, whose Airflow starts Dags by itself.
+# In test_lineage_events.py, since an asset starts it.
 ELSEWHERE = "after_the_update"
 RUN = "documented"
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,31 +11,18 @@ import pytest
 
 from airflow_provider_scantrust.sandbox import Sandbox
 from doc_blocks import ROOT
-from documented import write_dags
 from lineage_events import check_event
 from local_airflow import LocalAirflow
 from secret_search import forms_of
-from system_steps import DAGS_STAY, wait_until
+from system_steps import EVENTS, wait_until
 
-DAGS = Path(__file__).parent / "dags"
 # Events of Dag runs are Airflow's alone.
 UPLOAD = re.compile(r"campaign(_that_fails)?\.(upload|note)")
 
 
 @pytest.fixture(scope="module")
-def airflow(running_sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
-    home = tmp_path_factory.mktemp("airflow")
-    (home / "dags").mkdir()
-    shutil.copy(DAGS / "scantrust_lineage.py", home / "dags")
-    write_dags(home / "dags", home, "docs/monitor.md")
-    transport = {"type": "file", "log_file_path": str(home / "events.jsonl"), "append": True}
-    with LocalAirflow(
-        home,
-        home / "dags",
-        connections={"scantrust_default": running_sandbox.connection_uri},
-        config={"openlineage.transport": json.dumps(transport), **DAGS_STAY},
-    ) as airflow:
-        yield airflow
+def airflow(airflow_with_openlineage: LocalAirflow) -> LocalAirflow:
+    return airflow_with_openlineage
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +44,7 @@ def failed(airflow: LocalAirflow, ran: str) -> str:
 
 
 def events(airflow: LocalAirflow, task_id: str, kind: str) -> list[dict[str, Any]]:
-    lines = (airflow.home / "events.jsonl").read_text("utf-8").splitlines()
+    lines = (airflow.home / EVENTS).read_text("utf-8").splitlines()
     found = [json.loads(line) for line in lines]
     return [
         event
@@ -81,13 +65,13 @@ def test_events_of_a_real_run_tell_of_the_upload(
     assert (f"scantrust://{host}", "codes") == (codes["namespace"], codes["name"])
     # The fields were sent before the deferral; the event is of the leg after it.
     assert ["market"] == [field["name"] for field in codes["facets"]["schema"]["fields"]]
-    written = (airflow.home / "events.jsonl").read_bytes()
+    written = (airflow.home / EVENTS).read_bytes()
     assert b"scantrust_upload" in written
     assert not any(form in written for form in forms_of(running_sandbox.token))
 
 
 def test_failed_task_tells_what_it_did(airflow: LocalAirflow, failed: str) -> None:
-    lines = (airflow.home / "events.jsonl").read_text("utf-8").splitlines()
+    lines = (airflow.home / EVENTS).read_text("utf-8").splitlines()
     (event,) = [
         each
         for each in map(json.loads, lines)
@@ -99,7 +83,7 @@ def test_failed_task_tells_what_it_did(airflow: LocalAirflow, failed: str) -> No
 
 
 def test_every_event_of_an_upload_is_what_openlineage_allows(airflow: LocalAirflow, failed: str) -> None:
-    lines = (airflow.home / "events.jsonl").read_text("utf-8").splitlines()
+    lines = (airflow.home / EVENTS).read_text("utf-8").splitlines()
     uploads = [event for event in map(json.loads, lines) if UPLOAD.match(event["job"]["name"])]
     facets = {(event["job"]["name"], event["eventType"]): check_event(event) for event in uploads}
     assert {"START", "COMPLETE", "FAIL"} == {kind for _, kind in facets}

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import re
+import subprocess
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
+
+import pytest
 
 from airflow_client import TaskInstance
 from airflow_provider_scantrust.get_provider_info import get_provider_info
@@ -25,23 +25,21 @@ SAMPLE_DATA = ROOT / "dags_examples" / "sample_data"
 CODES = [
     row["extended_id"] for row in csv.DictReader((SAMPLE_DATA / "codes.csv").read_text("utf-8").splitlines())
 ]
-RUN = "sample_day"
+# Several commands in one process, since most of the time of each is the start of Airflow.
+SEVERAL_COMMANDS = """
+import json, sys
+from airflow.__main__ import main
+
+for place, sys.argv in enumerate(json.loads(sys.argv[1])):
+    print("\\0" if place else "", end="")
+    main()
+"""
 ENDED = {"success", "failed", "skipped", "up_for_retry"}
 
 
-def start_example(airflow: LocalAirflow, dag_id: str) -> None:
-    """Run an example for the day of the sample data; its schedule's last full day before the logical date."""
-    airflow.trigger(dag_id, logical_date=datetime(2026, 11, 2, 7, tzinfo=UTC), run_id=RUN)
-
-
-def end_example(airflow: LocalAirflow, dag_id: str) -> list[TaskInstance]:
-    assert "success" == airflow.wait_for_run(dag_id, RUN)
-    return airflow.tasks(dag_id, RUN)
-
-
-def run_example(airflow: LocalAirflow, dag_id: str) -> list[TaskInstance]:
-    start_example(airflow, dag_id)
-    return end_example(airflow, dag_id)
+@pytest.fixture(scope="module")
+def airflow(airflow_with_openlineage: LocalAirflow) -> LocalAirflow:
+    return airflow_with_openlineage
 
 
 def run_tasks(
@@ -67,74 +65,6 @@ def parse_output(text: str) -> Any:
 
 def rows(*extended_ids: str) -> list[dict[str, str]]:
     return [{"extended_id": extended_id, "market": "FR"} for extended_id in extended_ids]
-
-
-def test_sync_example_updates_every_bottle(airflow: LocalAirflow, sandbox: Sandbox) -> None:
-    run_example(airflow, "scantrust_sync_upload")
-    report = airflow.xcom("scantrust_sync_upload", RUN, "upload")
-    assert (
-        "sync",
-        360,
-        360,
-        1,
-    ) == tuple(report[name] for name in ("mode", "rows", "codes_affected", "requests"))
-    with (SAMPLE_DATA / "bottling-2026-11-01.csv").open(encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            code = sandbox.code(row["extended_id"])
-            assert code is not None
-            assert row["bottling_date"] == code["bottling_date"]
-            assert row["case_id"] == code["case_id"]
-
-
-def test_examples_with_jobs_update_every_lot(airflow: LocalAirflow, sandbox: Sandbox) -> None:
-    dags = ("scantrust_async_upload", "scantrust_upload_and_wait", "scantrust_mapped_uploads")
-    for dag_id in dags:
-        start_example(airflow, dag_id)
-    *_, mapped = [end_example(airflow, dag_id) for dag_id in dags]
-
-    (task_id,) = airflow.xcom(dags[0], RUN, "submit", key="task_ids")
-    assert {"codes_affected": 150, "tasks": {task_id: 150}} == airflow.xcom(dags[0], RUN, "wait")
-    (job,) = [job for job in sandbox.tasks() if job["id"] == task_id]
-    assert {"market": "FR", "bottling_date": "2026-11-01"} == job["scm_data"]
-
-    report = airflow.xcom(dags[1], RUN, "upload")
-    assert ("async", 3, 360) == tuple(report[name] for name in ("mode", "rows", "codes_affected"))
-    assert [150, 120, 90] == [sandbox.count(market=market) for market in ("FR", "DE", "JP")]
-
-    assert [0, 1, 2] == [task.map_index for task in mapped if task.task_id == "submit"]
-    result = airflow.xcom(dags[2], RUN, "wait")
-    assert (360, 3) == (result["codes_affected"], len(result["tasks"]))
-
-
-def test_file_example_uploads_from_object_storage_and_writes_rejects(
-    airflow: LocalAirflow, sandbox: Sandbox, rejects: Path
-) -> None:
-    missing = CODES[7]
-    sandbox.reset()
-    sandbox.add_codes({"extended_id": code} for code in CODES if code != missing)
-    run_example(airflow, "scantrust_file_upload")
-    report = airflow.xcom("scantrust_file_upload", RUN, "upload")
-    assert (360, 359, 1) == (report["rows"], report["codes_affected"], report["unmatched"]["count"])
-    (row,) = csv.DictReader((rejects / "bottling-2026-11-01.csv").read_text("utf-8").splitlines())
-    assert (missing, "unmatched", "9") == (row["extended_id"], row["rejected_kind"], row["rejected_line"])
-
-
-def test_excel_example_uploads_the_columns_that_it_names(airflow: LocalAirflow, sandbox: Sandbox) -> None:
-    run_example(airflow, "scantrust_from_excel")
-    report = airflow.xcom("scantrust_from_excel", RUN, "upload")
-    assert (360, 360, {}) == (report["rows"], report["codes_affected"], report.get("rejected", {}))
-    code = sandbox.code(CODES[0])
-    assert code is not None
-    assert ("2026-11-01", "2026", "CASE-2611-0001", "") == tuple(
-        code[name] for name in ("bottling_date", "vintage", "case_id", "grape")
-    )
-
-
-def test_many_files_example_uploads_each_in_its_own_task(airflow: LocalAirflow, sandbox: Sandbox) -> None:
-    airflow.api("POST", "pools", {"name": "scantrust_uploads", "slots": 3})
-    tasks = run_example(airflow, "scantrust_many_files")
-    assert [0, 1, 2] == [task.map_index for task in tasks if task.task_id == "upload"]
-    assert 360 == sandbox.count(bottling_date="2026-11-01")
 
 
 def test_deferred_task_has_no_worker_and_survives_the_triggerer(
@@ -292,10 +222,15 @@ def test_airflow_shows_the_provider(airflow: LocalAirflow) -> None:
         "widgets": ["--output", "json"],
         "behaviours": ["--output", "json"],
     }
-    with ThreadPoolExecutor() as pool:
-        run = partial(airflow.run_cli, "providers")
-        ran = {name: pool.submit(run, name, *options) for name, options in commands.items()}
-    said = {name: done.result() for name, done in ran.items()}
+    given = json.dumps([["airflow", "providers", name, *options] for name, options in commands.items()])
+    done = subprocess.run(
+        [airflow.python, "-c", SEVERAL_COMMANDS, given],
+        env=airflow.env,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    said = dict(zip(commands, done.stdout.split("\0"), strict=True))
     assert PACKAGE in said["list"]
     assert "Scantrust" in said["get"]
     (hook,) = [each for each in parse_output(said["hooks"]) if each["connection_type"] == "scantrust"]

@@ -18,7 +18,6 @@ DAGS = {
     "short_deferrals": "success",
     "mapped_group": "success",
     "callback_raises": "success",
-    "success_callback": "success",
     "upstream_is_skipped": "failed",
     "setup_and_teardown": "success",
     "no_xcom": "success",
@@ -36,6 +35,11 @@ def codes_of(dag_id: str) -> list[str]:
     """Return the codes that a Dag updates; no two update the same."""
     start = MANY * list(DAGS).index(dag_id)
     return CODES[start : start + MANY]
+
+
+@pytest.fixture(scope="module")
+def airflow(airflow_with_openlineage: LocalAirflow) -> LocalAirflow:
+    return airflow_with_openlineage
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -96,11 +100,6 @@ def test_callback_that_raises_changes_nothing(
     assert ("success", 1) == (upload.state, upload.try_number)
     assert ["M0"] == markets(running_sandbox, "callback_raises", 1)
     assert "a callback that is broken" in airflow.logs("callback_raises", "situation", "upload")
-
-
-def test_callback_of_success_runs_also_for_a_wait_without_a_worker(airflow: LocalAirflow, run: Run) -> None:
-    assert {"success"} == {each.state for each in run("success_callback")}
-    assert "a callback that is broken" in airflow.logs("success_callback", "situation", "sensor")
 
 
 def test_rows_of_a_skipped_task_fail_without_a_retry_and_are_named(airflow: LocalAirflow, run: Run) -> None:

@@ -12,6 +12,7 @@ from airflow_client import ApiError, TaskInstance
 from airflow_provider_scantrust.sandbox import Sandbox
 from doc_blocks import ROOT
 from local_airflow import LocalAirflow, runs_task
+from system_steps import wait_until
 
 ENDED = {"success", "failed", "skipped", "up_for_retry"}
 with (ROOT / "dags_examples" / "sample_data" / "codes.csv").open(encoding="utf-8") as codes_file:
@@ -165,6 +166,12 @@ def test_asset_of_a_sensor_is_still_told(airflow: LocalAirflow, sandbox: Sandbox
     assert "success" == task.state
     events = airflow.api("GET", "assets/events", params={"source_run_id": run_id})["asset_events"]
     assert ["scantrust_market"] == [event["name"] for event in events]
+
+
+def test_callback_of_success_runs(airflow: LocalAirflow, sandbox: Sandbox) -> None:
+    task, _, run_id = run_task(airflow, "success_callback", submit(sandbox))
+    assert "success" == task.state
+    wait_until(lambda: "a callback that is broken" in airflow.logs("success_callback", run_id, "task"))
 
 
 def test_clearing_and_failing_by_hand_say_that_the_job_goes_on(

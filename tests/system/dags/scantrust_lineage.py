@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow.providers.openlineage.utils.selective_enable import enable_lineage
 from airflow.sdk import DAG, Asset, task
 
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 
 CAMPAIGN = Asset(uri="scantrust://api.scantrust.com/campaigns/126")
 
-with DAG("campaign", schedule=None):
+with DAG("campaign", schedule=None) as campaign:
     upload = ScantrustUploadOperator(
         task_id="upload",
         constraints={"lot_number": "L-000001"},
@@ -24,12 +25,15 @@ with DAG("campaign", schedule=None):
     )
     upload >> note
 
-with DAG("campaign_that_fails", schedule=None):
+with DAG("campaign_that_fails", schedule=None) as campaign_that_fails:
     ScantrustUploadOperator(
         task_id="upload",
         items=[{"extended_id": key, "market": "FR"} for key in ("SBX00000001", "NOWHERE")],
         on_unmatched="fail",
     )
+
+for dag in (campaign, campaign_that_fails):
+    enable_lineage(dag)
 
 with DAG("after_campaign", schedule=[CAMPAIGN]):
 

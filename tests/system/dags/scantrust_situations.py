@@ -56,23 +56,6 @@ with DAG("callback_raises", schedule=None):
         **SHORT,
     )
 
-# Airflow does not run this callback of a task that ends in the triggerer.
-with DAG("success_callback", schedule=None):
-    submitted = ScantrustUploadOperator(
-        task_id="upload",
-        items="{{ dag_run.conf['many'][0] | tojson }}",
-        wait_for_completion=False,
-        **SHORT,
-    )
-    ScantrustTaskSensor(
-        task_id="sensor",
-        scantrust_task_id=XComArg(submitted, key="task_ids"),
-        poke_interval=1,
-        start_from_trigger=True,
-        end_from_trigger=True,
-        on_success_callback=fail,
-    )
-
 
 @task
 def skip() -> None:
