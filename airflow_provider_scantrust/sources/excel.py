@@ -7,6 +7,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from itertools import compress, islice
 from typing import Any, BinaryIO
 
@@ -151,7 +152,10 @@ class ExcelSource(FileSource):
             if head.startswith(b"PK"):
                 with zipfile.ZipFile(file) as archive:
                     size = sum(part.file_size for part in archive.infolist())
-                Unpacked(self.name, file.seek(0, io.SEEK_END)).take(0, size)
+                    Unpacked(self.name, file.seek(0, io.SEEK_END)).take(0, size)
+                    # The library does not check each part's checksum.
+                    if bad := archive.testzip():
+                        raise zipfile.BadZipFile(f"{bad} is damaged")
                 file.seek(0)
             book = calamine.CalamineWorkbook.from_filelike(file)
             self._sheets = names = list(book.sheet_names)
@@ -206,7 +210,8 @@ def _show(cell: Any) -> str:
     if isinstance(cell, bool):
         return "true" if cell else "false"
     if isinstance(cell, float):
-        return str(int(cell)) if cell.is_integer() else repr(cell)
+        # As Excel shows it: 0.1 + 0.2 is 0.3.
+        return str(int(cell)) if cell.is_integer() else format(Decimal(f"{cell:.15g}"), "f")
     if isinstance(cell, datetime):
         return cell.date().isoformat() if cell.time() == time() else cell.isoformat()
     if isinstance(cell, date | time):

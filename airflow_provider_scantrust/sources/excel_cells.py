@@ -40,10 +40,12 @@ _XLS_ERROR = re.compile(
 )
 # Of xlsb: BrtCellError, BrtFmlaError and BrtMergeCell.
 _XLSB_UNTOLD = (3, 11, 176)
-# Of ods: an error, merged cells, and a formula without a value.
+# Of ods: an error, merged cells, a formula or text without a type, and marks that are left out of a text.
 _ODS_UNTOLD = re.compile(
     rb"""value-type=["']error["']|number-(?:rows|columns)-spanned=["'](?!1["'])"""
-    rb"""|<(?:\w+:)?table-cell\b(?=[^<>]*:formula=)(?![^<>]*value-type=)"""
+    rb"""|<(?:\w+:)?table-cell\b(?![^<>]*value-type=)(?:[^<>]*:formula=|[^<>]*>\s*<(?:\w+:)?p\b[^<>]*(?<!/)>(?!</))"""
+    rb"""|<(?:\w+:)?table-cell\b(?![^<>]*string-value=)[^<>]*(?<!/)>[^<]*"""
+    rb"""(?:<(?!(?:/?\w+:)?(?:table-cell|tab|line-break)\b)[^<]*)*<(?:\w+:)?(?:tab|line-break)\b"""
 )
 # With what stands in a block that has one, since looking for that is ten times as fast.
 _HAS_FORMULA = re.compile(rb"<(?:\w+:)?f\b")
@@ -99,8 +101,8 @@ def find_in_file(file: BinaryIO, sheet: str, name: str) -> tuple[Problems, Zeros
         is_told = not any(_XLS_ERROR.search(block) for block in _blocks(file))
     if not is_told:
         raise InvalidInput(
-            f"{name}: cells hold an error (such as #N/A) or a formula that was never calculated, or are merged, and this file "
-            "does not tell which. Fix them, or save the file as .xlsx."
+            f"{name}: cells hold an error (such as #N/A), a formula that was never calculated, or text that cannot be read, or "
+            "are merged, and this file does not tell which. Fix them, or save the file as .xlsx."
         )
     return problems, zeros
 

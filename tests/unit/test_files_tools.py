@@ -97,6 +97,10 @@ def test_repeated_header_of_a_sheet_is_skipped_and_another_one_refused() -> None
         '<table:table-cell table:number-columns-spanned="2" table:number-rows-spanned="1"/><table:covered-table-cell/>',
         '<table:table-cell table:formula="of:=[.A1]"/>',
         '<table:table-cell table:formula="of:=1/0" office:value-type="error"/>',
+        # As odfpy writes text without a type, and as LibreOffice writes a tab.
+        "<table:table-cell><text:p>L1</text:p></table:table-cell>",
+        '<table:table-cell office:value-type="string"><text:p>a<text:tab/>b</text:p></table:table-cell>',
+        '<table:table-cell office:value-type="string"><text:p>a<text:s/>b<text:line-break/>c</text:p></table:table-cell>',
     ],
 )
 def test_sheet_of_opendocument_that_hides_values_is_refused(cells: str) -> None:
@@ -110,6 +114,39 @@ def test_time_of_opendocument_is_invalid_and_other_cells_are_read() -> None:
     assert {"CODE0001": {"a": "42", "b": "42"}} == upload(ods(number * 2), "a.ods").rows
     found = upload(ods(number + time), "a.ods")
     assert [(2, "invalid")] == [(line, kind) for line, kind, _ in found.rejected]
+
+
+def test_text_of_opendocument_that_is_also_an_attribute_keeps_its_lines() -> None:
+    empty = "<table:table-cell><text:p/></table:table-cell>"
+    text = (
+        '<table:table-cell office:value-type="string" office:string-value="a&#10;b">'
+        "<text:p>a<text:line-break/>b</text:p></table:table-cell>"
+    )
+    assert {"CODE0001": {"a": "", "b": "a\nb"}} == upload(ods(empty + text), "a.ods").rows
+
+
+def test_fraction_of_a_sheet_has_the_digits_that_excel_shows() -> None:
+    values = {
+        "57": 0.57 * 100,
+        "0.00001": 1e-5,
+        "0.1": 0.1,
+        "-12.5": -12.5,
+        "123456789.123457": 123456789.12345678,
+    }
+    data = workbook([KEY, *"abcde"], ["CODE0001", *values.values()])
+    assert [*values] == [*upload(data, "a.xlsx").rows["CODE0001"].values()]
+
+
+def test_workbook_with_a_damaged_text_is_refused() -> None:
+    texts = '<sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><si><t>L1</t></si></sst>'
+    data, changed = io.BytesIO(workbook([KEY, "lot"], ["CODE0001", "L1"])), io.BytesIO()
+    with zipfile.ZipFile(data) as old, zipfile.ZipFile(changed, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name).replace(b't="inlineStr"><is><t>L1</t></is>', b't="s"><v>0</v>'))
+        new.writestr("xl/sharedStrings.xml", texts)
+    assert {"CODE0001": {"lot": "L1"}} == upload(changed.getvalue(), "a.xlsx").rows
+    with pytest.raises(InvalidInput, match=r"sharedStrings\.xml is damaged"):
+        upload(changed.getvalue().replace(b"<t>L1</t>", b"<t>L2</t>"), "a.xlsx")
 
 
 def test_parts_of_a_workbook_that_cannot_be_found_refuse_it() -> None:
