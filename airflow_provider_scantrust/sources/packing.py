@@ -25,7 +25,9 @@ MOST_TIMES = 300
 UNPACKED_FREELY = 256 * 1024 * 1024
 
 _BLOCK = 256 * 1024
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_GZIP = (b"\x1f\x8b",)
+# A frame, and those that are skipped, which pzstd writes before each frame.
+_ZSTD = (b"\x28\xb5\x2f\xfd", *(bytes((number,)) + b"\x2a\x4d\x18" for number in range(0x50, 0x60)))
 # The first bytes of an archive with files, and of an empty one.
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _MOST_LAYERS = 3
@@ -49,7 +51,7 @@ _KINDS = (
     (b"SQLite format 3\x00", "a SQLite database"),
     (b"version https://git-lfs", "a pointer of Git LFS, not the file; get the file with `git lfs pull`"),
     (_ZIP, "a zip archive or an Excel workbook; unpack it, or give source_format='xlsx'"),
-    ((_GZIP, _ZSTD), "a packed file inside packed files; unpack it"),
+    ((*_GZIP, *_ZSTD), "a packed file inside packed files; unpack it"),
 )
 _TAR = (257, b"ustar")
 _PAGE = re.compile(
@@ -122,7 +124,7 @@ def _unpack(name: str, raw: BinaryIO, *more: Any) -> Iterator[bytes]:
     blocks = _blocks_of(raw)
     for _ in range(_MOST_LAYERS):
         first = _first_of(blocks)
-        layers = ((_gunzip, _GZIP), (_unpack_zstd, _ZSTD), *more)
+        layers = ((_gunzip, *_GZIP), (_unpack_zstd, *_ZSTD), *more)
         layer = next((layer for layer, *starts in layers if first.startswith(tuple(starts))), None)
         if layer is None:
             break
@@ -143,7 +145,8 @@ def refuse_other_kinds(name: str, first: bytes) -> None:
     :raises InvalidInput: The file is of a kind that cannot be read.
     """
     for start, what in _KINDS:
-        if first.startswith(start):
+        # The name of a column may begin with ORC.
+        if first.startswith(start) and (start != b"ORC" or b"\0" in first):
             raise InvalidInput(f"{name}: this is {what}.")
     if first[_TAR[0] :].startswith(_TAR[1]):
         raise InvalidInput(f"{name}: this is a tar archive; unpack it, or pack its file with gzip.")
@@ -243,7 +246,9 @@ def _unzip(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
                     while block := file.read(_BLOCK):
                         bound.take(0, len(block))
                         yield block
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        except InvalidInput:
+            raise
+        except Exception as error:  # each kind of damage raises another exception
             raise Broken(f"the zip archive is damaged or cannot be read ({error})") from error
 
 

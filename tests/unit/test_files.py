@@ -320,3 +320,9 @@ def test_data_frame_says_what_to_give_instead() -> None:
 def test_list_of_paths_names_mapping() -> None:
     with pytest.raises(InvalidInput, match=r"\.expand\(source="):
         upload(["/data/a.csv", "/data/b.csv"])
+
+
+def test_table_whose_first_name_begins_with_orc_is_no_orc_file() -> None:
+    assert {"CODE0001": {"ORCHARD": "A"}} == upload("ORCHARD,extended_id\nA,CODE0001\n").rows
+    with pytest.raises(InvalidInput, match="an ORC file"):
+        upload(b"ORC\x11\0\0\n\x06\x12\x04\x08\x01P\0" + bytes(500), "a.csv")

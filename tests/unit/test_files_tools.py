@@ -314,3 +314,21 @@ def test_content_of_another_kind_says_what_to_do(data: bytes, name: str, word: s
 def test_more_rows_to_skip_than_there_are_is_said() -> None:
     with pytest.raises(InvalidInput, match="has 2 lines, and skip_rows=5 skips all of them"):
         upload("extended_id,lot\nCODE0001,L1\n", skip_rows=5)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_zip_archive_is_refused(method: int) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as archive:
+        archive.writestr("a.csv", "extended_id,lot\n" + "".join(f"CODE{n:04},{n * n}\n" for n in range(999)))
+    data = bytearray(out.getvalue())
+    data[1000] ^= 0xFF
+    with pytest.raises(InvalidInput, match="the zip archive is damaged"):
+        upload(bytes(data), "a.zip.csv")
+
+
+def test_zstd_may_begin_with_a_frame_to_skip() -> None:
+    zstandard = pytest.importorskip("zstandard")
+    skipped = b"\x50\x2a\x4d\x18\x04\0\0\0size"
+    frames = [skipped + zstandard.compress(part) for part in (b"extended_id,lot\n", b"CODE0001,L1\n")]
+    assert {"CODE0001": {"lot": "L1"}} == upload(b"".join(frames), "a.csv.zst").rows
