@@ -245,3 +245,15 @@ def test_rejected_rows_of_a_program_keep_their_values(values: list[Any]) -> None
     assert {key: as_text(row) for key, row in found.rows.items()} == {
         key: as_text(row) for key, row in again.rows.items()
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "first_inexact"), [("float16", 2.0**11), ("float32", 2.0**24), ("float64", 2.0**53)]
+)
+def test_inexact_float_of_parquet_is_rejected_again(kind: str, first_inexact: float) -> None:
+    out = io.BytesIO()
+    ean = pa.array([first_inexact]).cast(getattr(pa, kind)())
+    pq.write_table(pa.table({KEY: ["CODE0001"], "ean": ean}), out)
+    found = upload(out.getvalue(), "a.parquet")
+    assert 1 == len(found.rejected)
+    assert {} == upload(found.rejects, found.rejects_name).rows
