@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import date
 
 from airflow_provider_scantrust.api.texts import plural, show
+from airflow_provider_scantrust.sources.fields import MARKS
 
 # Texts that pandas, numpy, databases, R, SAS, Stata and JavaScript write for a missing value. For Excel's
 # errors, see _EXCEL_ERROR.
@@ -52,7 +53,7 @@ _NEEDS_LOOK = re.compile(
     | Err:5
     | \d(?!\d{3}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)\x1f)(?:
         \d{0,3}+(?=[-/., eE:])(?:[-/.]\d{1,2}(?:[-/.]\d|\x1f) | /\d{4}\x1f | :00(?::00)?\x1f | [-./ ]{1,2}[^\W\d_]{3} | (?:[.,]\d+)?[eE]\+?\d{1,3}\x1f | \.\#)
-        | (?=\d{4})(?:\d{4,}+\.0+\x1f | (?<=\x1f[2-7])\d{4}(?:[.,]\d+)?\x1f | (?:(?<=\x1f1)9|(?<=\x1f2)0)\d{6}\x1f)
+        | (?=\d{4})(?:\d{4,}+\.0+\x1f | (?<=\x1f[1-4])\d{7}0{5}\x1f | (?<=\x1f[2-7])\d{4}(?:[.,]\d+)?\x1f | (?:(?<=\x1f1)9|(?<=\x1f2)0)\d{6}\x1f)
         )
     | [-+](?:\d{1,3}(?:[.,]\d+)?[eE]\+?\d{1,3}\x1f | [nN1iI])
     | [JFMASOND][a-z]{2,8}\.?[ -]\d
@@ -81,14 +82,17 @@ _EXCEL_ERROR = re.compile(r"Err:5\d\d|#[¡¿]?(?:N/?[A-Z]|[A-Z]/[A-Z]|[^\W\d_][^
 # What Excel counts from 1900 on: 1954 to 2119.
 _SERIAL = range(20_000, 80_000)
 _SERIAL_MOMENT = re.compile(r"(\d{5})(?:[.,]\d+)?")
-# Backslashes that databases and other languages write into CSV before a quote, a backslash, or a line end.
-_ESCAPE = re.compile(r"""\\(?:[\\"]|\Z)""")
-_ESCAPE_AMONG = re.compile(r"""\\[\\"\x1f]""")
+# Midnight in milliseconds since 1970, as pandas writes dates in JSON.
+_MIDNIGHT = re.compile(r"[1-4]\d{7}0{5}")
+_DAY = 86_400_000
+# Backslashes that databases and other languages write into CSV before a quote or a backslash, and for a line end.
+_ESCAPE = re.compile(r"""\\(?:[\\"n]|\Z)""")
+_ESCAPE_AMONG = re.compile(r"""\\[\\"n\x1f]""")
 # UTF-8 that was read as Latin-1 or cp1252, as in "KÃ¶ln", and U+FFFD, which replaces letters that were lost.
 _LATER_BYTES = "\x80-\xbf" + bytes(range(0x80, 0xA0)).decode("cp1252", "ignore")
 _DAMAGED = re.compile(f"Ã[{_LATER_BYTES}]|Â[\x80-\xbf]|â[€\x80]|[\x80-\x9f\ufffd]")
-# Stray marks are blanks, too.
-_MARKS = ("\ufeff", "\u200b")
+# Invisible marks are blanks, too.
+_MARKS = tuple(MARKS)
 
 _TEXTS = {
     "dates": (
@@ -223,7 +227,7 @@ def _classify_date(value: str) -> str:
         except ValueError:
             return "dates"
         return "date"
-    if _DATE_LIKE.fullmatch(value):
+    if _DATE_LIKE.fullmatch(value) or (_MIDNIGHT.fullmatch(value) and int(value) % _DAY == 0):
         return "dates"
     serial = _SERIAL_MOMENT.fullmatch(value)
     return "maybe date" if (serial and int(serial[1]) in _SERIAL) or _MAYBE_DATE.fullmatch(value) else ""

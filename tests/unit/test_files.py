@@ -326,3 +326,8 @@ def test_table_whose_first_name_begins_with_orc_is_no_orc_file() -> None:
     assert {"CODE0001": {"ORCHARD": "A"}} == upload("ORCHARD,extended_id\nA,CODE0001\n").rows
     with pytest.raises(InvalidInput, match="an ORC file"):
         upload(b"ORC\x11\0\0\n\x06\x12\x04\x08\x01P\0" + bytes(500), "a.csv")
+
+
+def test_marks_of_direction_around_names_and_keys_are_removed() -> None:
+    data = "\u200eextended_id,lot\n\u202aCODE0001\u202c,L1\n"
+    assert {"CODE0001": {"lot": "L1"}} == upload(data).rows

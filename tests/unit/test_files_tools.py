@@ -234,6 +234,10 @@ def test_decimals_of_a_database_are_whole_where_they_are_whole() -> None:
         ("Err:502", "missing"),
         ("inf", "missing"),
         ("-Infinity", "missing"),
+        # As mysql and COPY of PostgreSQL write a line break, and pandas a date in JSON.
+        ("Main Street\\nParis", "escapes"),
+        ("1798675200000", "YYYY-MM-DD"),
+        ("\u202aL1", "blanks"),
     ],
 )
 @pytest.mark.parametrize("row", [0, 150])
@@ -254,7 +258,10 @@ def test_odd_value_among_dates_is_named_in_any_row(value: str, row: int) -> None
     assert f"first in row {row + 2}: {value!r}" in warning
 
 
-@pytest.mark.parametrize("value", ["1234.0", "12.50", "12:30:00", "information", "error", "100.05", "2.0"])
+@pytest.mark.parametrize(
+    "value",
+    ["1234.0", "12.50", "12:30:00", "information", "error", "100.05", "2.0", "4006381300000", "C:\\data"],
+)
 def test_usual_value_is_not_doubtful(value: str) -> None:
     assert [] == upload(f"extended_id,note\nCODE0001,{value}\n").warnings
 
