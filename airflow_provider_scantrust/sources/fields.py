@@ -20,7 +20,7 @@ Row = dict[str, Any]
 
 _MOST_NAMED = 30
 _MOST_KNOWN = 1_000
-# Marks that nobody sees. A byte order mark may remain from another encoding or from joined files, and marks of
+# Invisible marks. A byte order mark may remain from another encoding or from joined files, and marks of
 # direction from a text that was copied.
 MARKS = "\ufeff\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069"
 # Removed around a name or an extended_id.
