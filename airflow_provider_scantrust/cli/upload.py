@@ -40,7 +40,7 @@ def plan(arguments: argparse.Namespace, out: Output) -> int:
     hook = CommandHook(arguments.conn_id, out)
     file = SourceFile(arguments)
     options = make_options(arguments, hook, dry_run=True)
-    rejects = RejectsFile(arguments.rejects, out) if arguments.rejects else None
+    rejects = RejectsFile(arguments.rejects, out, None) if arguments.rejects else None
     report = Report("", 0, time.time())
     with Upload(hook, hook.submit, options, report, make_progress=_never, log=out, rejects=rejects) as upload:
         with out.waiting(f"Reading {file.path}"):
@@ -84,7 +84,7 @@ def _upload(arguments: argparse.Namespace, out: Output, store: FileStore | None)
 
     with out.progress() as bars:
         service = _Counted(hook, report, bars)
-        rejects = RejectsFile(arguments.rejects, out) if arguments.rejects else None
+        rejects = RejectsFile(arguments.rejects, out, store) if arguments.rejects else None
         with Upload(
             service, service.submit, options, report, make_progress=make_progress, log=out, rejects=rejects
         ) as running:

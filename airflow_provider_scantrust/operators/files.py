@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Literal, cast
 from airflow_provider_scantrust.exceptions import ConfigurationError
 from airflow_provider_scantrust.lineage.scantrust import split_url
 from airflow_provider_scantrust.sources.opening import FORMATS, PACKED
-from airflow_provider_scantrust.uploads.kept import Log
+from airflow_provider_scantrust.uploads.kept import Log, Store, note_rejects
 from airflow_provider_scantrust.uploads.options import Append, Write
 from airflow_provider_scantrust.uploads.rejects import packed
 
@@ -128,14 +128,17 @@ class RejectsFile:
     """
     The rejects file of one upload. It is written under a temporary name and then moved to its place.
 
-    If a file of another upload has the name already, the new file gets a number in its name.
+    If a file of another upload has the name already, the new file gets a number in its name. Path and digest
+    are noted before the file is put in its place, so that it is known even if the worker dies right after.
 
     :param path: A path or URL.
+    :param store: Where the file is noted.
     """
 
-    def __init__(self, path: str, log: Log) -> None:
+    def __init__(self, path: str, log: Log, store: Store | None) -> None:
         self.path = path
         self._log = log
+        self._store = store
 
     def write(self, write: Write, mine: Mapping[str, str] | None) -> dict[str, str]:
         """
@@ -169,8 +172,12 @@ class RejectsFile:
 
         return self.write(copy, mine)
 
-    def remove(self, mine: Mapping[str, str], why: str = "No row was rejected") -> None:
-        """Remove an earlier file of this upload: its rows have been updated since, or are elsewhere."""
+    def remove(self, mine: Mapping[str, str]) -> None:
+        """Remove an earlier file of this upload: its rows have been updated since."""
+        self._remove(mine, "No row was rejected")
+        note_rejects(self._store, None, self._log)
+
+    def _remove(self, mine: Mapping[str, str], why: str) -> None:
         try:
             if self._is_mine(mine):
                 find_path(mine["path"]).unlink()
@@ -186,27 +193,32 @@ class RejectsFile:
 
     def _is_mine(self, mine: Mapping[str, str]) -> bool:
         with suppress(FileNotFoundError), open_path(mine["path"], "rb") as file:
-            return _digest(file) == mine["digest"]
+            return _digest(file) in (mine["digest"], mine.get("before"))
         return False
 
     def _put(self, part: Path, mine: Mapping[str, str] | None) -> dict[str, str]:
         with part.open("rb") as file:
             digest = _digest(file)
         if mine is not None and self._has_name(mine["path"]) and self._is_mine(mine):
-            target = find_path(mine["path"])
+            target, written = find_path(mine["path"]), {"path": mine["path"], "digest": digest}
+            note_rejects(self._store, {**written, "before": mine["digest"]}, self._log)
             if isinstance(target, Path):
                 os.replace(part, target)
             else:
                 _copy(part, target)
-            return {"path": mine["path"], "digest": digest}
+            return written
         for number in count(1):
             path = self.path if number == 1 else name_with(self.path, number)
-            if _put_new(part, find_path(path)):
+            target, written = find_path(path), {"path": path, "digest": digest}
+            if target.exists():
+                continue
+            note_rejects(self._store, written, self._log)
+            if _put_new(part, target):
                 if number > 1:
                     self._log.warning("%s is of another upload, so the rejects go to %s.", self.path, path)
                 if mine is not None and not self._has_name(mine["path"]):
-                    self.remove(mine, f"The rejects are in {path} now")
-                return {"path": path, "digest": digest}
+                    self._remove(mine, f"The rejects are in {path} now")
+                return written
         raise AssertionError("no end of numbers")
 
 
@@ -222,8 +234,6 @@ def _copy(part: Path, target: Any, mode: Literal["wb", "xb"] = "wb") -> None:
 def _put_new(part: Path, target: Any) -> bool:
     """Put a file in its place, unless a file is there already; return whether it was put there."""
     if not isinstance(target, Path):
-        if target.exists():
-            return False
         _copy(part, target)
         return True
     try:

@@ -188,7 +188,7 @@ class ScantrustUploadOperator(UploadParameters):
 
     def _make_upload(self, context: Context, report: Report) -> Upload:
         from airflow_provider_scantrust.operators.files import RejectsFile, name_with
-        from airflow_provider_scantrust.operators.tries import map_index_of, progress_of
+        from airflow_provider_scantrust.operators.tries import map_index_of, progress_of, store_of
         from airflow_provider_scantrust.uploads.upload import Upload
 
         options, source, path = self.upload_options(), as_path(self.source), as_path(self.rejects_path)
@@ -207,7 +207,7 @@ class ScantrustUploadOperator(UploadParameters):
                 progress_of, context, self.hook, options, source, self.file_options(), self.log
             ),
             log=self.log,
-            rejects=None if path is None else RejectsFile(path, self.log),
+            rejects=None if path is None else RejectsFile(path, self.log, store_of(context)),
         )
 
     def _rows(self, *, again: bool = False) -> Rows | None:

@@ -136,6 +136,18 @@ def end_progress(store: Store | None, this_try: Try, report: Report, log: Log) -
             write_kept(store, {**saved, **ended, "doubtful_counts": nothing, "whole": None}, report.jobs, 0)
 
 
+def note_rejects(store: Store | None, rejects: Mapping[str, str] | None, log: Log) -> None:
+    """
+    Note which rejects file belongs to this upload.
+
+    :param rejects: Its path and digest; and the digest ``before``, if an earlier file of this upload may still
+        be there.
+    """
+    with _unharmed(log):
+        if store is not None:
+            store.set(STORE_KEY, {**(read_saved(store) or {"ended": _NEVER}), "rejects": rejects})
+
+
 def read_saved(store: Store | None) -> dict[str, Any] | None:
     """Return the progress that is stored for a task, or None."""
     saved = None if store is None else store.get(STORE_KEY)

@@ -53,7 +53,7 @@ class LateRejects:
                 error,
                 len(keys),
             )
-            return self._write_keys(keys) or mine
+            return self._write_keys(keys, mine) or mine
 
     def _append(self, source: Source, plan: Plan, mine: Mine) -> Mine:
         missing = sum(map(len, self.wanted.values()))
@@ -77,7 +77,7 @@ class LateRejects:
         self.log.warning("Rows of jobs that matched no code were added to %s.", written["path"])
         return written
 
-    def _write_keys(self, keys: Sequence[str]) -> Mine:
+    def _write_keys(self, keys: Sequence[str], mine: Mine) -> Mine:
         """Write keys and the reason to a new rejects file."""
         if not keys:
             return None
@@ -89,7 +89,8 @@ class LateRejects:
         except Exception as error:  # as above
             self.log.warning("The keys cannot be written to %s (%s).", self.file.path, type(error).__name__)
             return None
-        self.log.warning("The keys are in %s.", written["path"])
+        others = f"; the rows that were rejected before are in {mine['path']}" if mine else ""
+        self.log.warning("The keys are in %s%s.", written["path"], others)
         return written
 
 

@@ -211,11 +211,6 @@ class Progress:
         }
         self._save()
 
-    def note_rejects(self, rejects: dict[str, str] | None) -> None:
-        """Note which rejects file belongs to this task instance."""
-        self.rejects = rejects
-        self._save()
-
     def _is_of_this_upload(self, saved: Mapping[str, Any], what: str) -> bool:
         """Whether the saved progress belongs to this upload; a warning names what has changed."""
         ended = saved.get("ended")

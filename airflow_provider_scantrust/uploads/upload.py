@@ -292,8 +292,7 @@ class Upload:
         elif mine is not None:
             rejects.remove(mine)
             mine = None
-        self.report.rejects = mine
-        progress.note_rejects(mine)
+        self.report.rejects = progress.rejects = mine
 
     def _warn(self, text: str) -> None:
         self.log.warning("%s", text)

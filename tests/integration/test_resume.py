@@ -433,7 +433,7 @@ def test_part_that_is_in_flight_stays_announced_when_another_part_is_refused() -
     for _ in range(2):
         progress.before_call(job(1), 0)
     progress.answered(job(1), RequestTooLarge("too large"))
-    progress.note_rejects(None)
+    progress.all_calls_made(Report())
     assert "1" in store[KEY]["submitting"].replace("-", ",").split(",")
     progress.answered(job(1), RequestTooLarge("too large"))
     with progress.kept():

@@ -289,6 +289,23 @@ def test_changed_rejects_path_gets_the_rejects_of_the_next_try(sandbox: Sandbox,
     assert not first.exists()
 
 
+@pytest.mark.parametrize("has_earlier_file", [False, True])
+def test_rejects_file_of_a_try_that_died_right_after_it_was_written_is_replaced(
+    sandbox: Sandbox, tmp_path: Path, has_earlier_file: bool
+) -> None:
+    path, store = tmp_path / "rejects.jsonl", Store()
+    rows = [*bottles(1), {"extended_id": "NOPE12345", "market": "FR"}]
+    if has_earlier_file:
+        attempt(store, source=[*rows, {"extended_id": "NOPE67890", "market": "FR"}], rejects_path=str(path))
+    before = path.exists() and path.read_bytes()
+    store.dies = lambda value: path.exists() and path.read_bytes() != before
+    with pytest.raises(Died):
+        attempt(store, try_number=2, cleared=True, source=rows, rejects_path=str(path))
+    store.dies, store.dead = (lambda value: False), False
+    done = attempt(store, try_number=3, cleared=True, source=rows, rejects_path=str(path))
+    assert (str(path), [path]) == (done["rejects_path"], list(tmp_path.iterdir()))
+
+
 def test_handover_to_a_job_stops_at_a_discarded_field_that_must_not_be(sandbox: Sandbox) -> None:
     sandbox.fault(path=UPLOAD, status=504, times=1, skip=1)
     rows = bottles(1, 2, market="FR", nosuch="x")
