@@ -140,6 +140,8 @@ class Queue:
         self.waits: set[Wait] = set()
         # The time since which no answer could be read; infinite while answers can be read.
         self.silent_since = inf
+        # When the last failed poll is to be repeated.
+        self._repeat_at = inf
         self.under_way: set[Job] = set()
         self._pacer = pacer
         self._random = random
@@ -190,14 +192,19 @@ class Queue:
         if len(self.under_way) >= most:
             return inf
         turn, repeat = (heap[0].due if heap else inf for heap in (self._turns, self._repeats))
-        seconds = max(min(turn, repeat), self._quiet_until) - now
+        due = min(turn, repeat)
+        if self.silent_since < due < inf and not self.under_way:
+            # If the wait of the failed poll has left, another job is polled: silence counts against all waits.
+            due = min(due, self._repeat_at)
+        seconds = max(due, self._quiet_until) - now
         if seconds <= 0:
             seconds = self._pacer.take_turn(now)
         if seconds > 0:
             return seconds
         # Never two repeats in a row while other jobs are due, because the repeated jobs may be broken.
-        self._repeated = repeat <= now and not (self._repeated and turn <= now)
+        self._repeated = repeat < turn if turn > now else repeat <= now and not self._repeated
         job = heappop(self._repeats if self._repeated else self._turns)
+        job.due = min(job.due, now)
         self.under_way.add(job)
         return job
 
@@ -240,6 +247,7 @@ class Queue:
             self._put_back(job)
         else:
             self._failed(job, result, now)
+        self._repeat_at = job.due
         return None
 
     def expire(self, now: float) -> float:

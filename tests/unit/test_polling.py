@@ -498,6 +498,24 @@ def test_waits_with_a_shorter_budget_end_earlier_in_an_outage() -> None:
     assert isinstance(waits[0].error, exc.ConnectionFailed)
 
 
+@pytest.mark.parametrize("joins_later", [False, True])
+def test_failures_of_a_wait_that_has_left_end_no_other_wait(joins_later: bool) -> None:
+    asking = queue()
+    broken, other = wait_for("broken", interval=1.0), wait_for("other", interval=3600.0)
+    asking.add(broken)
+    if not joins_later:
+        asking.add(other)
+    fail(asking, take(asking, 1.0), 1.0)
+    asking.leave(broken)
+    if joins_later:
+        asking.add(other)
+    job = take(asking, 2.5)
+    assert ("other", 2.5) == (job.task_id, job.due)
+    answer(asking, job, 2.6)
+    asking.expire(1000.0)
+    assert (None, True) == (other.error, other in asking.waits)
+
+
 def test_a_permanent_error_ends_its_own_wait_alone() -> None:
     asking = queue()
     one, other = wait_for("a"), wait_for("b")
