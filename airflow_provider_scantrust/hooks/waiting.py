@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_scantrust.api.models import Task
 from airflow_provider_scantrust.api.settings import Settings
-from airflow_provider_scantrust.exceptions import ConnectionFailed, ScantrustError, TransientError
+from airflow_provider_scantrust.exceptions import (
+    ConfigurationError,
+    ConnectionFailed,
+    ScantrustError,
+    TransientError,
+)
 from airflow_provider_scantrust.hooks.logs import RareLog
 from airflow_provider_scantrust.transports.common import say
 from airflow_provider_scantrust.waits.jobs import Jobs, calls_for_lookup, changed_since
@@ -176,6 +181,9 @@ class WorkerWait:
     def _polls_per_second(self) -> int:
         try:
             return self._hook.settings.polls_per_second
+        except ConfigurationError:
+            # No poll can be sent with this connection.
+            raise
         except Exception:
             # The polls will report what is wrong with the connection.
             return Settings.polls_per_second

@@ -438,6 +438,21 @@ def test_never_fail_skips_also_without_a_connection(way: str) -> None:
         wait(way, scantrust_conn_id="nowhere", never_fail=True, error_budget=0.2)
 
 
+@pytest.mark.usefixtures("sandbox", "quick")
+@pytest.mark.parametrize("way", SENSORS)
+@pytest.mark.parametrize(
+    ("connection", "said"),
+    [(None, "no Airflow connection 'nowhere'"), ('{"conn_type": "scantrust", "password": "a b"}', "token")],
+)
+def test_connection_that_cannot_work_fails_without_a_retry_in_every_way(
+    way: str, connection: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if connection:
+        monkeypatch.setenv("AIRFLOW_CONN_NOWHERE", connection)
+    with pytest.raises(AirflowFailException, match=f"ConfigurationError.*{said}"):
+        wait(way, scantrust_conn_id="nowhere", error_budget=0.5)
+
+
 @pytest.mark.usefixtures("sandbox")
 @pytest.mark.parametrize("options", [{}, {"never_fail": True}])
 def test_silent_fail_goes_on_while_a_secrets_backend_may_be_down(
