@@ -123,13 +123,16 @@ class Watchers:
 
     async def _look_up(self, conn_id: str, not_before: float) -> Settings:
         lookup = self._lookups.setdefault(conn_id, _Lookup())
-        if lookup.flight is None:
-            if lookup.settings is not None and lookup.at >= not_before:
-                return lookup.settings
-            lookup.flight = asyncio.get_running_loop().create_task(
-                self._fly(conn_id, lookup), name=f"scantrust-lookup {conn_id}", context=contextvars.Context()
-            )
-        return await asyncio.shield(lookup.flight)
+        # A lookup under way may have begun too early, and have read the connection before its change.
+        while lookup.settings is None or lookup.at < not_before:
+            if lookup.flight is None:
+                lookup.flight = asyncio.get_running_loop().create_task(
+                    self._fly(conn_id, lookup),
+                    name=f"scantrust-lookup {conn_id}",
+                    context=contextvars.Context(),
+                )
+            await asyncio.shield(lookup.flight)
+        return lookup.settings
 
     async def _fly(self, conn_id: str, lookup: _Lookup) -> Settings:
         at = time.monotonic()

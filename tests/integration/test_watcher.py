@@ -333,6 +333,34 @@ async def test_lookup_that_fails_for_a_while_ends_no_wait(
     assert ["complete"] * 3 == [payload["status"] for payload in payloads]
 
 
+async def test_lookup_that_began_before_a_poll_does_not_judge_its_error(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, gate = sharing.read_connection, asyncio.Event()
+
+    async def read_slowly(conn_id: str) -> Settings:
+        settings = await real(conn_id)
+        await gate.wait()
+        return settings
+
+    sandbox.jobs(polls=8)
+    ids = submit(sandbox)
+    waiting = await start(trigger(*ids, poll_interval=0.2))
+    await until(lambda: bool(asked(sandbox)))
+    monkeypatch.setattr(sharing, "read_connection", read_slowly)
+    monkeypatch.setattr(sharing, "_GOOD_FOR", 0.0)
+    waiting += await start(trigger(*ids, poll_interval=0.2))
+    await asyncio.sleep(0.1)
+    connection = {**json.loads(sandbox.connection_json), "password": "the-next-token"}
+    sandbox.add_token("the-next-token")
+    monkeypatch.setenv("AIRFLOW_CONN_SCANTRUST_DEFAULT", json.dumps(connection))
+    sandbox.remove_token(sandbox.token)
+    await until(lambda: 401 in [entry["status"] for entry in sandbox.transcript()])
+    gate.set()
+    events = await asyncio.gather(*waiting)
+    assert ["complete"] * 2 == [event.payload["status"] for event in events]
+
+
 async def test_secrets_backend_that_stays_away_ends_waits_with_an_error_that_a_retry_may_fix(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
