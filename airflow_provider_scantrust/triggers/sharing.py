@@ -65,7 +65,9 @@ class Watchers:
         failures = 0
         while True:
             try:
-                settings = await self._look_up(wait.conn_id, time.monotonic() - _GOOD_FOR)
+                now = time.monotonic()
+                async with asyncio.timeout(wait.until - now):
+                    settings = await self._look_up(wait.conn_id, now - _GOOD_FOR)
                 break
             except Exception as error:
                 if isinstance(error, ScantrustError) and error.permanent:

@@ -333,6 +333,21 @@ async def test_lookup_that_fails_for_a_while_ends_no_wait(
     assert ["complete"] * 3 == [payload["status"] for payload in payloads]
 
 
+async def test_lookup_that_hangs_does_not_delay_the_deadline(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(conn_id: str) -> Settings:
+        await asyncio.sleep(10.0)
+        raise AssertionError("the wait has ended before")
+
+    monkeypatch.setattr(sharing, "read_connection", hang)
+    began = time.monotonic()
+    (payload,) = await outcomes(trigger("t-1", seconds=0.5))
+    assert time.monotonic() - began < 5.0
+    with pytest.raises(exc.WaitTimedOut):
+        read_event(payload)
+
+
 async def test_lookup_that_began_before_a_poll_does_not_judge_its_error(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
