@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 
 from airflow_provider_scantrust.api.flow import backoff
 from airflow_provider_scantrust.api.settings import Settings
-from airflow_provider_scantrust.exceptions import ScantrustError, TransientError
+from airflow_provider_scantrust.exceptions import ConfigurationError, ScantrustError, TransientError
 from airflow_provider_scantrust.hooks.connection import not_found, settings_of
 from airflow_provider_scantrust.triggers.watcher import TriggerWait, Watcher
 from airflow_provider_scantrust.waits.jobs import changed_since
@@ -87,6 +87,10 @@ class Watchers:
                     wait.context.run(wait.log.warning, "%s", text)
                 await asyncio.sleep(min(backoff(failures, random.random), wait.until - now, ends_at - now))
         self._watcher(settings, wait.conn_id).join(wait)
+
+    def forget(self, conn_id: str) -> None:
+        """Let the next wait look up a connection again."""
+        self._lookups[conn_id].at = -inf
 
     async def _look_again(
         self, wait: TriggerWait, error: ScantrustError, polled_at: float
@@ -163,6 +167,9 @@ async def wait_shared(wait: TriggerWait) -> Outcome:
     finally:
         if wait.watcher is not None and (closing := wait.watcher.leave(wait)) is not None:
             await asyncio.wait([closing])
+    if isinstance(error, ConfigurationError):
+        # The connection may be corrected before the next wait.
+        found.forget(wait.conn_id)
     if error is not None:
         raise error
     return wait.jobs.outcome()

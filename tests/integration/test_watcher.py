@@ -516,6 +516,17 @@ async def test_ca_bundle_that_is_not_there_ends_the_waits(
             read_event(payload)
 
 
+async def test_connection_that_is_corrected_after_a_ca_bundle_was_not_there_is_used_at_once(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = submit(sandbox)
+    connection = {**json.loads(sandbox.connection_json), "extra": {"verify": "/no/such/file"}}
+    monkeypatch.setenv("AIRFLOW_CONN_SCANTRUST_DEFAULT", json.dumps(connection))
+    assert "error" == (await outcomes(trigger(*ids)))[0]["status"]
+    monkeypatch.setenv("AIRFLOW_CONN_SCANTRUST_DEFAULT", sandbox.connection_json)
+    assert "complete" == (await outcomes(trigger(*ids)))[0]["status"]
+
+
 async def test_error_of_the_watcher_itself_ends_no_wait(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
