@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import compress, islice
@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from airflow_provider_scantrust.exceptions import InvalidInput
 from airflow_provider_scantrust.sources.excel_cells import Problems, Zeros, find_in_file, find_merged
-from airflow_provider_scantrust.sources.fields import Fields, Row, UnreadableRow
+from airflow_provider_scantrust.sources.fields import Row, UnreadableRow
 from airflow_provider_scantrust.sources.packing import Unpacked, refuse_other_kinds, unpack_whole
 from airflow_provider_scantrust.sources.tables import FileSource, need
 
@@ -33,35 +33,18 @@ class ExcelSource(FileSource):
     in ISO 8601; a formula gives its last value; an empty cell is "", as in CSV. A cell with an error, or with
     a formula that was never calculated, is rejected in .xlsx, and the reason to refuse .xlsb and .ods. An
     .xls file shows errors, but a formula that was never calculated looks like an empty text there.
-
-    :param sheet: Name or number, from 0, as a number or as text; None for the first.
-    :param skip_rows: Rows above the header.
     """
 
-    format = "excel"
-
-    def __init__(
-        self,
-        name: str,
-        open_file: Callable[[], BinaryIO],
-        fields: Fields,
-        *,
-        sheet: str | int | None = None,
-        skip_rows: int = 0,
-        keep_copy: bool = False,
-    ) -> None:
-        super().__init__(name, open_file, fields, keep_copy=keep_copy)
-        self._sheet = sheet
-        self._skip_rows = skip_rows
-        self.header: list[str] = []
-        self._kept: list[bool] = []
-        self._key = 0
-        self._problems: Problems = {}
-        self._merged: Problems = {}
-        self._zeros: Zeros = {}
-        self._first_column = 0
-        self._sheet_name = ""
-        self._sheets: list[str] = []
+    # Known when the sheet has been opened, and its header read.
+    header: list[str]
+    _kept: list[bool]
+    _key: int
+    _problems: Problems
+    _merged: Problems
+    _zeros: Zeros
+    _first_column: int
+    _sheet_name: str
+    _sheets: list[str]
 
     def _read(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
         rows = self._open_sheet(self.open_whole(unpack_whole))
@@ -100,7 +83,7 @@ class ExcelSource(FileSource):
     def _read_header(self, rows: Iterator[tuple[int, Sequence[Any]]]) -> list[str | None]:
         for number, cells in rows:
             texts = [_show(cell) for cell in cells]
-            if number > self._skip_rows and any(map(str.strip, texts)):
+            if number > self.skip_rows and any(map(str.strip, texts)):
                 self.header = texts
                 break
         else:
@@ -159,7 +142,7 @@ class ExcelSource(FileSource):
                 file.seek(0)
             book = calamine.CalamineWorkbook.from_filelike(file)
             self._sheets = names = list(book.sheet_names)
-            wanted = 0 if self._sheet is None else self._sheet
+            wanted = 0 if self.sheet is None else self.sheet
             if isinstance(wanted, str) and wanted not in names and wanted.isdecimal():
                 wanted = int(wanted)
             if isinstance(wanted, str):
@@ -176,7 +159,7 @@ class ExcelSource(FileSource):
             sheet = book.get_sheet_by_index(wanted)
             self._sheet_name = names[wanted]
             if (
-                self._sheet is None
+                self.sheet is None
                 and book.sheets_metadata[wanted].visible != calamine.SheetVisibleEnum.Visible
             ):
                 self.notes.append(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any, BinaryIO
+from typing import Any
 
 from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import InvalidInput
-from airflow_provider_scantrust.sources.fields import REJECTED, REJECTED_TEXT, Fields, Row, UnreadableRow
+from airflow_provider_scantrust.sources.fields import REJECTED, REJECTED_TEXT, Row, UnreadableRow
 from airflow_provider_scantrust.sources.members import MARKS
 from airflow_provider_scantrust.sources.tables import FileSource
-from airflow_provider_scantrust.sources.text import TextLines, check_encoding
+from airflow_provider_scantrust.sources.text import TextLines
 from airflow_provider_scantrust.sources.values import INEXACT, is_exact
 
 _UNFIXED = {*REJECTED, REJECTED_TEXT}
@@ -26,25 +26,7 @@ class JsonLinesSource(FileSource):
     Integers and fractions become text as written in the file, so that all digits survive; a float without a
     fraction (4006381333931.0) becomes a whole number; everything else keeps its type. An object need not have
     all names. A null leaves its field unchanged. Empty lines are skipped.
-
-    :param encoding: None: the byte order mark decides; without one, utf-8.
-    :raises ConfigurationError: The encoding is not possible.
     """
-
-    format = "jsonl"
-
-    def __init__(
-        self,
-        name: str,
-        open_file: Callable[[], BinaryIO],
-        fields: Fields,
-        *,
-        encoding: str | None = None,
-        keep_copy: bool = False,
-    ) -> None:
-        check_encoding(encoding)
-        super().__init__(name, open_file, fields, keep_copy=keep_copy)
-        self.encoding = encoding
 
     def _read(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
         return self.fields.of_records(self._records(), self.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO
 
@@ -12,6 +13,7 @@ from airflow_provider_scantrust.sources.fields import Fields
 from airflow_provider_scantrust.sources.jsonlines import JsonLinesSource
 from airflow_provider_scantrust.sources.parquet import ParquetSource
 from airflow_provider_scantrust.sources.tables import FileSource
+from airflow_provider_scantrust.sources.text import check_encoding
 
 FORMATS = {
     "csv": (".csv",),
@@ -111,23 +113,31 @@ def open_source(
         isinstance(skip_rows, bool) or not isinstance(skip_rows, int) or skip_rows < 0
     ):
         raise ConfigurationError(f"{name}: skip_rows must be a number of rows, not {skip_rows!r}.")
-    fields = Fields(columns, constants, data_key, null_values)
-    if is_table:
-        return DelimitedSource(
-            name,
-            open_file,
-            fields,
-            format=found,
-            encoding=encoding,
-            delimiter=delimiter,
-            quotechar='"' if quotechar is None else quotechar,
-            skip_rows=skip_rows or 0,
-            keep_copy=keep_copy,
+    if delimiter == "\\t" or (delimiter is None and found == "tsv"):
+        delimiter = "\t"
+    if delimiter is not None and (
+        not isinstance(delimiter, str) or not re.fullmatch(r'[^"\w\r\n\0]', delimiter)
+    ):
+        raise ConfigurationError(
+            f"delimiter={delimiter!r} must be one character, and neither quote, line end, letter nor digit."
         )
-    if is_sheet:
-        return ExcelSource(
-            name, open_file, fields, sheet=sheet, skip_rows=skip_rows or 0, keep_copy=keep_copy
+    quotechar = '"' if quotechar is None else quotechar
+    if not isinstance(quotechar, str) or not re.fullmatch(r"[^\s\0]?", quotechar) or quotechar == delimiter:
+        raise ConfigurationError(
+            f"quotechar={quotechar!r} must be one character and not the delimiter, or empty when nothing is quoted."
         )
-    if found == "jsonl":
-        return JsonLinesSource(name, open_file, fields, encoding=encoding, keep_copy=keep_copy)
-    return ParquetSource(name, open_file, fields, keep_copy=keep_copy)
+    check_encoding(encoding)
+    readers = {"jsonl": JsonLinesSource, "parquet": ParquetSource}
+    reader = DelimitedSource if is_table else ExcelSource if is_sheet else readers[found]
+    return reader(
+        name,
+        open_file,
+        Fields(columns, constants, data_key, null_values),
+        format=found,
+        encoding=encoding,
+        delimiter=delimiter,
+        quotechar=quotechar,
+        skip_rows=skip_rows or 0,
+        sheet=sheet,
+        keep_copy=keep_copy,
+    )

@@ -54,8 +54,6 @@ class ParquetSource(FileSource):
     not fields, unless one is the key or ``columns=`` names it.
     """
 
-    format = "parquet"
-
     _size = 0
     _kept: Sequence[str] = ()
 

@@ -24,7 +24,7 @@ class Source(ABC):
 
     :param name: For messages.
     :param keep_copy: Keep what is read in a private temporary file, for rejects.
-    :param format: "csv", "tsv", "jsonl", "parquet" or "excel".
+    :param format: One of ``opening.FORMATS``.
     :param notes: Warnings about the file as a whole; complete after the last row.
     """
 
@@ -80,14 +80,32 @@ class FileSource(Source):
     """
     A source of bytes; its copy has the bytes as stored.
 
-    :param open_file: Opens the file for reading; called once.
+    The arguments are those of :func:`~airflow_provider_scantrust.sources.opening.open_source`, which checks
+    them.
     """
 
     def __init__(
-        self, name: str, open_file: Callable[[], BinaryIO], fields: Fields, *, keep_copy: bool = False
+        self,
+        name: str,
+        open_file: Callable[[], BinaryIO],
+        fields: Fields,
+        *,
+        format: str,
+        encoding: str | None,
+        delimiter: str | None,
+        quotechar: str,
+        skip_rows: int,
+        sheet: str | int | None,
+        keep_copy: bool,
     ) -> None:
         super().__init__(name, fields, keep_copy=keep_copy)
         self._open_file = open_file
+        self.format = format
+        self.encoding = encoding
+        self.delimiter = delimiter
+        self.quotechar = quotechar
+        self.skip_rows = skip_rows
+        self.sheet = sheet
 
     def open(self) -> BinaryIO:
         """Open the file, for its only reading."""

@@ -37,7 +37,7 @@ def rejects_format(format: str) -> str:
     """Return the format in which the rejects of a source are written."""
     if format == "parquet":
         return "jsonl"
-    return "csv" if format == "excel" or format in EXCEL_FORMATS else format
+    return "csv" if format in EXCEL_FORMATS else format
 
 
 def check_rejects_name(name: str, format: str, delimiter: str | None = None) -> None:
@@ -135,7 +135,7 @@ def _matched(rows: Iterable[tuple[int, T]], rejects: Iterable[Reject]) -> Iterat
 def _write_delimited(
     source: DelimitedSource, rejects: Iterable[Reject], out: BinaryIO, *, tabs: bool
 ) -> None:
-    records, header = source.rejected_records()
+    records = source.rejected_records()
     # Every cell is quoted, so that a delimiter inside a reason cannot mislead the reader.
     quoting = csv.QUOTE_ALL if source.quotechar else csv.QUOTE_NONE
     delimiter = "\t" if tabs else records.delimiter
@@ -152,7 +152,7 @@ def _write_delimited(
         # Without quotes, a delimiter or a line end would cut the cell in two.
         return [re.sub(f"[{re.escape(delimiter)}\r\n]", " ", cell) for cell in cells]
 
-    _write_table(header, _matched(rows, rejects), writer.writerow, protect)
+    _write_table(records.header, _matched(rows, rejects), writer.writerow, protect)
 
 
 def _write_sheet(source: ExcelSource, rejects: Iterable[Reject], out: BinaryIO) -> None:
