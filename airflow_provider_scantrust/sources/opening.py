@@ -11,6 +11,7 @@ from airflow_provider_scantrust.sources.delimited import DelimitedSource
 from airflow_provider_scantrust.sources.excel import EXCEL_FORMATS, ExcelSource
 from airflow_provider_scantrust.sources.fields import Fields
 from airflow_provider_scantrust.sources.jsonlines import JsonLinesSource
+from airflow_provider_scantrust.sources.packing import find_other_kind
 from airflow_provider_scantrust.sources.parquet import ParquetSource
 from airflow_provider_scantrust.sources.tables import FileSource
 from airflow_provider_scantrust.sources.text import check_encoding
@@ -26,19 +27,6 @@ FORMATS = {
     "xls": (".xls",),
 }
 PACKED = (".gz", ".zst", ".zip")
-_OTHERS = {
-    **dict.fromkeys(
-        (".bz2", ".xz", ".7z", ".z", ".rar", ".lz4", ".lzma", ".tar", ".tgz"),
-        "an archive; unpack it, or pack it with gzip",
-    ),
-    **dict.fromkeys((".gpg", ".pgp", ".asc"), "an encrypted file; decrypt it first"),
-    **dict.fromkeys(
-        (".pdf", ".html", ".htm", ".xml", ".doc", ".docx"), "a document; export the table as CSV or as .xlsx"
-    ),
-    **dict.fromkeys(
-        (".orc", ".avro", ".feather", ".arrow"), "a table that this package cannot read; write it as Parquet"
-    ),
-}
 
 
 def find_format(name: str) -> str | None:
@@ -88,9 +76,7 @@ def open_source(
     """
     found = format or find_format(name)
     if found not in FORMATS:
-        if format is None and (
-            what := next((what for end, what in _OTHERS.items() if name.lower().endswith(end)), "")
-        ):
+        if format is None and (what := find_other_kind(name)):
             raise ConfigurationError(
                 f"{name}: the name says {what}. If the content is another, give source_format=."
             )

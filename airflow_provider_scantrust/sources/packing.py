@@ -13,8 +13,9 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, cast
 
 from airflow_provider_scantrust.exceptions import InvalidInput
 from airflow_provider_scantrust.sources.tables import need
@@ -31,27 +32,35 @@ _ZSTD = (b"\x28\xb5\x2f\xfd", *(bytes((number,)) + b"\x2a\x4d\x18" for number in
 # The first bytes of an archive with files, and of an empty one.
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _MOST_LAYERS = 3
-_KINDS = (
-    (b"BZh", "a bzip2 archive; unpack it, or pack it with gzip"),
-    (b"\xfd7zXZ\x00", "an xz archive; unpack it, or pack it with gzip"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it, or pack it with gzip"),
-    (b"Rar!", "a rar archive; unpack it, or pack it with gzip"),
-    (b"%PDF", "a PDF document; export the table as CSV"),
-    (b"\xd0\xcf\x11\xe0", "an old Excel file (xls); name it .xls, or give source_format='xls'"),
-    (b"PAR1", "a Parquet file; name it .parquet, or give source_format='parquet'"),
-    (b"ARROW1", "an Arrow (Feather) file; write it as Parquet"),
-    (b"ORC", "an ORC file; write it as Parquet"),
-    (b"Obj\x01", "an Avro file; write it as Parquet"),
-    (b"\x1f\x9d", "a compress (.Z) archive; unpack it, or pack it with gzip"),
-    (b"\x04\x22\x4d\x18", "an lz4 archive; unpack it, or pack it with gzip"),
-    ((b"\x78\x9c", b"\x78\xda"), "zlib data; unpack it, or pack it with gzip"),
-    (b"\x5d\x00\x00", "an lzma archive; unpack it, or pack it with gzip"),
-    (b"\xff\x06\x00\x00sNaPpY", "a snappy archive; unpack it, or pack it with gzip"),
-    (b"{\\rtf", "an RTF document; export the table as CSV"),
-    (b"SQLite format 3\x00", "a SQLite database"),
-    (b"version https://git-lfs", "a pointer of Git LFS, not the file; get the file with `git lfs pull`"),
-    (_ZIP, "a zip archive or an Excel workbook; unpack it, or give source_format='xlsx'"),
-    ((*_GZIP, *_ZSTD), "a packed file inside packed files; unpack it"),
+# What a file is that cannot be read, how its name ends, and its first bytes.
+_KINDS: tuple[tuple[str, tuple[str, ...], tuple[bytes, ...]], ...] = (
+    ("a bzip2 archive; unpack it, or pack it with gzip", (".bz2",), (b"BZh",)),
+    ("an xz archive; unpack it, or pack it with gzip", (".xz",), (b"\xfd7zXZ\x00",)),
+    ("a 7z archive; unpack it, or pack it with gzip", (".7z",), (b"7z\xbc\xaf\x27\x1c",)),
+    ("a rar archive; unpack it, or pack it with gzip", (".rar",), (b"Rar!",)),
+    ("a compress (.Z) archive; unpack it, or pack it with gzip", (".z",), (b"\x1f\x9d",)),
+    ("an lz4 archive; unpack it, or pack it with gzip", (".lz4",), (b"\x04\x22\x4d\x18",)),
+    ("an lzma archive; unpack it, or pack it with gzip", (".lzma",), (b"\x5d\x00\x00",)),
+    ("zlib data; unpack it, or pack it with gzip", (), (b"\x78\x9c", b"\x78\xda")),
+    ("a snappy archive; unpack it, or pack it with gzip", (), (b"\xff\x06\x00\x00sNaPpY",)),
+    ("a tar archive; unpack it, or pack its file with gzip", (".tar", ".tgz"), ()),
+    ("an encrypted file; decrypt it first", (".gpg", ".pgp", ".asc"), ()),
+    ("a PDF document; export the table as CSV", (".pdf",), (b"%PDF",)),
+    ("an RTF document; export the table as CSV", (".rtf",), (b"{\\rtf",)),
+    ("a document; export the table as CSV or as .xlsx", (".html", ".htm", ".xml", ".doc", ".docx"), ()),
+    ("an old Excel file (xls); name it .xls, or give source_format='xls'", (), (b"\xd0\xcf\x11\xe0",)),
+    ("a Parquet file; name it .parquet, or give source_format='parquet'", (), (b"PAR1",)),
+    ("an Arrow (Feather) file; write it as Parquet", (".feather", ".arrow"), (b"ARROW1",)),
+    ("an ORC file; write it as Parquet", (".orc",), (b"ORC",)),
+    ("an Avro file; write it as Parquet", (".avro",), (b"Obj\x01",)),
+    ("a SQLite database", (), (b"SQLite format 3\x00",)),
+    (
+        "a pointer of Git LFS, not the file; get the file with `git lfs pull`",
+        (),
+        (b"version https://git-lfs",),
+    ),
+    ("a zip archive or an Excel workbook; unpack it, or give source_format='xlsx'", (), _ZIP),
+    ("a packed file inside packed files; unpack it", (), (*_GZIP, *_ZSTD)),
 )
 _TAR = (257, b"ustar")
 _PAGE = re.compile(
@@ -121,7 +130,7 @@ def _unpack(name: str, raw: BinaryIO, *more: Any) -> Iterator[bytes]:
     The first bytes, not the name, show whether the file is packed: some stores unpack ``.gz`` objects on
     delivery.
     """
-    blocks = _blocks_of(raw)
+    blocks = iter(lambda: raw.read(_BLOCK), b"")
     for _ in range(_MOST_LAYERS):
         first = _first_of(blocks)
         layers = ((_gunzip, *_GZIP), (_unpack_zstd, *_ZSTD), *more)
@@ -138,15 +147,20 @@ def _unpack(name: str, raw: BinaryIO, *more: Any) -> Iterator[bytes]:
     yield from blocks
 
 
+def find_other_kind(name: str) -> str | None:
+    """Return what a file of this name is that cannot be read, and what to do."""
+    return next((what for what, ends, _ in _KINDS if name.lower().endswith(ends)), None)
+
+
 def refuse_other_kinds(name: str, first: bytes) -> None:
     """
     Refuse a file that is not text, with its kind and what to do.
 
     :raises InvalidInput: The file is of a kind that cannot be read.
     """
-    for start, what in _KINDS:
+    for what, _, starts in _KINDS:
         # The name of a column may begin with ORC.
-        if first.startswith(start) and (start != b"ORC" or b"\0" in first):
+        if first.startswith(starts) and (starts != (b"ORC",) or b"\0" in first):
             raise InvalidInput(f"{name}: this is {what}.")
     if first[_TAR[0] :].startswith(_TAR[1]):
         raise InvalidInput(f"{name}: this is a tar archive; unpack it, or pack its file with gzip.")
@@ -157,10 +171,6 @@ def refuse_other_kinds(name: str, first: bytes) -> None:
         )
     if _XML.match(text):
         raise InvalidInput(f"{name}: this is an XML document; export the table as CSV or as .xlsx.")
-
-
-def _blocks_of(raw: BinaryIO) -> Iterator[bytes]:
-    return iter(lambda: raw.read(_BLOCK), b"")
 
 
 def _first_of(blocks: Iterator[bytes]) -> bytes:
@@ -174,47 +184,47 @@ def _first_of(blocks: Iterator[bytes]) -> bytes:
 
 
 def _gunzip(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
-    kind = _Packing("gzip", 8 * 1024, lambda: zlib.decompressobj(zlib.MAX_WBITS | 16), zlib.error, b"\0")
-    return _inflate(name, blocks, kind)
+    begin = partial(zlib.decompressobj, zlib.MAX_WBITS | 16)
+    # Zeros may stand between members, and after the last.
+    return _inflate(name, blocks, "gzip", begin, zlib.error, step=8 * 1024, padding=b"\0")
 
 
 def _unpack_zstd(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
     library = need("zstandard", "zstd", name)
-    kind = _Packing("zstd", 512, library.ZstdDecompressor().decompressobj, library.ZstdError)
-    return _inflate(name, blocks, kind)
+    return _inflate(
+        name, blocks, "zstd", library.ZstdDecompressor().decompressobj, library.ZstdError, step=512
+    )
 
 
-class _Packing(NamedTuple):
+def _inflate(
+    name: str,
+    blocks: Iterator[bytes],
+    packing: str,
+    begin: Callable[[], Any],
+    errors: type[Exception],
+    *,
+    step: int,
+    padding: bytes = b"",
+) -> Iterator[bytes]:
     """
-    A kind of packed data.
+    Unpack all members or frames; a library's own reader may stop after one, or miss that a file is cut.
 
+    :param begin: Returns the library's object for one member or frame.
     :param step: How many bytes to unpack at once, to at most 16 MiB: gzip unpacks a byte to at most 1,032, and
         four bytes of zstd can be a block of 128 KiB.
-    :param begin: Returns the library's object for one member or frame.
-    :param padding: Bytes that may stand between members, and after the last.
     """
-
-    name: str
-    step: int
-    begin: Callable[[], Any]
-    error: type[Exception]
-    padding: bytes = b""
-
-
-def _inflate(name: str, blocks: Iterator[bytes], kind: _Packing) -> Iterator[bytes]:
-    """Unpack all members or frames; a library's own reader may stop after one, or miss that a file is cut."""
     bound = Unpacked(name)
     stream = None
     for packed in blocks:
-        for start in range(0, len(packed), kind.step):
-            piece = packed[start : start + kind.step]
+        for start in range(0, len(packed), step):
+            piece = packed[start : start + step]
             bound.take(len(piece), 0)
-            while piece := piece if stream else piece.lstrip(kind.padding):
-                stream = stream or kind.begin()
+            while piece := piece if stream else piece.lstrip(padding):
+                stream = stream or begin()
                 try:
                     block = stream.decompress(piece)
-                except kind.error as error:
-                    raise Broken(f"the {kind.name} data is damaged ({error})") from error
+                except errors as error:
+                    raise Broken(f"the {packing} data is damaged ({error})") from error
                 bound.take(0, len(block))
                 piece = b""
                 if stream.eof:
@@ -222,7 +232,7 @@ def _inflate(name: str, blocks: Iterator[bytes], kind: _Packing) -> Iterator[byt
                 if block:
                     yield block
     if stream is not None:
-        raise Broken(f"the {kind.name} data is truncated")
+        raise Broken(f"the {packing} data is truncated")
 
 
 def _unzip(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
