@@ -125,11 +125,7 @@ class Fields:
         return fields
 
     def _check_fields(self, names: Sequence[Any], fields: Sequence[Any], where: str) -> None:
-        """
-        Check that each field is set once.
-
-        :raises InvalidInput: Two columns, or a column and a constant, become the same field.
-        """
+        """Check that each field is set once."""
         owners: dict[Any, Any] = {}
         for name, field in zip(names, fields, strict=True):
             if field in owners:
@@ -167,19 +163,19 @@ class Fields:
                 continue
             if first is None:
                 first = list(record)
+            # Nothing to rename, which would take a fifth of the time if each record has other names.
+            if is_plain and REJECTED[0] not in record:
+                yield line, record
+                continue
             try:
-                # Nothing to rename, which would take a fifth of the time if each record has other names.
-                if is_plain and REJECTED[0] not in record:
-                    row = record
-                else:
-                    names = tuple(record)
-                    if (fields := known.get(names)) is None:
-                        if len(known) >= _MOST_KNOWN:
-                            known.clear()
-                        fields = known[names] = self._fields_of(names, f"{where}, line {line}")
-                        # A fixed rejects file may have other names than its source.
-                        missing = set() if _is_fixed(names) else missing.difference(map(_clean, names))
-                    row = {field: record[name] for name, field in fields.items()}
+                names = tuple(record)
+                if (fields := known.get(names)) is None:
+                    if len(known) >= _MOST_KNOWN:
+                        known.clear()
+                    fields = known[names] = self._fields_of(names, f"{where}, line {line}")
+                    # A fixed rejects file may have other names than its source.
+                    missing = set() if _is_fixed(names) else missing.difference(map(_clean, names))
+                row = {field: record[name] for name, field in fields.items()}
             except InvalidInput:
                 raise
             except Exception as error:  # a user's names may raise anything
@@ -196,11 +192,6 @@ class Fields:
         self, rows: Iterator[tuple[int, Row | UnreadableRow]]
     ) -> Iterator[tuple[int, Row | UnreadableRow]]:
         """Return rows without the fields whose text means "no value", and with the constants."""
-        return rows if not (self.null_values or self.constants) else self._complete(rows)
-
-    def _complete(
-        self, rows: Iterator[tuple[int, Row | UnreadableRow]]
-    ) -> Iterator[tuple[int, Row | UnreadableRow]]:
         nulls, constants = self.null_values, self.constants
         for line, row in rows:
             if not isinstance(row, UnreadableRow):

@@ -63,63 +63,53 @@ class JsonLinesSource(FileSource):
 
         :raises InvalidInput: It is an array, an object over several lines, or an object around the rows.
         """
-        text = text.strip()
-        how = f"{self.name}: this must be one object per line (JSON lines), and is"
+        if shape := self._find_shape(text.strip()):
+            raise InvalidInput(f"{self.name}: this must be one object per line (JSON lines), and is {shape}")
+
+    def _find_shape(self, text: str) -> str | None:
+        """Return what a file is that begins with such a line, and what to do; None if this is a row."""
         if "\0" in text:
-            raise InvalidInput(
-                f"{how} text with NUL characters. Give its encoding, for example encoding='utf-16-le'."
-            )
+            return "text with NUL characters. Give its encoding, for example encoding='utf-16-le'."
         if "{" not in text and "[" not in text:
-            raise InvalidInput(
-                f"{how} other text: its first line is {show(text)}. If it is a table, give source_format='csv'."
-            )
+            return f"other text: its first line is {show(text)}. If it is a table, give source_format='csv'."
         if text.startswith("["):
-            raise InvalidInput(f"{how} a JSON array. Convert it: jq -c '.[]' in.json > out.jsonl. {_PANDAS}")
+            return f"a JSON array. {_convert('.[]')}. {_PANDAS}"
         if text.startswith("{") and text.endswith("},"):
-            raise InvalidInput(
-                f"{how} objects with commas between them. Convert it: sed 's/,$//' in.json > out.jsonl"
-            )
+            return "objects with commas between them. Convert it: sed 's/,$//' in.json > out.jsonl"
         if text.startswith("{") and not text.endswith("}"):
-            raise InvalidInput(
-                f"{how} one object over several lines. Convert it: jq -c . in.json > out.jsonl (or '.rows[]' for the rows in it)"
-            )
+            return f"one object over several lines. {_convert('.')} (or '.rows[]' for the rows in it)"
         try:
             record = json.loads(text)
         except (ValueError, RecursionError) as error:
             if "Extra data" in str(error) and text.startswith("{"):
-                raise InvalidInput(
-                    f"{how} several objects in one line. Convert it: jq -c . in.json > out.jsonl"
-                ) from error
-            return
-        if not isinstance(record, dict):
-            return
-        if not self._has_key(record):
-            lists = list(_find_lists(record))
-            if path := next((path for path, rows in lists if self._has_key(rows[0])), lists and lists[0][0]):
-                raise InvalidInput(
-                    f"{how} one object around the rows. Convert it: jq -c '{path}[]' in.json > out.jsonl"
-                )
-            if len(record) == 1 and all(isinstance(value, dict) for value in record.values()):
-                ((name, inner),) = record.items()
-                if self._has_key(inner):
-                    raise InvalidInput(
-                        f"{how} objects around the rows. Convert it: jq -c '.[{json.dumps(name)}]' in.json > out.jsonl"
-                    )
-            elif record and all(isinstance(value, dict) for value in record.values()):
-                raise InvalidInput(
-                    f"{how} one object around the rows, by their keys. Convert it: "
-                    f"jq -c 'to_entries[] | {{{self.fields.data_key}: .key}} + .value' in.json > out.jsonl"
-                )
-            if any(
-                isinstance(value, list) and value[:1] and isinstance(value[0], list)
-                for value in record.values()
-            ):
-                raise InvalidInput(f"{how} one object around the table. {_PANDAS}")
-        elif all(isinstance(value, list | dict) for value in record.values()):
-            raise InvalidInput(f"{how} one object around the columns. {_PANDAS}")
+                return f"several objects in one line. {_convert('.')}"
+            return None
+        return self._find_wrapping(record) if isinstance(record, dict) else None
+
+    def _find_wrapping(self, record: dict[str, Any]) -> str | None:
+        values = list(record.values())
+        if self._has_key(record):
+            is_wrapped = all(isinstance(value, list | dict) for value in values)
+            return f"one object around the columns. {_PANDAS}" if is_wrapped else None
+        lists = list(_find_lists(record))
+        if path := next((path for path, rows in lists if self._has_key(rows[0])), lists and lists[0][0]):
+            return f"one object around the rows. {_convert(f'{path}[]')}"
+        if values and all(isinstance(value, dict) for value in values):
+            if len(values) > 1:
+                path = f"to_entries[] | {{{self.fields.data_key}: .key}} + .value"
+                return f"one object around the rows, by their keys. {_convert(path)}"
+            if self._has_key(values[0]):
+                return f"objects around the rows. {_convert(f'.[{json.dumps(next(iter(record)))}]')}"
+        elif any(isinstance(value, list) and value[:1] and isinstance(value[0], list) for value in values):
+            return f"one object around the table. {_PANDAS}"
+        return None
 
     def _has_key(self, record: dict[str, Any]) -> bool:
         return self.fields.key_column(list(record)) is not None
+
+
+def _convert(path: str) -> str:
+    return f"Convert it: jq -c '{path}' in.json > out.jsonl"
 
 
 def _explain(error: Exception) -> str:

@@ -59,7 +59,8 @@ class Source(ABC):
         if self._was_read:
             raise ConfigurationError(f"{self.name}: a source can be read only once.")
         self._was_read = True
-        return self.fields.complete(self._read())
+        rows = self._read()
+        return self.fields.complete(rows) if self.fields.null_values or self.fields.constants else rows
 
     @abstractmethod
     def _read(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
