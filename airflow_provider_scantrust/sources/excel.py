@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from airflow_provider_scantrust.exceptions import InvalidInput
 from airflow_provider_scantrust.sources.excel_cells import Problems, Zeros, find_in_file, find_merged
 from airflow_provider_scantrust.sources.fields import Row, UnreadableRow
-from airflow_provider_scantrust.sources.packing import Unpacked, refuse_other_kinds, unpack_whole
+from airflow_provider_scantrust.sources.packing import Unpacked, check_start, unpack_whole
 from airflow_provider_scantrust.sources.tables import FileSource, need
 
 EXCEL_FORMATS = ("xlsx", "xlsb", "ods", "xls")
@@ -124,15 +124,10 @@ class ExcelSource(FileSource):
     def _open_sheet(self, file: BinaryIO) -> Iterator[tuple[int, Sequence[Any]]]:
         """Return the rows with their numbers."""
         calamine = need("python_calamine", "excel", self.name)
-        head = file.read(512)
-        file.seek(0)
-        if not head.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
-            refuse_other_kinds(self.name, head)
-            raise InvalidInput(
-                f"{self.name}: this is not an Excel or OpenDocument file. If it is text, give source_format='csv'."
-            )
+        what = "an Excel or OpenDocument file. If it is text, give source_format='csv'"
+        start = check_start(self.name, file, (b"PK\x03\x04", b"\xd0\xcf\x11\xe0"), what)
         try:
-            if head.startswith(b"PK"):
+            if start.startswith(b"PK"):
                 with zipfile.ZipFile(file) as archive:
                     size = sum(part.file_size for part in archive.infolist())
                     Unpacked(self.name, file.seek(0, io.SEEK_END)).take(0, size)
@@ -143,15 +138,9 @@ class ExcelSource(FileSource):
             book = calamine.CalamineWorkbook.from_filelike(file)
             self._sheets = names = list(book.sheet_names)
             wanted = 0 if self.sheet is None else self.sheet
-            if isinstance(wanted, str) and wanted not in names and wanted.isdecimal():
-                wanted = int(wanted)
-            if isinstance(wanted, str):
-                if wanted not in names:
-                    raise InvalidInput(
-                        f"{self.name}: there is no sheet {wanted!r}. It has {', '.join(map(repr, names))}."
-                    )
-                wanted = names.index(wanted)
-            if isinstance(wanted, bool) or not 0 <= wanted < len(names):
+            if isinstance(wanted, str) and (wanted in names or wanted.isdecimal()):
+                wanted = names.index(wanted) if wanted in names else int(wanted)
+            if isinstance(wanted, str | bool) or not 0 <= wanted < len(names):
                 raise InvalidInput(
                     f"{self.name}: there is no sheet {wanted!r}; it has {len(names)}, numbered from 0: "
                     f"{', '.join(map(repr, names))}."

@@ -51,11 +51,9 @@ class Fields:
     """
     The names of a source's fields.
 
-    :param columns: Column -> SCM field, or None to leave the column out. A column that is not named here
-        keeps its own name.
-    :param constants: SCM field -> value.
-    :param data_key: The field that selects codes; with None, its column is not checked.
-    :param null_values: Texts that mean "no value"; the field is left unchanged.
+    The arguments are those of :func:`~airflow_provider_scantrust.sources.opening.open_source`; without
+    ``data_key``, its column is not checked.
+
     :raises ConfigurationError: An argument is not a mapping of names, or not a list of texts.
     """
 

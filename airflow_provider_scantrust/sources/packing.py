@@ -107,7 +107,7 @@ def unpack_text(name: str, raw: BinaryIO) -> Iterator[bytes]:
     """
     blocks = _unpack(name, raw, (_unzip, *_ZIP))
     first = next(blocks)
-    refuse_other_kinds(name, first)
+    _refuse_other_kinds(name, first)
     return chain((first,), blocks)
 
 
@@ -152,12 +152,22 @@ def find_other_kind(name: str) -> str | None:
     return next((what for what, ends, _ in _KINDS if name.lower().endswith(ends)), None)
 
 
-def refuse_other_kinds(name: str, first: bytes) -> None:
+def check_start(name: str, file: BinaryIO, starts: tuple[bytes, ...], what: str) -> bytes:
     """
-    Refuse a file that is not text, with its kind and what to do.
+    Return the first bytes of a file that is not text, and go back to them.
 
-    :raises InvalidInput: The file is of a kind that cannot be read.
+    :raises InvalidInput: They are not those of the format; the message tells the file's kind, if it is known.
     """
+    first = file.read(512)
+    file.seek(0)
+    if not first.startswith(starts):
+        _refuse_other_kinds(name, first)
+        raise InvalidInput(f"{name}: this is not {what}.")
+    return first
+
+
+def _refuse_other_kinds(name: str, first: bytes) -> None:
+    """Refuse a file of a known kind that cannot be read, with what to do."""
     for what, _, starts in _KINDS:
         # The name of a column may begin with ORC.
         if first.startswith(starts) and (starts != (b"ORC",) or b"\0" in first):

@@ -17,9 +17,9 @@ from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import InvalidInput
 from airflow_provider_scantrust.sources.fields import REJECTED_TEXT, Row, UnreadableRow
 from airflow_provider_scantrust.sources.members import Member, make_member
-from airflow_provider_scantrust.sources.packing import Unpacked, refuse_other_kinds, unpack_whole
+from airflow_provider_scantrust.sources.packing import Unpacked, check_start, unpack_whole
 from airflow_provider_scantrust.sources.tables import FileSource, need
-from airflow_provider_scantrust.sources.values import INEXACT, is_exact, iso_moment, plain_moment
+from airflow_provider_scantrust.sources.values import INEXACT, is_exact, iso_moment, plain_moment, trim_zeros
 
 _ROWS_AT_ONCE = 10_000
 _BYTES_AT_ONCE = 64 * 1024 * 1024
@@ -61,12 +61,10 @@ class ParquetSource(FileSource):
         """Return line and members of each row of the copy; bad values stay numbers if possible."""
         with self._explaining():
             for line, values, _ in self._values(self._open_parquet(self.reopen())):
-                named = [*zip(self._kept, values, strict=True)]
-                members = [
-                    (name, make_member(name, value)) for name, value in named if isinstance(value, str)
+                named = [
+                    (name, value) for name, value in zip(self._kept, values, strict=True) if value is not None
                 ]
-                members += [_bad_member(name, value) for name, value in named if isinstance(value, _Bad)]
-                yield line, members
+                yield line, [_member(name, value) for name, value in named]
 
     def _read(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
         copy = self.open_whole(unpack_whole)
@@ -83,17 +81,17 @@ class ParquetSource(FileSource):
                 )
             self._kept = list(kept)
             for line, values, may_be_bad in self._values(file):
-                row: Row = dict(zip(kept.values(), values, strict=True))
                 if may_be_bad and _Bad in map(type, values):
                     found = zip(kept, values, strict=True)
                     reasons = (
                         f"column {name!r}: {bad.reason}" for name, bad in found if isinstance(bad, _Bad)
                     )
                     yield line, UnreadableRow("; ".join(reasons), "invalid")
-                elif None in values:
-                    yield line, {name: value for name, value in row.items() if value is not None}
-                else:
-                    yield line, row
+                    continue
+                row: Row = dict(zip(kept.values(), values, strict=True))
+                if None in values:
+                    row = {name: value for name, value in row.items() if value is not None}
+                yield line, row
 
     def _values(self, file: Any) -> Iterator[tuple[int, tuple[_Value, ...], bool]]:
         """Return number and values of each row, and whether a row near it has a value that cannot be sent."""
@@ -146,12 +144,8 @@ class ParquetSource(FileSource):
         parquet = need("pyarrow.parquet", "parquet", self.name)
         self._size = raw.seek(0, os.SEEK_END)
         raw.seek(0)
-        head = raw.read(512)
-        if not head.startswith(b"PAR1"):
-            refuse_other_kinds(self.name, head)
-            raise InvalidInput(
-                f"{self.name}: this is not a Parquet file. If it is text, give source_format='csv' or 'jsonl'."
-            )
+        what = "a Parquet file. If it is text, give source_format='csv' or 'jsonl'"
+        check_start(self.name, raw, (b"PAR1",), what)
         # Buffered, page by page: by default, the columns of a row group are read as a whole.
         file = parquet.ParquetFile(
             raw,
@@ -168,7 +162,7 @@ class ParquetSource(FileSource):
     def _explaining(self) -> Iterator[None]:
         try:
             yield
-        except (_arrow(self.name).ArrowException, UnicodeError, OSError) as error:
+        except (need("pyarrow", "parquet", self.name).ArrowException, UnicodeError, OSError) as error:
             # Arrow reports damage as an OSError without errno; errors of the storage have one.
             if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
                 raise
@@ -195,15 +189,13 @@ def _rows_at_once(file: Any) -> int:
     return max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE * rows // max(1, _unpacked_size(file))))
 
 
-def _arrow(name: str) -> Any:
-    return need("pyarrow", "parquet", name)
-
-
-def _bad_member(name: str, bad: _Bad) -> Member:
-    if bad.literal:
-        return name, f"{json.dumps(name)}: {bad.literal}"
+def _member(name: str, value: str | _Bad) -> Member:
+    if isinstance(value, str):
+        return name, make_member(name, value)
+    if value.literal:
+        return name, f"{json.dumps(name)}: {value.literal}"
     # As plain text, this value would be accepted when the file is uploaded again.
-    return REJECTED_TEXT, make_member(REJECTED_TEXT, f"column {name!r}: {bad.reason}")
+    return REJECTED_TEXT, make_member(REJECTED_TEXT, f"column {name!r}: {value.reason}")
 
 
 def _find_reader(kind: Any, where: str) -> Callable[[Any], list[_Value]]:
@@ -212,26 +204,27 @@ def _find_reader(kind: Any, where: str) -> Callable[[Any], list[_Value]]:
 
     :raises InvalidInput: The values are lists, structs or the like.
     """
-    arrow = _arrow(where)
+    import pyarrow as arrow
+
     types = arrow.types
     if types.is_dictionary(kind):
         read = _find_reader(kind.value_type, where)
         return lambda column: read(column.cast(kind.value_type))
-    if (
-        types.is_string(kind)
-        or types.is_large_string(kind)
-        or types.is_string_view(kind)
-        or types.is_null(kind)
-    ):
+    is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    if is_text or types.is_null(kind):
         return lambda column: list(column.to_pylist())
     if types.is_integer(kind) or types.is_boolean(kind):
         return lambda column: list(column.cast(arrow.string()).to_pylist())
     if types.is_date32(kind):
         return lambda column: _apply(_read_date, column.cast(arrow.string()))
     if types.is_floating(kind):
-        return lambda column: _read_floats(column, kind.bit_width // 8)
+        texts = arrow.string()
+        return lambda column: _read_floats(column, column.cast(texts).to_pylist(), kind.bit_width // 8)
     if types.is_timestamp(kind) and kind.unit == "ns":
-        return lambda column: _read_nanoseconds(column, kind.tz)
+        whole, numbers = arrow.timestamp("us", kind.tz), arrow.int64()
+        return lambda column: _read_nanoseconds(
+            column.cast(whole, safe=False).to_pylist(), column.cast(numbers).to_pylist()
+        )
     if types.is_timestamp(kind):
         # Coarser units could overflow.
         unit = arrow.timestamp("us", kind.tz)
@@ -239,7 +232,7 @@ def _find_reader(kind: Any, where: str) -> Callable[[Any], list[_Value]]:
     if types.is_date64(kind):
         return lambda column: _apply(plain_moment, column.cast(arrow.date32(), safe=False))
     if types.is_time(kind):
-        return lambda column: _apply(_without_zeros, column.cast(arrow.string()))
+        return lambda column: _apply(trim_zeros, column.cast(arrow.string()))
     if types.is_decimal(kind):
         return lambda column: _apply(_show_decimal, column)
     is_bytes = types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
@@ -255,15 +248,8 @@ def _apply(make_text: Callable[[Any], _Value], column: Any) -> list[_Value]:
     return [None if value is None else make_text(value) for value in column.to_pylist()]
 
 
-def _without_zeros(clock: str) -> str:
-    return clock.rstrip("0").rstrip(".") if "." in clock else clock
-
-
-def _read_nanoseconds(column: Any, zone: str | None) -> list[_Value]:
+def _read_nanoseconds(whole: list[Any], numbers: list[Any]) -> list[_Value]:
     """Return timestamps with all nine decimals of the second; Python's own type keeps six."""
-    arrow = _arrow("")
-    whole = column.cast(arrow.timestamp("us", zone), safe=False).to_pylist()
-    numbers = column.cast(arrow.int64()).to_pylist()
     texts: list[_Value] = []
     for moment, number in zip(whole, numbers, strict=True):
         if moment is not None and number < 0 and number % 1000:
@@ -278,8 +264,7 @@ def _read_date(text: str) -> _Value:
     return _Bad("the date is outside the calendar") if text[0] == "<" else text
 
 
-def _read_floats(column: Any, size: int) -> list[_Value]:
-    texts: list[_Value] = column.cast(_arrow("").string()).to_pylist()
+def _read_floats(column: Any, texts: list[_Value], size: int) -> list[_Value]:
     for index, value in enumerate(column.to_pylist()):
         if value is None:
             continue

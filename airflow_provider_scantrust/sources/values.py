@@ -150,5 +150,10 @@ def _plain_datetime64(value: Any) -> str:
         date.fromisoformat(day)
     elif "T" in text or len(day) > 7:
         raise ValueError(f"{text} is outside the calendar")
-    clock = clock.rstrip("0").rstrip(".") if "." in clock else clock
+    clock = trim_zeros(clock)
     return f"{day}T{clock}" if clock.strip("0:") else day
+
+
+def trim_zeros(clock: str) -> str:
+    """Return a time without the zeros at the end of its fraction."""
+    return clock.rstrip("0").rstrip(".") if "." in clock else clock
