@@ -59,7 +59,7 @@ class Records:
     """
     One reading of a delimited file. Iterated once, it returns line, cells, and what is wrong or None.
 
-    :raises InvalidInput: The file is empty or not text, or its header does not fit.
+    :raises InvalidInput: The file is empty, not text, truncated or damaged, or its header does not fit.
     """
 
     def __init__(self, source: FileSource, raw: BinaryIO) -> None:
@@ -133,11 +133,6 @@ class Records:
         return self._source.fields.of_header(self.header, self._name, about=about, below=below)
 
     def __iter__(self) -> Iterator[tuple[int, list[str], str | None]]:
-        """
-        Return the records.
-
-        :raises InvalidInput: The file is truncated or damaged after the line named.
-        """
         reader, header, text, kept = self._reader, self.header, self._text, self._kept
         width, above = len(header), self._above
         key = self._source.fields.key_column(header) or 0
@@ -209,11 +204,7 @@ class Records:
             yield line, cells, "it holds a NUL character" if has_nul else None
 
     def _look_at_error(self, line: int, error: csv.Error) -> Iterator[tuple[int, list[str], str | None]]:
-        """
-        Return text that is not valid CSV.
-
-        :raises InvalidInput: The text contains the records after it.
-        """
+        """Return text that is not valid CSV; refuse the file if the text contains the records after it."""
         last = self._last_line()
         # After a cell that is too long, its remaining lines would be read as rows.
         is_open = "unexpected end of data" in str(error) or (last > line and "field limit" in str(error))

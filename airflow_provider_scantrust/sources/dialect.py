@@ -1,4 +1,4 @@
-"""What a delimited file looks like: its delimiter, found in its first lines, and what :mod:`csv` needs to know of it."""
+"""The delimiter of a file, found in its first lines, and what :mod:`csv` needs to know of it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ def find_delimiter(sample: Sequence[str], quote: str, fields: Fields) -> str:
     Return the delimiter that fits the header and the first rows.
 
     What counts, in this order: the key is among the names, also below a title; how many rows have as many
-    cells as the header; the number of cells. On a tie the comma loses, because numbers and names have commas,
-    too.
+    cells as the header; the number of cells. On a tie the comma loses: numbers and names have commas, too.
     """
 
     def fit(delimiter: str) -> tuple[bool, bool, float, int, bool]:
@@ -36,7 +35,6 @@ def find_delimiter(sample: Sequence[str], quote: str, fields: Fields) -> str:
 
 
 def make_dialect(delimiter: str, quote: str) -> dict[str, Any]:
-    """Return the dialect for the csv module."""
     quoting = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
     return {"delimiter": delimiter, "quotechar": quote or None, "quoting": quoting}
 

@@ -108,11 +108,7 @@ def find_in_file(file: BinaryIO, sheet: str, name: str) -> tuple[Problems, Zeros
 
 
 def find_merged(sheet: Any, name: str) -> Problems:
-    """
-    Return the cells that are merged with a cell before them, which has the value of all.
-
-    :raises InvalidInput: There are too many to keep in memory.
-    """
+    """Return the cells that are merged with a cell before them, which has the value of all."""
     found: Problems = {}
     count = 0
     last_row, last_column = sheet.end or (-1, -1)

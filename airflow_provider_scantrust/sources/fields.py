@@ -93,8 +93,7 @@ class Fields:
         """
         Return the field of each column, None for columns that are left out.
 
-        :param where: The file, for the message.
-        :param about: How the file was read, for the message.
+        :param where: The file, for the message; ``about`` tells how it was read.
         :param below: The first rows below the header, each with the number of lines above it, to find the
             cause if the header is wrong.
         :raises InvalidInput: The key or a named column is missing, a column has no name, or two columns
@@ -203,7 +202,6 @@ class Fields:
             yield line, row
 
     def key_column(self, header: Sequence[str]) -> int | None:
-        """Return the place of the key's column."""
         fields = [self.columns.get(name, name) for name in map(clean_name, header)]
         return fields.index(self.data_key) if self.data_key in fields else None
 
@@ -211,7 +209,6 @@ class Fields:
         """
         Return whether a row is the header again, in any spelling.
 
-        :param where: File and line, for the message.
         :raises InvalidInput: It is a header with other columns, so the rows below it have others, too.
         """
         place = self.key_column(header)
@@ -282,7 +279,6 @@ def clean_name(name: str) -> str:
 
 
 def strip_blanks(text: str) -> str:
-    """Return a text without any white space and byte order marks around it."""
     return text.strip(_BLANKS)
 
 

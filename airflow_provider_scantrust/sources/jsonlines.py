@@ -32,7 +32,6 @@ class JsonLinesSource(FileSource):
         return self.fields.of_records(self._records(), self.name)
 
     def rejected_lines(self) -> TextLines:
-        """Return the lines of the copy."""
         return TextLines(self.name, self.reopen(), self.encoding)
 
     def _records(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
@@ -58,11 +57,6 @@ class JsonLinesSource(FileSource):
             yield line, _check_record(record)
 
     def _check_first(self, text: str) -> None:
-        """
-        Check that the file has one object per line.
-
-        :raises InvalidInput: It is an array, an object over several lines, or an object around the rows.
-        """
         if shape := self._find_shape(text.strip()):
             raise InvalidInput(f"{self.name}: this must be one object per line (JSON lines), and is {shape}")
 

@@ -20,7 +20,6 @@ Member = tuple[str, str]
 
 
 def write_line(line: int, kind: str, reason: str, members: list[Member]) -> str:
-    """Return the line of a rejects file."""
     names = {name for name, _ in members}
     if names.issuperset(REJECTED):
         # A rejects file that is uploaded again already has these columns.
@@ -70,11 +69,6 @@ def members_of_text(text: str) -> list[Member]:
 
 
 def members_of_row(row: Any, is_key: Callable[[Any], bool]) -> list[Member]:
-    """
-    Return the members of a row from Python code.
-
-    :param is_key: Whether a name is that of the key.
-    """
     if isinstance(row, UnreadableRow):
         return []
     members: list[Member] = []

@@ -75,9 +75,6 @@ class Unpacked:
     The limit for the unpacked size of a file: 256 MiB plus 300 times the bytes read so far.
 
     A larger file is a decompression bomb, which would fill the disk with rows.
-
-    :param name: The file, for the message.
-    :param packed: Bytes that were already read.
     """
 
     def __init__(self, name: str, packed: int = 0) -> None:
@@ -85,11 +82,7 @@ class Unpacked:
         self._left = UNPACKED_FREELY + packed * MOST_TIMES
 
     def take(self, packed: int, unpacked: int) -> None:
-        """
-        Count bytes that were read, and their unpacked size.
-
-        :raises InvalidInput: The unpacked size is over the limit.
-        """
+        """Count bytes that were read, and their unpacked size; refuse a size over the limit."""
         self._left += packed * MOST_TIMES - unpacked
         if self._left < 0:
             raise InvalidInput(
@@ -102,7 +95,6 @@ def unpack_text(name: str, raw: BinaryIO) -> Iterator[bytes]:
     """
     Return the content of a text file, block by block; gzip, zstd and a zip archive of one file are unpacked.
 
-    :raises InvalidInput: The file is empty, or not text.
     :raises Broken: The file is damaged or truncated.
     """
     blocks = _unpack(name, raw, (_unzip, *_ZIP))
@@ -112,11 +104,7 @@ def unpack_text(name: str, raw: BinaryIO) -> Iterator[bytes]:
 
 
 def unpack_whole(name: str, raw: BinaryIO) -> Iterator[bytes]:
-    """
-    Return the content of a file that is not text, block by block; gzip and zstd are unpacked.
-
-    :raises InvalidInput: The file is empty, damaged or truncated.
-    """
+    """Return the content of a file that is not text, block by block; gzip and zstd are unpacked."""
     try:
         yield from _unpack(name, raw)
     except Broken as error:
@@ -127,8 +115,7 @@ def _unpack(name: str, raw: BinaryIO, *more: Any) -> Iterator[bytes]:
     """
     Unpack a file, also one that is packed twice.
 
-    The first bytes, not the name, show whether the file is packed: some stores unpack ``.gz`` objects on
-    delivery.
+    Its first bytes tell whether it is packed, not its name: some stores unpack ``.gz`` objects on delivery.
     """
     blocks = iter(lambda: raw.read(_BLOCK), b"")
     for _ in range(_MOST_LAYERS):

@@ -136,11 +136,6 @@ class ParquetSource(FileSource):
         return set()
 
     def _open_parquet(self, raw: BinaryIO) -> Any:
-        """
-        Open the copy.
-
-        :raises InvalidInput: The file is not Parquet, or is damaged, or is too large by its own metadata.
-        """
         parquet = need("pyarrow.parquet", "parquet", self.name)
         self._size = raw.seek(0, os.SEEK_END)
         raw.seek(0)
@@ -199,11 +194,7 @@ def _member(name: str, value: str | _Bad) -> Member:
 
 
 def _find_reader(kind: Any, where: str) -> Callable[[Any], list[_Value]]:
-    """
-    Return the function that turns a column into texts.
-
-    :raises InvalidInput: The values are lists, structs or the like.
-    """
+    """Return the function that turns a column into texts; refuse columns of lists, structs and the like."""
     import pyarrow as arrow
 
     types = arrow.types

@@ -11,7 +11,6 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
 from airflow_provider_scantrust.exceptions import ConfigurationError
@@ -42,9 +41,7 @@ class Source(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stack.close()
 
     def __iter__(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
@@ -109,16 +106,11 @@ class FileSource(Source):
         self.sheet = sheet
 
     def open(self) -> BinaryIO:
-        """Open the file, for its only reading."""
         raw = self._stack.enter_context(self._open_file())
         return raw if self._copy is None else cast("BinaryIO", _Tee(raw, self._copy))
 
     def open_whole(self, unpack: Callable[[str, BinaryIO], Iterable[bytes]]) -> BinaryIO:
-        """
-        Copy the file, for a format that cannot be read from front to back, and return the copy.
-
-        :param unpack: Returns the blocks of an open file.
-        """
+        """Copy the file, for a format that is not read from front to back, and return the copy."""
         self._copy = self._copy or self._temporary_file()
         with self._open_file() as raw:
             for block in unpack(self.name, raw):
@@ -140,11 +132,7 @@ class _Tee:
 
 
 def need(module: str, extra: str, name: str) -> Any:
-    """
-    Return a module that belongs to an extra of this package.
-
-    :raises ConfigurationError: The module is not installed; the message names the extra.
-    """
+    """Return a module that belongs to an extra of this package; if it is not installed, name the extra."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -32,11 +32,7 @@ _MARKS = (
 
 
 def check_encoding(encoding: str | None) -> None:
-    """
-    Refuse an encoding that cannot be used, before a file is opened.
-
-    :raises ConfigurationError: Python does not know the encoding, or it is not for text.
-    """
+    """Refuse an encoding that is not for text, or that Python does not know, before a file is opened."""
     if encoding is None:
         return
     try:
@@ -54,8 +50,9 @@ class TextLines:
     """
     The lines of an open file, with their line ends, as with ``newline=""``.
 
-    :param encoding: None: the byte order mark decides; without one, utf-8.
-    :raises InvalidInput: The file is empty, or not text.
+    :raises InvalidInput: The file is empty, not text, not in this encoding, damaged or truncated, too large
+        when
+        unpacked, or has a line that is too long.
     """
 
     def __init__(self, name: str, raw: BinaryIO, encoding: str | None) -> None:
@@ -77,12 +74,6 @@ class TextLines:
         self._detected = encoding is None
 
     def __iter__(self) -> Iterator[str]:
-        """
-        Return line by line.
-
-        :raises InvalidInput: The file is damaged or truncated, has a line that is too long, is not in this
-            encoding, or is too large when unpacked.
-        """
         begun = ""
         for text in self._texts():
             if "\0" in text:
@@ -147,6 +138,5 @@ class TextLines:
 
 
 def count_lines(text: str) -> int:
-    """Return how many line ends there are."""
     returns = text.count("\r")
     return text.count("\n") + (returns - text.count("\r\n") if returns else 0)

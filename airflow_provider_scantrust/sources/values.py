@@ -23,11 +23,7 @@ INEXACT = (
 
 
 def is_exact(value: float, size: int = 8) -> bool:
-    """
-    Whether a float can hold each digit of its whole number.
-
-    :param size: The float's size in bytes.
-    """
+    """Whether a float of some bytes can hold each digit of its whole number."""
     return abs(value) < _MOST_EXACT_SHORT.get(size, MOST_EXACT)
 
 
@@ -65,11 +61,7 @@ def plain_moment(value: Any) -> Any:
 
 
 def iso_moment(value: datetime, nanoseconds: int) -> str:
-    """
-    Return a datetime as text in ISO 8601, at midnight only its date.
-
-    :param nanoseconds: The three digits after those that Python's own type keeps.
-    """
+    """Return a datetime as text, at midnight only its date; nanoseconds are the digits 7 to 9."""
     # Not the value's own isoformat: a subclass may return something else.
     if nanoseconds:
         text = datetime.isoformat(value, timespec="microseconds")
