@@ -6,8 +6,6 @@ from typing import Any
 
 from airflow_provider_scantrust.api.extras import EXTRAS
 
-CONNECTION_TYPE = "scantrust"
-
 # Airflow 2 says dataset where Airflow 3 says asset.
 _ASSET_URIS = {
     "schemes": ["scantrust"],
@@ -99,7 +97,7 @@ def get_provider_info() -> dict[str, Any]:
         "dataset-uris": [_ASSET_URIS],
         "connection-types": [
             {
-                "connection-type": CONNECTION_TYPE,
+                "connection-type": "scantrust",
                 "hook-class-name": "airflow_provider_scantrust.hooks.scantrust.ScantrustHook",
                 "hook-name": "Scantrust",
                 "ui-field-behaviour": {

@@ -97,7 +97,6 @@ class LoginAuth:
         return f"JWT {token}" if (token := self.token) else None
 
     def hide(self, text: str) -> str:
-        """Return the text without any secret that this signer knows."""
         return _mask(text, [self._password, *self._given])
 
     def begin(self) -> bool:
@@ -117,7 +116,6 @@ class LoginAuth:
         return True
 
     def succeed(self, token: str) -> None:
-        """Take the token that the login gave."""
         self._register(token)
         self._given.append(token)
         with self._state:
@@ -130,7 +128,6 @@ class LoginAuth:
         self._failure, self._again_at = error, self._clock() + pause
 
     def end(self) -> None:
-        """Let others log in again."""
         self._turn.release()
 
     def accepted(self, seen: int) -> None:
@@ -146,8 +143,6 @@ class LoginAuth:
         Note that the service has refused a token; return whether to try with another one.
 
         A token that has never worked is not replaced: the next one would not work either.
-
-        :param seen: Hash of the token.
         """
         with self._state:
             if seen == hash(self.token):
@@ -161,11 +156,6 @@ Auth = TokenAuth | LoginAuth
 
 
 def read_token(data: Any) -> str:
-    """
-    Read the answer to a login.
-
-    :raises ValueError: The answer has no usable token.
-    """
     if isinstance(data, dict):
         for name in TOKEN_FIELDS:
             token = data.get(name)

@@ -15,12 +15,12 @@ from airflow_provider_scantrust.api.messages import Endpoint
 from airflow_provider_scantrust.api.models import (
     Task,
     UploadResult,
+    get_field,
     read_account,
     read_task,
-    read_task_id,
     read_upload,
 )
-from airflow_provider_scantrust.api.texts import show
+from airflow_provider_scantrust.api.texts import plural, show
 from airflow_provider_scantrust.exceptions import InvalidInput
 
 # Assumed: an id has letters, digits and a few marks. It must not be able to change the path.
@@ -37,7 +37,7 @@ def upload_scm_data(
     again. To set the same values twice does no harm, so a replay is safe.
     """
     return Endpoint(
-        what=f"the synchronous upload of {len(items)} {'item' if len(items) == 1 else 'items'}",
+        what=f"the synchronous upload of {plural(len(items), 'item')}",
         method="POST",
         path=dialect.upload_path,
         payload={"data_key": data_key, "items": items},
@@ -69,11 +69,7 @@ def upload_scm_data_async(
 
 
 def get_scm_task(task_id: str, dialect: Dialect = SCANTRUST) -> Endpoint[Task]:
-    """
-    Return the status poll of an asynchronous job.
-
-    :raises InvalidInput: This is not a task_id, and could lead to another path.
-    """
+    """Return the status poll of an asynchronous job."""
     task_id = check_task_id(task_id)
     return Endpoint(
         what=f"the status of task {task_id}",
@@ -92,7 +88,7 @@ def check_task_id(task_id: Any) -> str:
     """
     Return a task_id without the spaces around it.
 
-    :raises InvalidInput: The value is not text, is empty, or has a character that no id has.
+    :raises InvalidInput: It is not a task_id, and could lead to another path.
     """
     text = task_id.strip() if isinstance(task_id, str) else ""
     if not _TASK_ID.fullmatch(text):
@@ -101,7 +97,9 @@ def check_task_id(task_id: Any) -> str:
 
 
 def _read_submitted(data: Any) -> str:
-    task_id = read_task_id(data)
-    if not _TASK_ID.fullmatch(task_id):
+    task_id = get_field(data, "task_id")
+    if isinstance(task_id, bool) or not isinstance(task_id, str | int) or not str(task_id).strip():
+        raise ValueError("there is no 'task_id' in it")
+    if not _TASK_ID.fullmatch(text := str(task_id).strip()):
         raise ValueError("its 'task_id' is not a task_id")
-    return task_id
+    return text

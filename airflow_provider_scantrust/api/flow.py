@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
+from airflow_provider_scantrust import exceptions as exc
 from airflow_provider_scantrust.api.answers import read_answer
 from airflow_provider_scantrust.api.auth import Auth, LoginAuth
 from airflow_provider_scantrust.api.messages import (
@@ -31,20 +32,9 @@ from airflow_provider_scantrust.api.messages import (
     Request,
 )
 from airflow_provider_scantrust.api.settings import Budget, Settings
-from airflow_provider_scantrust.exceptions import (
-    AuthenticationFailed,
-    CertificateRejected,
-    ConfigurationError,
-    ConnectionFailed,
-    InvalidInput,
-    ScantrustError,
-    Throttled,
-    TransientError,
-    UnreadableAnswer,
-)
 
 T = TypeVar("T")
-T_Transient = TypeVar("T_Transient", bound=TransientError)
+T_Transient = TypeVar("T_Transient", bound=exc.TransientError)
 Random = Callable[[], float]
 
 FIRST_BACKOFF = 1.0
@@ -56,7 +46,6 @@ MOST_REDIRECTS = 5
 MOST_RENEWALS = 3
 # Seconds between two checks whether another conversation's login has ended.
 LOGIN_LOOK = 0.1
-_NO_REPLY = "a driver must reply to a Request with an Answer or a Fault"
 # What common servers answer to plain HTTP on a TLS port.
 _WANTS_TLS = re.compile(rb"plain HTTP|HTTP request (was sent )?to an (HTTPS|SSL)", re.IGNORECASE)
 
@@ -70,9 +59,9 @@ class _Ledger:
     throttled: int = 0
     seconds: float = 0.0
 
-    def pause_for(self, error: TransientError, random: Random) -> float | None:
+    def pause_for(self, error: exc.TransientError, random: Random) -> float | None:
         """Return the seconds to wait before the next try, or None when the budget does not allow one."""
-        if isinstance(error, Throttled):
+        if isinstance(error, exc.Throttled):
             self.throttled += 1
             pause = backoff(self.throttled, random)
             if error.retry_after:
@@ -101,7 +90,7 @@ def converse(
     ledger = _Ledger(budget or settings.budget)
     try:
         return (yield from _converse(endpoint, settings, auth, random, ledger))
-    except ScantrustError as error:
+    except exc.ScantrustError as error:
         error.after_trouble = ledger.attempts > 0
         _hide_secrets(error, auth)
         raise
@@ -122,14 +111,12 @@ def send_once(
     :raises ScantrustError: There is no answer; the subclass says what to do.
     """
     request = make_request(endpoint, settings, auth)
-    reply = yield replace(request, headers={**request.headers, **headers}, body=body)
-    if isinstance(reply, Answer):
-        return reply
-    if not isinstance(reply, Fault):
-        raise TypeError(_NO_REPLY)
-    error = _fault_error(reply, endpoint, settings)
-    _hide_secrets(error, auth)
-    raise error
+    request = replace(request, headers={**request.headers, **headers}, body=body)
+    try:
+        return (yield from _exchange(request, endpoint, settings, _Ledger(settings.budget)))
+    except exc.ScantrustError as error:
+        _hide_secrets(error, auth)
+        raise
 
 
 def backoff(attempt: int, random: Random) -> float:
@@ -170,7 +157,7 @@ def _converse(
         try:
             answer = yield from _send(make_request(endpoint, settings, auth), endpoint, settings, ledger)
             result = read_answer(answer, endpoint)
-        except AuthenticationFailed as error:
+        except exc.AuthenticationFailed as error:
             if login is None:
                 raise
             if renewals == MOST_RENEWALS or not login.refused(signed_with):
@@ -180,15 +167,15 @@ def _converse(
                 raise
             renewals += 1
             continue
-        except TransientError as error:
+        except exc.TransientError as error:
             # Its cause is a wrong host more often than a short failure.
-            if isinstance(error, UnreadableAnswer):
+            if isinstance(error, exc.UnreadableAnswer):
                 raise
             pause = ledger.pause_for(error, random)
             if pause is None:
                 tries = ledger.attempts + ledger.throttled
                 raise given_up(error, tries, ledger.seconds, ledger.budget) from error
-            if not isinstance(error, Throttled):
+            if not isinstance(error, exc.Throttled):
                 troubles.append(auth.hide(str(error)))
             ledger.seconds += pause
             yield Pause(pause, f"{auth.hide(str(error))} Trying again in {pause:.1f} s.")
@@ -221,12 +208,24 @@ def _log_in(
                         "Scantrust no longer accepts the login's token; logging in again.", warning=False
                     )
                 login.succeed((yield from _converse(login.call, settings, login, random, ledger)))
-        except ScantrustError as error:
+        except exc.ScantrustError as error:
             _hide_secrets(error, login)
             login.fail(error)
             raise
         finally:
             login.end()
+
+
+def _exchange(
+    request: Request, endpoint: Endpoint[Any], settings: Settings, ledger: _Ledger
+) -> Conversation[Answer]:
+    reply = yield request
+    if reply is None:
+        raise TypeError("a driver must reply to a Request with an Answer or a Fault")
+    ledger.seconds += reply.elapsed
+    if isinstance(reply, Fault):
+        raise _fault_error(reply, endpoint, settings)
+    return reply
 
 
 def _send(
@@ -235,18 +234,12 @@ def _send(
     """Send once; follow redirects of a GET within its origin."""
     hops = 0
     while True:
-        reply = yield request
-        if isinstance(reply, Fault):
-            ledger.seconds += reply.elapsed
-            raise _fault_error(reply, endpoint, settings)
-        if not isinstance(reply, Answer):
-            raise TypeError(_NO_REPLY)
-        ledger.seconds += reply.elapsed
-        if reply.status == 400 and request.url.startswith("http://") and _wants_tls(reply.body):
+        answer = yield from _exchange(request, endpoint, settings, ledger)
+        if answer.status == 400 and request.url.startswith("http://") and _wants_tls(answer.body):
             raise _fault_error(Fault(FaultKind.NEEDS_TLS, "its answer says this"), endpoint, settings)
-        target = _redirect_target(request, reply)
+        target = _redirect_target(request, answer)
         if target is None or hops == MOST_REDIRECTS:
-            return reply
+            return answer
         hops += 1
         request = replace(request, url=target)
 
@@ -274,50 +267,50 @@ def _origin(url: str) -> tuple[str, str | None, int]:
     return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def _fault_error(fault: Fault, endpoint: Endpoint[Any], settings: Settings) -> ScantrustError:
+def _fault_error(fault: Fault, endpoint: Endpoint[Any], settings: Settings) -> exc.ScantrustError:
     where = f"{endpoint.what} at {settings.host}"
     if fault.kind is FaultKind.CERTIFICATE:
-        return CertificateRejected(
+        return exc.CertificateRejected(
             f"The TLS certificate of {settings.host} was not accepted ({fault.detail}). If it is signed by an "
             "authority of your own, put the path of its CA bundle into verify in the connection's extra."
         )
     if fault.kind is FaultKind.NEEDS_TLS:
-        return ConfigurationError(
+        return exc.ConfigurationError(
             f"No answer to {where}: {fault.kind.value}. Write https://{settings.host} as the host."
         )
     if fault.kind is FaultKind.SPEAKS_NO_TLS:
-        return ConfigurationError(
+        return exc.ConfigurationError(
             f"No answer to {where}: {fault.kind.value} ({fault.detail}). To connect without TLS, write "
             f"http://{settings.host} as the host; for another machine, also set allow_plain_http in the extra."
         )
     if fault.kind is FaultKind.UNUSABLE:
-        return ConfigurationError(f"The request for {where} could not be made: {fault.detail}.")
+        return exc.ConfigurationError(f"The request for {where} could not be made: {fault.detail}.")
     if fault.kind is FaultKind.TOO_LONG:
-        return UnreadableAnswer(
+        return exc.UnreadableAnswer(
             f"The answer to {where} is longer than any answer of the API ({fault.detail})."
         )
-    return ConnectionFailed(f"No answer to {where}: {fault.kind.value} ({fault.detail}).")
+    return exc.ConnectionFailed(f"No answer to {where}: {fault.kind.value} ({fault.detail}).")
 
 
 def given_up(error: T_Transient, attempts: int, seconds: float, budget: Budget) -> T_Transient:
     """Return the error that ends a conversation: the last error, with the number of tries."""
-    tries = "" if budget.attempts is None else f"{budget.attempts} tries and "
+    most = "" if budget.attempts is None else f"{budget.attempts} tries and "
     last = copy(error)
     last.args = (
         f"{error} Gave up after {attempts} {'try' if attempts == 1 else 'tries'} in {seconds:.0f} s: another would "
-        f"exceed the retry budget of {tries}{budget.seconds:.0f} s.",
+        f"exceed the retry budget of {most}{budget.seconds:.0f} s.",
     )
     return last
 
 
-def _hide_secrets(error: ScantrustError, auth: Auth) -> None:
+def _hide_secrets(error: exc.ScantrustError, auth: Auth) -> None:
     error.args = tuple(auth.hide(str(arg)) for arg in error.args)
     error.excerpt = auth.hide(error.excerpt) if error.excerpt else error.excerpt
     error.fields = {
         auth.hide(name): [auth.hide(text) for text in texts] for name, texts in error.fields.items()
     }
     cause = error.__cause__
-    if isinstance(cause, ScantrustError):
+    if isinstance(cause, exc.ScantrustError):
         _hide_secrets(cause, auth)
 
 
@@ -326,4 +319,4 @@ def _encode(payload: Mapping[str, Any]) -> bytes:
     try:
         return json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"A value cannot be written as JSON: {error}.") from error
+        raise exc.InvalidInput(f"A value cannot be written as JSON: {error}.") from error

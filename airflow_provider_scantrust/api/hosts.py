@@ -86,7 +86,6 @@ def is_this_machine(hostname: str) -> bool:
 
 
 def is_path(path: str) -> bool:
-    """Whether every library reads a path in the same way."""
     return (
         len(path) <= _LONGEST_PATH and bool(_PATH.fullmatch(path)) and not {".", ".."} & set(path.split("/"))
     )

@@ -1,4 +1,8 @@
-"""Scantrust's answers as Python values. Different spellings are accepted, different meanings are not."""
+"""
+Scantrust's answers as Python values. Different spellings are accepted, different meanings are not.
+
+Rule: for an answer that lacks something, the functions raise ``ValueError`` with what is wrong with it.
+"""
 
 from __future__ import annotations
 
@@ -74,17 +78,17 @@ class Task:
     @cached_property
     def created_at(self) -> pendulum.DateTime | None:
         """When the job was submitted; None if the answer does not say."""
-        return _moment(_get(self.moments, "created_at"))
+        return _moment(get_field(self.moments, "created_at"))
 
     @cached_property
     def started_at(self) -> pendulum.DateTime | None:
         """When Scantrust started the job."""
-        return _moment(_get(self.moments, "started_at"))
+        return _moment(get_field(self.moments, "started_at"))
 
     @cached_property
     def completed_at(self) -> pendulum.DateTime | None:
         """When the job ended."""
-        return _moment(_get(self.moments, "completed_at"))
+        return _moment(get_field(self.moments, "completed_at"))
 
     @property
     def is_done(self) -> bool:
@@ -100,7 +104,7 @@ class Task:
         """Return one line with everything that Scantrust's support needs, times as Scantrust wrote them."""
         facts = [f"task_id {self.id}", f"reference {self.reference or 'none'}", f"state {self.state_word!r}"]
         facts += [
-            f"{name} {_text(_get(self.moments, name)) or 'unknown'}"
+            f"{name} {_text(get_field(self.moments, name)) or 'unknown'}"
             for name in ("created_at", "started_at", "completed_at")
         ]
         if self.codes_affected is not None:
@@ -122,13 +126,8 @@ class UploadResult:
 
 
 def read_task(task_id: str, data: Any, dialect: Dialect = SCANTRUST) -> Task:
-    """
-    Read the answer to a status poll.
-
-    :raises ValueError: The answer is not an object, or has no state.
-    """
-    fields = _object(data)
-    given = _get(fields, "state")
+    """Read the answer to a status poll."""
+    given = get_field(data, "state")
     word = _text(given) if isinstance(given, str) else None
     if word is None:
         raise ValueError("there is no 'state' in it")
@@ -136,81 +135,50 @@ def read_task(task_id: str, data: Any, dialect: Dialect = SCANTRUST) -> Task:
         id=task_id,
         state=read_state(word, dialect),
         state_word=word,
-        reference=_text(_get(fields, "reference")),
-        codes_affected=_count(fields, "codes_affected"),
-        created_by=_text(_get(fields, "created_by")),
-        moments=fields,
+        reference=_text(get_field(data, "reference")),
+        codes_affected=_count(data, "codes_affected"),
+        created_by=_text(get_field(data, "created_by")),
+        moments=data,
     )
 
 
 def read_upload(data: Any) -> UploadResult:
-    """
-    Read the answer to a synchronous upload.
-
-    :raises ValueError: The answer is not an object, or does not have the updated items and the number of
-        codes.
-    """
-    fields = _object(data)
-    items = _get(fields, "items")
+    """Read the answer to a synchronous upload."""
+    items = get_field(data, "items")
     if not isinstance(items, Mapping):
         raise ValueError("there is no 'items' object in it")
-    updated: dict[str, list[str]] = {}
     for key, names in items.items():
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError(f"the updated fields of item {show(key)} are not a list of names")
-        updated[key] = names
-    codes_affected = _count(fields, "codes_affected")
+    codes_affected = _count(data, "codes_affected")
     if codes_affected is None:
         raise ValueError("there is no 'codes_affected' in it")
-    total_updates = _count(fields, "total_updates")
+    total_updates = _count(data, "total_updates")
     if total_updates is None:
-        total_updates = sum(len(names) for names in updated.values())
-    return UploadResult(codes_affected=codes_affected, total_updates=total_updates, items=updated)
-
-
-def read_task_id(data: Any) -> str:
-    """
-    Read the answer to a submit.
-
-    :raises ValueError: The answer has no usable task_id.
-    """
-    task_id = _get(_object(data), "task_id")
-    if isinstance(task_id, bool) or not isinstance(task_id, str | int) or not str(task_id).strip():
-        raise ValueError("there is no 'task_id' in it")
-    return str(task_id).strip()
+        total_updates = sum(len(names) for names in items.values())
+    return UploadResult(codes_affected=codes_affected, total_updates=total_updates, items=items)
 
 
 def read_account(data: Any) -> str:
-    """
-    Read who the token belongs to.
-
-    The fields of ``me`` are not documented, so the likely ones are tried in order.
-
-    :raises ValueError: The answer is not an object.
-    """
-    fields = _object(data)
+    """Read who the token belongs to. The fields of ``me`` are not documented, so likely ones are tried."""
     for name in ("email", "username", "name", "full_name", "id"):
-        if (value := _text(_get(fields, name))) is not None:
+        if (value := _text(get_field(data, name))) is not None:
             return value
     return "a user whose name the answer does not give"
 
 
-def _object(data: Any) -> Mapping[str, Any]:
+def get_field(data: Any, name: str) -> Any:
+    """Return a field in snake case (as assumed) or in camel case (as in Scantrust's public client)."""
     if not isinstance(data, Mapping):
         raise ValueError(f"a JSON object was expected, not {type(data).__name__}")
-    return data
-
-
-def _get(fields: Mapping[str, Any], name: str) -> Any:
-    """Return a field in snake case (as assumed) or in camel case (as in Scantrust's public client)."""
-    if name in fields:
-        return fields[name]
+    if name in data:
+        return data[name]
     head, *rest = name.split("_")
-    return fields.get(head + "".join(part.capitalize() for part in rest))
+    return data.get(head + "".join(part.capitalize() for part in rest))
 
 
-def _count(fields: Mapping[str, Any], name: str) -> int | None:
-    value = _get(fields, name)
+def _count(data: Any, name: str) -> int | None:
+    value = get_field(data, name)
     if value is None:
         return None
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:

@@ -10,12 +10,6 @@ LONGEST_SECONDS = 3.2e8
 
 
 def read_seconds(name: str, value: Any) -> float:
-    """
-    Return a duration in seconds.
-
-    :param name: The argument's name, for the message.
-    :raises ValueError: The value is not a finite number above 0 and up to ten years.
-    """
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if (
         not isinstance(seconds, int | float)

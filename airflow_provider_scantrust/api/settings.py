@@ -46,7 +46,6 @@ class Budget:
     seconds: float = RETRY_SECONDS
 
     def at_most(self, seconds: float) -> Budget:
-        """Return the same budget, limited to the given seconds."""
         return replace(self, seconds=min(self.seconds, max(0.0, seconds)))
 
 
@@ -114,9 +113,8 @@ class Settings:
         """
         Return a signer with the token; with ``auth_scheme`` ``login``, it logs in for the first call.
 
-        Calls with the same signer share the login.
+        Calls with the same signer share the login. Without a clock, a failed login is not repeated.
 
-        :param clock: Monotonic seconds. Without a clock, a failed login is not repeated.
         :param register: Called with each token that a login gives, so that logs can mask it. Must not block.
         """
         if self.auth_scheme == "login":
@@ -138,8 +136,7 @@ def read_settings(
     """
     Read the fields of an Airflow connection.
 
-    :param host: Base URL; without a scheme, https is used; empty means production.
-    :param schema: ``http`` or ``https``, if the host has no scheme (as in a connection URI).
+    :param host: See :func:`~airflow_provider_scantrust.api.hosts.read_base_url`; also for ``schema``.
     :param password: The token, or the password if ``auth_scheme`` is ``login``.
     :param extra: See the connection's form; every value may also be text, as in a connection URI.
     :raises ConfigurationError: A field is wrong; the message names it.
@@ -149,9 +146,9 @@ def read_settings(
             "The connection's extra must be a JSON object, with a name for each setting."
         )
     given = {name: _read_extra(name, (extra or {}).get(name)) for name in EXTRAS}
-    auth_scheme, login = given["auth_scheme"], (login or "").strip() or None
-    secret = _secret(password, auth_scheme)
-    if auth_scheme == "login":
+    login = (login or "").strip() or None
+    if given["auth_scheme"] == "login":
+        secret = _read_password(password)
         if login is None or not _is_text(login):
             raise ConfigurationError(
                 'auth_scheme is "login", so the connection needs a login (the user name).'
@@ -161,12 +158,14 @@ def read_settings(
                 "auth_scheme is \"login\", so the connection's extra needs login_endpoint: the path of Scantrust's "
                 "login call, which Scantrust gives to its customers. There is no default."
             )
+    else:
+        secret, given["login_endpoint"] = _read_token(password), None
     base_url = read_base_url(host, schema, port, allow_plain_http=given["allow_plain_http"])
     return Settings(
         base_url=base_url,
-        auth_scheme=auth_scheme,
+        auth_scheme=given["auth_scheme"],
         login=login,
-        login_endpoint=given["login_endpoint"] if auth_scheme == "login" else None,
+        login_endpoint=given["login_endpoint"],
         secret=secret,
         connect_timeout=given["connect_timeout"],
         request_timeout=given["request_timeout"],
@@ -189,17 +188,19 @@ def _read_extra(name: str, value: Any) -> Any:
         raise ConfigurationError(f"{name} in the connection's extra must be {error}.") from None
 
 
-def _secret(password: str | None, auth_scheme: str) -> str:
-    if auth_scheme == "login":
-        # A secret mounted as a file ends with a line break; a typed password cannot have one.
-        secret = (password or "").rstrip("\r\n")
-        if not secret:
-            raise ConfigurationError('auth_scheme is "login", so the connection needs a password.')
-        if not _is_text(secret):
-            raise ConfigurationError(
-                "The connection's password holds half a character (a lone surrogate), which no request can carry."
-            )
-        return secret
+def _read_password(password: str | None) -> str:
+    # A secret mounted as a file ends with a line break; a typed password cannot have one.
+    secret = (password or "").rstrip("\r\n")
+    if not secret:
+        raise ConfigurationError('auth_scheme is "login", so the connection needs a password.')
+    if not _is_text(secret):
+        raise ConfigurationError(
+            "The connection's password holds half a character (a lone surrogate), which no request can carry."
+        )
+    return secret
+
+
+def _read_token(password: str | None) -> str:
     token = (password or "").strip()
     if not token:
         raise ConfigurationError(

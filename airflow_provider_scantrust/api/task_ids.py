@@ -10,11 +10,7 @@ from airflow_provider_scantrust.exceptions import InvalidInput
 
 
 def read_task_ids(value: Any) -> list[str]:
-    """
-    Return the ids from a template or an upstream task: one id, a list, nested lists, or a list as text.
-
-    :raises InvalidInput: The value has something else in it, or is empty.
-    """
+    """Return the ids from a template or an upstream task: one id, a list, nested lists, or a list as text."""
     if isinstance(value, str):
         text = value.strip()
         if text.startswith("[") and text.endswith("]"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_scantrust.api.answers import read_http_date
@@ -62,19 +62,14 @@ class _LastAnswer:
 
 
 def check_access(hook: ScantrustHook) -> Access:
-    """
-    Ask the service who the token belongs to.
-
-    :raises ScantrustError: The connection does not work; the message says what to do.
-    """
+    """Ask the service who the token belongs to."""
     from airflow_provider_scantrust.transports.blocking import BlockingTransport
 
     last = _LastAnswer()
     transport = BlockingTransport(hook.get_conn(), log=hook.log, meter=last)
-    me = get_me(hook.settings.dialect)
-    endpoint = Endpoint(what=me.what, method=me.method, path=me.path, read=_read)
+    me: Endpoint[Any] = get_me(hook.settings.dialect)
     account, permissions = transport.perform(
-        hook.converse(endpoint, budget=hook.settings.budget.at_most(_SECONDS))
+        hook.converse(replace(me, read=_read), budget=hook.settings.budget.at_most(_SECONDS))
     )
     answer = last.answer
     assert answer is not None  # noqa: S101 - there is no result without an answer
@@ -89,7 +84,6 @@ def _read(data: Any) -> tuple[str, list[str] | None]:
 
 
 def read_skew(answer: Answer) -> int | None:
-    """Return the whole seconds that the service's clock is ahead of this one; None without a Date header."""
     date = read_http_date(answer.headers.get("date", ""))
     if date is None:
         return None

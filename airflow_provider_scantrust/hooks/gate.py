@@ -24,7 +24,6 @@ class Gate:
     """
     Make threads that share a rate limit wait for their turn.
 
-    :param pacer: Decides how long to wait.
     :param retry_seconds: The longest pause that a call's retry budget allows.
     """
 

@@ -32,11 +32,9 @@ class RareLog:
         self._told: dict[str, tuple[float, int]] = {}
 
     def info(self, event: str, *args: Any) -> None:
-        """Pass the line on."""
         self._log.info(event, *args)
 
     def warning(self, event: str, *args: Any) -> None:
-        """Pass the warning on, or only count it."""
         text = event % args if args else event
         # Warnings of one kind differ only in numbers and ids.
         kind = "".join(letter for letter in text[:60] if not letter.isdigit())

@@ -24,14 +24,12 @@ _LONGEST_MESSAGE = 300
 
 
 def raise_for_airflow(error: ScantrustError) -> NoReturn:
-    """Raise the exception that ends the task."""
     raised = as_airflow_error(error)
     # An exception must not be its own cause: loggers that follow causes would loop forever.
     raise raised from (error.__cause__ if raised is error else None)
 
 
 def as_airflow_error(error: ScantrustError) -> Exception:
-    """Return the exception that :func:`raise_for_airflow` raises."""
     if isinstance(error, WaitTimedOut):
         return AirflowSensorTimeout(str(error))
     if error.permanent:

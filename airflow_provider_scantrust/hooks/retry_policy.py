@@ -49,12 +49,10 @@ class ScantrustRetryPolicy(RetryPolicy):
         return RetryDecision.default()
 
     def serialize(self) -> dict[str, Any]:
-        """Return no arguments, because the policy has none."""
         return {}
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> ScantrustRetryPolicy:
-        """Return a policy."""
         return cls()
 
 

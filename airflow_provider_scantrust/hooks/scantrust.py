@@ -15,7 +15,7 @@ from airflow_provider_scantrust.api import endpoints
 from airflow_provider_scantrust.api.flow import converse, send_once
 from airflow_provider_scantrust.api.settings import Budget, Settings
 from airflow_provider_scantrust.exceptions import ScantrustError
-from airflow_provider_scantrust.get_provider_info import CONNECTION_TYPE, get_provider_info
+from airflow_provider_scantrust.get_provider_info import get_provider_info
 from airflow_provider_scantrust.hooks.connection import not_found, settings_of
 from airflow_provider_scantrust.hooks.gate import Gate
 from airflow_provider_scantrust.hooks.stats import WorkerStats
@@ -101,7 +101,6 @@ class ScantrustHook(BaseHook):
 
     @property
     def items_per_call(self) -> int:
-        """The most rows that the connection allows in one synchronous call."""
         return self.settings.items_per_call
 
     def stop_uploads(self) -> None:
@@ -161,19 +160,11 @@ class ScantrustHook(BaseHook):
         return settings_of(connection, self.log)
 
     def poll(self, task_id: str) -> Task:
-        """
-        Poll one job with a single try.
-
-        :raises ScantrustError: There is no usable answer.
-        """
+        """Poll one job with a single try."""
         return self._transport.perform(poll_job(task_id, self.settings, self._auth, random=random.random))
 
     def send_once(self, endpoint: Endpoint[Any], *, headers: Mapping[str, str], body: bytes | None) -> Answer:
-        """
-        Send one request and return its answer, with any status; logs in first if needed.
-
-        :raises ScantrustError: There is no answer.
-        """
+        """Send one request and return its answer, with any status; logs in first if needed."""
         self.get_conn()
         return self._transport.perform(
             send_once(endpoint, self.settings, self._auth, headers=headers, body=body)
@@ -190,7 +181,7 @@ class ScantrustHook(BaseHook):
         """
         Look up the connection again and use its settings; return whether host or credentials have changed.
 
-        :raises ScantrustError: As for :attr:`settings`; the old settings stay in use.
+        After an error, the old settings stay in use.
         """
         before, settings = self._settings, self._read_settings()
         if before is not None and before.account == settings.account:
@@ -269,8 +260,5 @@ class ScantrustHook(BaseHook):
 
 
 def _connection_type() -> dict[str, Any]:
-    return next(
-        entry
-        for entry in get_provider_info()["connection-types"]
-        if entry["connection-type"] == CONNECTION_TYPE
-    )
+    (connection_type,) = get_provider_info()["connection-types"]
+    return dict(connection_type)

@@ -12,15 +12,12 @@ class WorkerStats:
     Send counts of one connection to Airflow's metrics. An error in metrics never fails a task.
 
     One packet for each request is not too much: uploads are limited to ten a second.
-
-    :param conn_id: The tag ``conn_id``.
     """
 
     def __init__(self, conn_id: str) -> None:
         self._tags = {"conn_id": conn_id}
 
     def replied(self, reply: Answer | Fault) -> None:
-        """Count a request, by its answer."""
         self.count("calls")
         if isinstance(reply, Fault) or reply.is_failure:
             self.count("calls_failed")
@@ -28,7 +25,6 @@ class WorkerStats:
             self.count("calls_throttled")
 
     def retried(self) -> None:
-        """Count a request that will be sent again."""
         self.count("calls_retried")
 
     def count(self, name: str, count: int = 1, **tags: str) -> None:

@@ -41,7 +41,6 @@ class WorkerWait:
     """
     Polls the jobs of one task.
 
-    :param jobs: The jobs, and what is known about them.
     :param clock: Monotonic seconds.
     :param now: Wall clock, seconds since the epoch.
     """

@@ -28,7 +28,6 @@ class ScantrustPortalLink(BaseOperatorLink):
     name = "Scantrust portal"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the portal's URL, or an empty text."""
         try:
             url = _hook_of(operator).settings.portal_url or ""
         except Exception as error:
@@ -49,7 +48,6 @@ class ScantrustReportLink(BaseOperatorLink):
     name = "Scantrust report"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the tab's path on Airflow's own host."""
         base = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
         dag, run, task = (quote(part, safe="") for part in (ti_key.dag_id, ti_key.run_id, ti_key.task_id))
         index = ti_key.map_index

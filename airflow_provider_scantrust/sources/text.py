@@ -51,8 +51,7 @@ class TextLines:
     The lines of an open file, with their line ends, as with ``newline=""``.
 
     :raises InvalidInput: The file is empty, not text, not in this encoding, damaged or truncated, too large
-        when
-        unpacked, or has a line that is too long.
+        when unpacked, or has a line that is too long.
     """
 
     def __init__(self, name: str, raw: BinaryIO, encoding: str | None) -> None:
