@@ -158,11 +158,7 @@ def _read_success(answer: Answer, endpoint: Endpoint[T]) -> T:
     text = f"The answer to {endpoint.what} ({answer.status}) cannot be understood, {problem}: {excerpt!r}."
     if endpoint.submits_a_job:
         text += " The job may have been submitted all the same; its task_id is not known."
-    raise exc.UnreadableAnswer(
-        text,
-        status=answer.status,
-        excerpt=excerpt,
-    )
+    raise exc.UnreadableAnswer(text, status=answer.status, excerpt=excerpt)
 
 
 def _decode(body: bytes) -> Any:

@@ -9,16 +9,17 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import chain, compress, islice
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from airflow_provider_scantrust.api.texts import plural
 from airflow_provider_scantrust.exceptions import InvalidInput
-from airflow_provider_scantrust.sources.dialect import find_delimiter, is_empty, make_dialect, parse
-from airflow_provider_scantrust.sources.fields import Row, UnreadableRow, clean_name
+from airflow_provider_scantrust.sources.fields import Fields, Row, UnreadableRow, clean_name
 from airflow_provider_scantrust.sources.tables import FileSource
 from airflow_provider_scantrust.sources.text import LONGEST_LINE, TextLines
 
+DELIMITERS = ",;\t|"
 # A record of more lines than this has a quote that is not closed, and contains other records.
 _MOST_LINES = 1000
 _SAMPLE = 25
@@ -83,12 +84,12 @@ class Records:
             self._above += 1
             del sample[0]
         self.delimiter = (
-            source.delimiter or self.sep or find_delimiter(sample, source.quotechar, source.fields)
+            source.delimiter or self.sep or _find_delimiter(sample, source.quotechar, source.fields)
         )
         self.line_end = next(
             (end for end in ("\r\n", "\n", "\r") if sample and sample[0].endswith(end)), "\n"
         )
-        self.dialect = make_dialect(self.delimiter, source.quotechar)
+        self.dialect = _make_dialect(self.delimiter, source.quotechar)
         self._kept = self._text.record
         self._reader = csv.reader(self._keep(chain(sample, lines)), strict=True, **self.dialect)
         self.header = self._read_header()
@@ -99,7 +100,7 @@ class Records:
 
     def _read_header(self) -> list[str]:
         try:
-            header = next((cells for cells in self._reader if not is_empty(cells)), None)
+            header = next((cells for cells in self._reader if not _is_empty(cells)), None)
         except csv.Error as error:
             # As in "extended_id"~"lot".
             between = re.match(r'"[^"\n]*"([^\s"])"', self._sample[0])
@@ -128,7 +129,7 @@ class Records:
 
     def _find_fields(self) -> list[str | None]:
         first = self._reader.line_num
-        below = parse(self._sample[first:], self.dialect, self._above + first)
+        below = _parse(self._sample[first:], self.dialect, self._above + first)
         about = f" (delimiter {self.delimiter!r}, encoding {self.encoding})"
         return self._source.fields.of_header(self.header, self._name, about=about, below=below)
 
@@ -152,7 +153,7 @@ class Records:
                         last != line
                         or len(cells) != width
                         or text.has_nul
-                        or (not cells[0].strip() and is_empty(cells))
+                        or (not cells[0].strip() and _is_empty(cells))
                     ):
                         yield from self._look_at(line + above, cells)
                     elif cells[key].lower() in names and self._is_header(line + above, cells):
@@ -184,7 +185,7 @@ class Records:
     def _look_at(self, line: int, cells: list[str]) -> Iterator[tuple[int, list[str], str | None]]:
         """Return a record that is more than one line, or does not have all its cells."""
         width, last = len(self.header), self._last_line()
-        if is_empty(cells):
+        if _is_empty(cells):
             return
         if len(cells) < width and self._text.cut_line == last:
             raise InvalidInput(
@@ -232,7 +233,7 @@ class Records:
         )
         for place, text in enumerate(self._kept):
             cells = self._cells_of(text)
-            if not is_empty(cells):
+            if not _is_empty(cells):
                 yield line + place, self._misfit(cells), reason
 
     def _misfit(self, cells: list[str]) -> list[str]:
@@ -297,3 +298,49 @@ def _spellings(header: Sequence[str]) -> set[str]:
         for before in ("", " ", "\f", "\x1a")
         for after in ("", " ")
     }
+
+
+def _find_delimiter(sample: Sequence[str], quote: str, fields: Fields) -> str:
+    """
+    Return the delimiter that fits the header and the first rows.
+
+    What counts, in this order: the key is among the names, also below a title; how many rows have as many
+    cells as the header; the number of cells. On a tie the comma loses: numbers and names have commas, too.
+    """
+
+    def fit(delimiter: str) -> tuple[bool, bool, float, int, bool]:
+        records = [cells for _, cells in _parse(sample, _make_dialect(delimiter, quote), 0)] or [[]]
+        header, *rows = records
+        names = {fields.columns.get(name, name) for name in map(clean_name, header)}
+        is_near = any(fields.resembles_key(cell) for cells in records for cell in cells)
+        fitting = sum(len(row) == len(header) for row in rows) / len(rows) if rows else 1.0
+        return fields.data_key in names, is_near, fitting, len(header), delimiter != ","
+
+    text = "".join(sample)
+    # The comma also stands for a single column, whose values may hold any of the others.
+    found = [mark for mark in DELIMITERS if (mark in text or mark == ",") and mark != quote]
+    return max(found, key=fit, default=",")
+
+
+def _make_dialect(delimiter: str, quote: str) -> dict[str, Any]:
+    quoting = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
+    return {"delimiter": delimiter, "quotechar": quote or None, "quoting": quoting}
+
+
+def _parse(lines: Sequence[str], dialect: dict[str, Any], above: int) -> list[tuple[int, list[str]]]:
+    """Return the readable records of some lines, each with the number of lines above it."""
+    reader = csv.reader(lines, **dialect)
+    records: list[tuple[int, list[str]]] = []
+    with suppress(csv.Error):
+        while True:
+            start = above + reader.line_num
+            if (cells := next(reader, None)) is None:
+                break
+            if not _is_empty(cells):
+                records.append((start, cells))
+    return records
+
+
+def _is_empty(cells: Sequence[str]) -> bool:
+    """Whether a row is empty; a single Ctrl-Z, the end of a file on old systems, is empty, too."""
+    return not "".join(cells).strip(" \t\r\n\v\f\x1a\u00a0")

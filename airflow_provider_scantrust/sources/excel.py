@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from airflow_provider_scantrust.exceptions import InvalidInput
 from airflow_provider_scantrust.sources.excel_cells import Problems, Zeros, find_in_file, find_merged
 from airflow_provider_scantrust.sources.fields import Row, UnreadableRow
-from airflow_provider_scantrust.sources.packing import Unpacked, check_start, unpack_whole
+from airflow_provider_scantrust.sources.packing import Unpacked, check_start, unpack
 from airflow_provider_scantrust.sources.tables import FileSource, need
 
 EXCEL_FORMATS = ("xlsx", "xlsb", "ods", "xls")
@@ -47,7 +47,7 @@ class ExcelSource(FileSource):
     _sheets: list[str]
 
     def _read(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
-        rows = self._open_sheet(self.open_whole(unpack_whole))
+        rows = self._open_sheet(self.open_whole(unpack))
         fields = self._read_header(rows)
         names = [field for field in fields if field is not None]
         self._note_zeros(fields)

@@ -91,37 +91,20 @@ class Unpacked:
             )
 
 
-def unpack_text(name: str, raw: BinaryIO) -> Iterator[bytes]:
+def unpack(name: str, raw: BinaryIO, *, is_text: bool = False) -> Iterator[bytes]:
     """
-    Return the content of a text file, block by block; gzip, zstd and a zip archive of one file are unpacked.
+    Return the content of a file, block by block; gzip, zstd and, for a text, zip are unpacked.
+
+    The first bytes tell whether it is packed, also twice, and not the name: some stores unpack ``.gz`` objects
+    on delivery.
 
     :raises Broken: The file is damaged or truncated.
     """
-    blocks = _unpack(name, raw, (_unzip, *_ZIP))
-    first = next(blocks)
-    _refuse_other_kinds(name, first)
-    return chain((first,), blocks)
-
-
-def unpack_whole(name: str, raw: BinaryIO) -> Iterator[bytes]:
-    """Return the content of a file that is not text, block by block; gzip and zstd are unpacked."""
-    try:
-        yield from _unpack(name, raw)
-    except Broken as error:
-        raise InvalidInput(f"{name}: {error}.") from error
-
-
-def _unpack(name: str, raw: BinaryIO, *more: Any) -> Iterator[bytes]:
-    """
-    Unpack a file, also one that is packed twice.
-
-    Its first bytes tell whether it is packed, not its name: some stores unpack ``.gz`` objects on delivery.
-    """
+    layers = [(_gunzip, _GZIP), (_unpack_zstd, _ZSTD), *([(_unzip, _ZIP)] if is_text else [])]
     blocks = iter(lambda: raw.read(_BLOCK), b"")
     for _ in range(_MOST_LAYERS):
         first = _first_of(blocks)
-        layers = ((_gunzip, *_GZIP), (_unpack_zstd, *_ZSTD), *more)
-        layer = next((layer for layer, *starts in layers if first.startswith(tuple(starts))), None)
+        layer = next((layer for layer, starts in layers if first.startswith(starts)), None)
         if layer is None:
             break
         blocks = layer(name, chain((first,), blocks))
@@ -130,6 +113,8 @@ def _unpack(name: str, raw: BinaryIO, *more: Any) -> Iterator[bytes]:
             f"{name}: the file is empty (0 bytes). If it is a folder, list its files and upload them with "
             "`.expand(source=…)`."
         )
+    if is_text:
+        _refuse_other_kinds(name, first)
     yield first
     yield from blocks
 
@@ -221,7 +206,7 @@ def _inflate(
                 try:
                     block = stream.decompress(piece)
                 except errors as error:
-                    raise Broken(f"the {packing} data is damaged ({error})") from error
+                    raise Broken(f"{name}: the {packing} data is damaged ({error})") from error
                 bound.take(0, len(block))
                 piece = b""
                 if stream.eof:
@@ -229,7 +214,7 @@ def _inflate(
                 if block:
                     yield block
     if stream is not None:
-        raise Broken(f"the {packing} data is truncated")
+        raise Broken(f"{name}: the {packing} data is truncated")
 
 
 def _unzip(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
@@ -256,7 +241,7 @@ def _unzip(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
         except InvalidInput:
             raise
         except Exception as error:  # each kind of damage raises another exception
-            raise Broken(f"the zip archive is damaged or cannot be read ({error})") from error
+            raise Broken(f"{name}: the zip archive is damaged or cannot be read ({error})") from error
 
 
 def _is_by_product(member: zipfile.ZipInfo) -> bool:
@@ -269,5 +254,5 @@ def _is_by_product(member: zipfile.ZipInfo) -> bool:
     )
 
 
-class Broken(Exception):
+class Broken(InvalidInput):
     """The packed data is damaged; the reader of the text adds the line that it reached."""

@@ -17,7 +17,7 @@ from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import InvalidInput
 from airflow_provider_scantrust.sources.fields import REJECTED_TEXT, Row, UnreadableRow
 from airflow_provider_scantrust.sources.members import Member, make_member
-from airflow_provider_scantrust.sources.packing import Unpacked, check_start, unpack_whole
+from airflow_provider_scantrust.sources.packing import Unpacked, check_start, unpack
 from airflow_provider_scantrust.sources.tables import FileSource, need
 from airflow_provider_scantrust.sources.values import INEXACT, is_exact, iso_moment, plain_moment, trim_zeros
 
@@ -67,7 +67,7 @@ class ParquetSource(FileSource):
                 yield line, [_member(name, value) for name, value in named]
 
     def _read(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
-        copy = self.open_whole(unpack_whole)
+        copy = self.open_whole(unpack)
         with self._explaining():
             file = self._open_parquet(copy)
             index = self._index_of(file)

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import BinaryIO
 
 from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput
-from airflow_provider_scantrust.sources.packing import Broken, unpack_text
+from airflow_provider_scantrust.sources.packing import Broken, unpack
 
 # Room for sixteen values of the largest size.
 LONGEST_LINE = 1024 * 1024
@@ -62,14 +62,11 @@ class TextLines:
         self.cut_line: int | None = None
         # The lines of the current record, if the reader keeps them here.
         self.record: list[str] = []
-        try:
-            self._blocks = unpack_text(name, raw)
-            first = next(self._blocks)
-        except Broken as error:
-            raise self._broken(error) from error
-        self._blocks = chain((first,), self._blocks)
-        self.mark = next((name for mark, name in _MARKS if first.startswith(mark)), None)
-        self.encoding = encoding or self.mark or "utf-8"
+        blocks = unpack(name, raw, is_text=True)
+        first = next(blocks)
+        self._blocks = chain((first,), blocks)
+        mark = next((name for mark, name in _MARKS if first.startswith(mark)), None)
+        self.encoding = encoding or mark or "utf-8"
         self._detected = encoding is None
 
     def __iter__(self) -> Iterator[str]:
@@ -111,12 +108,9 @@ class TextLines:
                     yield text.removeprefix("\ufeff") if is_first else text
                     is_first = False
         except Broken as error:
-            raise self._broken(error) from error
+            raise InvalidInput(f"{error}{f', after line {self.lines}' if self.lines else ''}.") from error
         except UnicodeError as error:
             raise self._not_in_encoding(error) from error
-
-    def _broken(self, error: Broken) -> InvalidInput:
-        return InvalidInput(f"{self.name}: {error}{f', after line {self.lines}' if self.lines else ''}.")
 
     def _not_in_encoding(self, error: UnicodeError) -> InvalidInput:
         where, what = f"after line {self.lines}", str(error)

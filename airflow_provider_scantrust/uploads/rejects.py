@@ -16,8 +16,7 @@ from contextlib import contextmanager
 from typing import BinaryIO, TypeVar, cast
 
 from airflow_provider_scantrust.exceptions import ConfigurationError
-from airflow_provider_scantrust.sources.delimited import DelimitedSource
-from airflow_provider_scantrust.sources.dialect import DELIMITERS
+from airflow_provider_scantrust.sources.delimited import DELIMITERS, DelimitedSource
 from airflow_provider_scantrust.sources.excel import EXCEL_FORMATS, ExcelSource
 from airflow_provider_scantrust.sources.fields import REJECTED
 from airflow_provider_scantrust.sources.jsonlines import JsonLinesSource
