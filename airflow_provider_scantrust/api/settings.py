@@ -160,22 +160,17 @@ def read_settings(
             )
     else:
         secret, given["login_endpoint"] = _read_token(password), None
-    base_url = read_base_url(host, schema, port, allow_plain_http=given["allow_plain_http"])
+    base_url = read_base_url(host, schema, port, allow_plain_http=given.pop("allow_plain_http"))
     return Settings(
         base_url=base_url,
-        auth_scheme=given["auth_scheme"],
         login=login,
-        login_endpoint=given["login_endpoint"],
         secret=secret,
-        connect_timeout=given["connect_timeout"],
-        request_timeout=given["request_timeout"],
-        budget=Budget(attempts=given["retry_attempts"], seconds=given["retry_seconds"]),
-        polls_per_second=given["max_polls_per_second"],
-        items_per_call=given["items_per_call"],
-        dialect=Dialect(**{name: given[name] for name in vars(SCANTRUST)}),
-        verify=given["verify"],
-        portal_url=given["portal_url"] or PORTALS.get(base_url),
+        budget=Budget(attempts=given.pop("retry_attempts"), seconds=given.pop("retry_seconds")),
+        polls_per_second=given.pop("max_polls_per_second"),
+        dialect=Dialect(**{name: given.pop(name) for name in vars(SCANTRUST)}),
+        portal_url=given.pop("portal_url") or PORTALS.get(base_url),
         ignored=tuple(sorted(one_line(str(name), 80) for name in extra or {} if name not in EXTRAS)),
+        **given,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_scantrust.api.seconds import read_seconds
+from airflow_provider_scantrust.api.inputs import read_seconds
 from airflow_provider_scantrust.operators.arguments import (
     as_path,
     check_choice,

@@ -16,8 +16,7 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
-from airflow_provider_scantrust.api.seconds import read_seconds
-from airflow_provider_scantrust.api.task_ids import read_task_ids
+from airflow_provider_scantrust.api.inputs import read_seconds, read_task_ids
 from airflow_provider_scantrust.api.texts import plural
 from airflow_provider_scantrust.exceptions import ScantrustError
 from airflow_provider_scantrust.links.scantrust import LINKS

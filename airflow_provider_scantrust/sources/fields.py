@@ -59,8 +59,8 @@ class Fields:
 
     def __init__(
         self,
-        columns: Mapping[str, str | None] | None,
-        constants: Mapping[str, Any] | None,
+        columns: Mapping[str, str | None] | None = None,
+        constants: Mapping[str, Any] | None = None,
         data_key: str | None = None,
         null_values: Sequence[str] | None = None,
     ) -> None:

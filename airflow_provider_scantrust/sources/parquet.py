@@ -97,7 +97,9 @@ class ParquetSource(FileSource):
         """Return number and values of each row, and whether a row near it has a value that cannot be sent."""
         schema = file.schema_arrow
         bound = Unpacked(self.name, self._size)
-        uuids = _uuids_of(file)
+        described = (file.schema.column(place) for place in range(len(file.schema)))
+        # Arrow may give UUIDs as plain bytes.
+        uuids = {column.path for column in described if str(column.logical_type) == "UUID"}
         readers = {
             name: partial(_apply, _read_uuid)
             if name in uuids
@@ -164,12 +166,6 @@ class ParquetSource(FileSource):
             raise InvalidInput(
                 f"{self.name}: this cannot be read as Parquet; is it damaged or truncated? {error}"
             ) from error
-
-
-def _uuids_of(file: Any) -> set[str]:
-    """Return the columns of UUIDs, which Arrow may give as plain bytes."""
-    columns = (file.schema.column(place) for place in range(len(file.schema)))
-    return {column.path for column in columns if str(column.logical_type) == "UUID"}
 
 
 def _unpacked_size(file: Any) -> int:

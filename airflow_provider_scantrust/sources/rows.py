@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from typing import Any
 
@@ -20,24 +20,15 @@ class RowSource(Source):
     Values stay as they are.
 
     :param rows: Iterated once.
-    :param columns: As for :func:`~airflow_provider_scantrust.sources.opening.open_source`; the same is true
-        of ``constants``, ``data_key`` and ``null_values``.
     :param keep_copy: Keep each row in a temporary file, in the form for a rejects file.
+    :param fields: The arguments of :class:`~airflow_provider_scantrust.sources.fields.Fields`.
     :raises InvalidInput: The argument is not an iterable of rows.
     """
 
     format = "jsonl"
 
     def __init__(
-        self,
-        rows: Iterable[Any],
-        *,
-        name: str = "rows",
-        columns: Mapping[str, str | None] | None = None,
-        constants: Mapping[str, Any] | None = None,
-        data_key: str | None = None,
-        null_values: Sequence[str] | None = None,
-        keep_copy: bool = False,
+        self, rows: Iterable[Any], *, name: str = "rows", keep_copy: bool = False, **fields: Any
     ) -> None:
         if hasattr(rows, "columns") and not isinstance(rows, Mapping):
             raise InvalidInput(
@@ -49,7 +40,7 @@ class RowSource(Source):
             raise InvalidInput(
                 f"{name} must be a list of rows, each a dict, not {type(rows).__name__}{advice}."
             )
-        super().__init__(name, Fields(columns, constants, data_key, null_values), keep_copy=keep_copy)
+        super().__init__(name, Fields(**fields), keep_copy=keep_copy)
         self._rows = rows
 
     def _read(self) -> Iterator[tuple[int, Row | UnreadableRow]]:

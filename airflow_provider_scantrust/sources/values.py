@@ -87,10 +87,6 @@ def plain_number(value: Any) -> Any:
         return value
     if kind == "b":
         return bool(value)
-    if kind in ("i", "u"):
-        return int(value)
-    if kind == "f":
-        return _plain_float(value, value.dtype.itemsize)
     if isinstance(value, UUID):
         return str(value)
     if isinstance(value, Decimal):
@@ -98,7 +94,7 @@ def plain_number(value: Any) -> Any:
     if isinstance(value, Integral):
         return int(value)
     if isinstance(value, Real):
-        return _plain_float(value, 8)
+        return _plain_float(value, getattr(value, "itemsize", 8))
     return value
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from airflow_provider_scantrust.api.task_ids import read_task_ids
+from airflow_provider_scantrust.api.inputs import read_task_ids
 from airflow_provider_scantrust.exceptions import (
     ConfigurationError,
     ScantrustError,

@@ -18,10 +18,10 @@ from airflow_provider_scantrust.api import endpoints
 from airflow_provider_scantrust.api.answers import read_answer, read_retry_after
 from airflow_provider_scantrust.api.extras import EXTRAS
 from airflow_provider_scantrust.api.flow import converse
+from airflow_provider_scantrust.api.inputs import read_task_ids
 from airflow_provider_scantrust.api.messages import Answer, Endpoint
 from airflow_provider_scantrust.api.models import Task, UploadResult
 from airflow_provider_scantrust.api.settings import read_settings
-from airflow_provider_scantrust.api.task_ids import read_task_ids
 from steps import TOKEN, Talk, settings
 
 UPLOAD = endpoints.upload_scm_data([{"extended_id": "A", "lot_number": "L"}], "extended_id")

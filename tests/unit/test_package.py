@@ -19,7 +19,7 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 import airflow_provider_scantrust
 from airflow_provider_scantrust import exceptions as exc
 from airflow_provider_scantrust.api import extras, settings
-from airflow_provider_scantrust.api.task_ids import read_task_ids
+from airflow_provider_scantrust.api.inputs import read_task_ids
 from airflow_provider_scantrust.get_provider_info import get_provider_info
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator

@@ -1,12 +1,29 @@
-"""Read task_ids in every form that templates and upstream tasks produce."""
+"""Read what users give to operators, sensors and triggers: durations, and task_ids in every form."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 from airflow_provider_scantrust.exceptions import InvalidInput
+
+# Ten years. Airflow adds timeouts to today's date, and in some databases, dates end in 2038.
+LONGEST_SECONDS = 3.2e8
+
+
+def read_seconds(name: str, value: Any) -> float:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if (
+        not isinstance(seconds, int | float)
+        or isinstance(seconds, bool)
+        or not 0 < seconds <= LONGEST_SECONDS
+    ):
+        raise ValueError(
+            f"`{name}` must be a number of seconds or a timedelta, above 0 and at most ten years, not {value!r}."
+        )
+    return float(seconds)
 
 
 def read_task_ids(value: Any) -> list[str]:
