@@ -60,8 +60,7 @@ def read_answer(answer: Answer, endpoint: Endpoint[T]) -> T:
     """
     Return the data in an answer.
 
-    :raises ScantrustError: The subclass says what to do. No answer, not even random bytes, raises another
-        error.
+    :raises ScantrustError: The subclass says what to do. Not even random bytes raise another error.
     """
     if 200 <= answer.status < 300:
         return _read_success(answer, endpoint)

@@ -34,11 +34,7 @@ _SHORTEST_SECRET = 5
 
 
 class TokenAuth:
-    """
-    Sign with a token that was made in the portal (UAT) or elsewhere (JWT).
-
-    Scantrust: authentication with a User Authorization Token.
-    """
+    """Sign with a token that was made in the portal (UAT, as Scantrust documents) or elsewhere (JWT)."""
 
     def __init__(self, scheme: str, token: str) -> None:
         self.scheme = scheme
@@ -60,7 +56,6 @@ class LoginAuth:
     All conversations that need a login at the same time share one: its token, or its failure. Threads and
     tasks of one process share it. Processes cannot: each of them logs in once.
 
-    :param clock: Monotonic seconds.
     :param register: Called with each token, so that logs can mask it.
     """
 

@@ -13,13 +13,10 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Dialect:
     """
-    The paths of the calls, and words for states.
-
     Paths end in ``/``: Scantrust redirects other paths, and most clients turn a redirected POST into a GET.
 
     :param task_path: Has ``{task_id}`` in place of the id.
     :param done_states: More words for a job that succeeded, as :func:`spell_state` writes them.
-    :param failed_states: More words for a job that failed.
     """
 
     upload_path: str = "/api/v2/scm/upload/"

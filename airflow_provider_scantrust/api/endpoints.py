@@ -85,11 +85,7 @@ def get_me(dialect: Dialect = SCANTRUST) -> Endpoint[str]:
 
 
 def check_task_id(task_id: Any) -> str:
-    """
-    Return a task_id without the spaces around it.
-
-    :raises InvalidInput: It is not a task_id, and could lead to another path.
-    """
+    """Return a task_id without spaces around it; refuse what is no id, and could lead to another path."""
     text = task_id.strip() if isinstance(task_id, str) else ""
     if not _TASK_ID.fullmatch(text):
         raise InvalidInput(f"{show(task_id)} is not a task_id of Scantrust.")

@@ -27,10 +27,8 @@ class Extra:
     """
     One setting of the connection's extra.
 
-    :param default: The value if the setting is absent, null or empty.
     :param type: The type in JSON; the value may also be text, as in a connection URI.
     :param read: Returns the checked value; raises ``ValueError`` with the allowed values.
-    :param choices: All values, if there are only a few.
     """
 
     default: Any

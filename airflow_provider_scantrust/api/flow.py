@@ -83,9 +83,7 @@ def converse(
     Yield requests and pauses, receive answers and faults, and return the call's result.
 
     :param random: Returns a number in [0, 1); used for jitter only.
-    :param budget: How long to retry; by default the connection's budget.
-    :raises ScantrustError: The subclass says what to do. A ``TransientError`` means that the budget is used
-        up.
+    :raises ScantrustError: The subclass says what to do. After a ``TransientError``, the budget is used up.
     """
     ledger = _Ledger(budget or settings.budget)
     try:
@@ -107,8 +105,7 @@ def send_once(
     """
     Yield one request and return its answer, with any status; for a look at the service itself.
 
-    :param headers: Added to those of every call.
-    :raises ScantrustError: There is no answer; the subclass says what to do.
+    :raises ScantrustError: There is no answer.
     """
     request = make_request(endpoint, settings, auth)
     request = replace(request, headers={**request.headers, **headers}, body=body)

@@ -46,9 +46,8 @@ class Notice:
 @dataclass(frozen=True)
 class Answer:
     """
-    The server's answer.
+    The server's answer; header names are in lower case.
 
-    :param headers: Names in lower case.
     :param elapsed: Seconds from the first byte sent to the last byte received, plus the wait for its turn.
     :param received_at: Wall clock, seconds since the epoch.
     """

@@ -57,8 +57,6 @@ class Settings:
     :param base_url: Scheme, host, port and path prefix, without a trailing slash.
     :param verify: True, False, or the path of a CA bundle.
     :param polls_per_second: The most status polls that one triggerer sends in a second.
-    :param items_per_call: The most items in one synchronous call.
-    :param dialect: Paths and states of this service.
     :param ignored: Unknown names in the connection's extra.
     """
 
@@ -84,11 +82,7 @@ class Settings:
 
     @cached_property
     def account(self) -> Settings:
-        """
-        Only the settings that identify service and credentials.
-
-        Equal for two connections that share the service's rate limits, so it is a key for shared objects.
-        """
+        """The settings that identify service and credentials: a key for objects that share a rate limit."""
         return Settings(**{name: getattr(self, name) for name in _ACCOUNT})
 
     @cached_property
@@ -134,11 +128,8 @@ def read_settings(
     extra: Mapping[str, Any] | None = None,
 ) -> Settings:
     """
-    Read the fields of an Airflow connection.
+    Read the fields of an Airflow connection; empty or absent ones have the defaults of its form.
 
-    :param host: See :func:`~airflow_provider_scantrust.api.hosts.read_base_url`; also for ``schema``.
-    :param password: The token, or the password if ``auth_scheme`` is ``login``.
-    :param extra: See the connection's form; every value may also be text, as in a connection URI.
     :raises ConfigurationError: A field is wrong; the message names it.
     """
     if not isinstance(extra or {}, Mapping):

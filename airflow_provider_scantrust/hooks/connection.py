@@ -42,8 +42,6 @@ def settings_of(connection: Any, log: Any) -> Settings:
     Read an Airflow connection and register its secret with Airflow's masker.
 
     This blocks: on an event loop, call it in a thread.
-
-    :raises ConfigurationError: A field of the connection is wrong.
     """
     settings = read_settings(
         host=connection.host,

@@ -16,12 +16,9 @@ FREE = 5
 
 class RareLog:
     """
-    Pass warnings on; after some of the same kind, only one a minute, with the number of those left out.
+    Pass warnings on; after ``free`` of the same kind, only one a minute, with the number of those left out.
 
     Not for warnings that must appear each time, such as about a job that may have been submitted twice.
-
-    :param free: How many warnings of a kind are passed on before that begins.
-    :param clock: Monotonic seconds.
     """
 
     def __init__(self, log: Log, clock: Callable[[], float] = time.monotonic, *, free: int = FREE) -> None:

@@ -38,12 +38,7 @@ _LOOKUPS_APART = 10.0
 
 
 class WorkerWait:
-    """
-    Polls the jobs of one task.
-
-    :param clock: Monotonic seconds.
-    :param now: Wall clock, seconds since the epoch.
-    """
+    """Polls the jobs of one task; ``clock`` is monotonic, and ``now`` is the wall clock."""
 
     def __init__(
         self,
@@ -98,8 +93,6 @@ class WorkerWait:
         Poll each job once; return None as soon as a job has not ended or a temporary error occurs.
 
         Then no answer is logged: the triggerer polls the same jobs and logs what is new.
-
-        :raises ScantrustError: All jobs have ended and one failed, or a permanent error.
         """
         started = self._clock()
         notices = []

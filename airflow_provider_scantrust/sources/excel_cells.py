@@ -80,7 +80,7 @@ def find_in_file(file: BinaryIO, sheet: str, name: str) -> tuple[Problems, Zeros
     """
     Return the cells of a sheet that have no value and are not empty, and the numbers with zeros in front.
 
-    :raises InvalidInput: There are such cells, and the file is not .xlsx, so it is not known which they are.
+    A file with such cells that is not .xlsx does not tell which they are, and is refused.
     """
     file.seek(0)
     problems: Problems = {}

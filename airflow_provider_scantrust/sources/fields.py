@@ -36,12 +36,7 @@ _VALUE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class UnreadableRow:
-    """
-    Takes the place of a row that cannot be read, or that has a value that would be stored wrongly.
-
-    :param reason: What is wrong with it, for the rejects file.
-    :param kind: The kind of reject.
-    """
+    """Takes the place of a row that cannot be read, or that has a value that would be stored wrongly."""
 
     reason: str
     kind: str = "unreadable"
@@ -49,10 +44,7 @@ class UnreadableRow:
 
 class Fields:
     """
-    The names of a source's fields.
-
-    The arguments are those of :func:`~airflow_provider_scantrust.sources.opening.open_source`; without
-    ``data_key``, its column is not checked.
+    The names of a source's fields; without ``data_key``, its column is not checked.
 
     :raises ConfigurationError: An argument is not a mapping of names, or not a list of texts.
     """

@@ -34,11 +34,7 @@ def write_line(line: int, kind: str, reason: str, members: list[Member]) -> str:
 
 
 def make_member(name: Any, value: Any) -> str:
-    """
-    Return a member as JSON text.
-
-    :raises TypeError: JSON cannot have this name or value.
-    """
+    """Return a member as JSON text; a name or value that JSON cannot have raises ``TypeError``."""
     if not isinstance(name, str):
         raise TypeError("a name in JSON is text")
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_make_plain)

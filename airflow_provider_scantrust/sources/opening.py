@@ -56,21 +56,12 @@ def open_source(
     """
     Return the rows of a file. The file is opened when the rows are iterated, which is possible only once.
 
-    A fixed rejects file can be opened as it is: its additional columns are left out.
+    A fixed rejects file can be opened as it is: its additional columns are left out. The options are those of
+    :class:`~airflow_provider_scantrust.operators.scantrust.ScantrustUploadOperator`.
 
     :param name: The file's name, for messages and for its format.
     :param open_file: Opens the file for reading bytes. gzip, zstd and a zip archive of one file are unpacked.
-    :param format: One of ``FORMATS``; None: the name decides.
-    :param columns: Column of the file -> SCM field, or None to leave it out. A column that is not named keeps
-        its own name.
-    :param constants: SCM field -> value, added to each row.
-    :param encoding: For text files; None: the byte order mark decides; without one, utf-8.
-    :param delimiter: For CSV; None to find the one that fits.
-    :param quotechar: For CSV; None for ``"``, and "" if nothing is quoted.
-    :param skip_rows: Lines of CSV, or rows of a sheet, above the header.
-    :param sheet: For Excel: name, or number counted from 0.
-    :param null_values: Texts that mean "no value"; the field is left unchanged.
-    :param data_key: The field that selects codes; a table without this column is refused.
+    :param data_key: A table without this column is refused.
     :param keep_copy: Keep a copy, which is needed to write rejected rows.
     :raises ConfigurationError: An argument does not fit. Errors in the file are raised when it is read.
     """

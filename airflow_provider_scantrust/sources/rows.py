@@ -17,10 +17,8 @@ class RowSource(Source):
     """
     Rows from any iterable of dicts, such as the result of a decorated task; they are numbered from 1.
 
-    Values stay as they are.
+    Values stay as they are. A copy has each row in the form for a rejects file.
 
-    :param rows: Iterated once.
-    :param keep_copy: Keep each row in a temporary file, in the form for a rejects file.
     :param fields: The arguments of :class:`~airflow_provider_scantrust.sources.fields.Fields`.
     :raises InvalidInput: The argument is not an iterable of rows.
     """
@@ -79,10 +77,8 @@ class RowSource(Source):
 
 def _as_dict(row: Any) -> Any:
     """Return a database driver's row, which has names and values, as a dict."""
-    if not isinstance(row, tuple):
-        return (
-            dict(zip(row.keys(), row, strict=True))
-            if type(row).__name__ == "Row" and hasattr(row, "keys")
-            else row
-        )
-    return row._asdict() if hasattr(row, "_asdict") else row
+    if isinstance(row, tuple):
+        return row._asdict() if hasattr(row, "_asdict") else row
+    if type(row).__name__ == "Row" and hasattr(row, "keys"):
+        return dict(zip(row.keys(), row, strict=True))
+    return row

@@ -21,9 +21,7 @@ class Source(ABC):
     """
     Rows, read one by one, each with its first line. A context manager that can be iterated once.
 
-    :param name: For messages.
     :param keep_copy: Keep what is read in a private temporary file, for rejects.
-    :param format: One of ``opening.FORMATS``.
     :param notes: Warnings about the file as a whole; complete after the last row.
     """
 
@@ -49,9 +47,7 @@ class Source(ABC):
         Return line and row, from the first row on.
 
         :raises InvalidInput: The file as a whole cannot be read, or is truncated; the message names the line.
-        :raises ConfigurationError: An argument does not fit, the source was already read, or a library is
-            missing.
-        :raises OSError: The storage failed.
+        :raises ConfigurationError: The source was already read, or a library is missing.
         """
         if self._was_read:
             raise ConfigurationError(f"{self.name}: a source can be read only once.")

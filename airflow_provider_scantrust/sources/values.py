@@ -75,8 +75,6 @@ def plain_number(value: Any) -> Any:
     """
     Turn a number of another library, a decimal or a UUID into a plain Python value; return others unchanged.
 
-    A float that is a whole number becomes an integer.
-
     :raises ValueError: JSON cannot carry the number, or its type cannot hold all its digits.
     """
     if isinstance(value, bool | str):
