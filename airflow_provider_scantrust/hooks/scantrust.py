@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,12 +14,13 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 
 from airflow_provider_scantrust.api import endpoints
 from airflow_provider_scantrust.api.flow import converse, send_once
+from airflow_provider_scantrust.api.messages import Answer, Conversation, Endpoint, Fault
 from airflow_provider_scantrust.api.settings import Budget, Settings
 from airflow_provider_scantrust.exceptions import ScantrustError
 from airflow_provider_scantrust.get_provider_info import get_provider_info
 from airflow_provider_scantrust.hooks.connection import not_found, settings_of
 from airflow_provider_scantrust.hooks.gate import Gate
-from airflow_provider_scantrust.hooks.stats import WorkerStats
+from airflow_provider_scantrust.hooks.logs import RareLog
 from airflow_provider_scantrust.waits.jobs import poll_job
 from airflow_provider_scantrust.waits.pacing import Pacer
 
@@ -26,13 +28,43 @@ if TYPE_CHECKING:
     import requests
 
     from airflow_provider_scantrust.api.auth import Auth
-    from airflow_provider_scantrust.api.messages import Answer, Conversation, Endpoint
     from airflow_provider_scantrust.api.models import Task, UploadResult
     from airflow_provider_scantrust.transports.blocking import BlockingTransport
 
 T = TypeVar("T")
 
 _TEST_SECONDS = 10.0
+
+
+class WorkerStats:
+    """
+    Send counts of one connection to Airflow's metrics. An error in metrics never fails a task.
+
+    One packet for each request is not too much: uploads are limited to ten a second.
+    """
+
+    def __init__(self, conn_id: str) -> None:
+        self._tags = {"conn_id": conn_id}
+
+    def replied(self, reply: Answer | Fault) -> None:
+        self.count("calls")
+        if isinstance(reply, Fault) or reply.is_failure:
+            self.count("calls_failed")
+        elif reply.status == 429:
+            self.count("calls_throttled")
+
+    def retried(self) -> None:
+        self.count("calls_retried")
+
+    def count(self, name: str, count: int = 1, **tags: str) -> None:
+        """Add to ``scantrust.<name>``."""
+        if not count:
+            return
+        with suppress(Exception):
+            # On every version, Airflow sets up this one in the process of a task.
+            from airflow.providers.common.compat.sdk import Stats
+
+            Stats.incr(f"scantrust.{name}", count, tags={**self._tags, **tags})
 
 
 class _Stopped(Exception):
@@ -226,7 +258,6 @@ class ScantrustHook(BaseHook):
 
     @cached_property
     def _upload_transport(self) -> BlockingTransport:
-        from airflow_provider_scantrust.hooks.logs import RareLog
         from airflow_provider_scantrust.transports.blocking import BlockingTransport
 
         return BlockingTransport(

@@ -22,8 +22,7 @@ from airflow_provider_scantrust.uploads.kept import Log, forget_jobs
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
-    from airflow_provider_scantrust.hooks.stats import WorkerStats
+    from airflow_provider_scantrust.hooks.scantrust import ScantrustHook, WorkerStats
     from airflow_provider_scantrust.uploads.report import Report
 
 

@@ -11,6 +11,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any, BinaryIO, Self, cast
 
 from airflow_provider_scantrust.exceptions import ConfigurationError
@@ -70,6 +71,7 @@ class Source(ABC):
         return cast("BinaryIO", self._stack.enter_context(tempfile.TemporaryFile(prefix="scantrust-")))
 
 
+@dataclass(eq=False, repr=False)
 class FileSource(Source):
     """
     A source of bytes; its copy has the bytes as stored.
@@ -78,37 +80,28 @@ class FileSource(Source):
     them.
     """
 
-    def __init__(
-        self,
-        name: str,
-        open_file: Callable[[], BinaryIO],
-        fields: Fields,
-        *,
-        format: str,
-        encoding: str | None,
-        delimiter: str | None,
-        quotechar: str,
-        skip_rows: int,
-        sheet: str | int | None,
-        keep_copy: bool,
-    ) -> None:
-        super().__init__(name, fields, keep_copy=keep_copy)
-        self._open_file = open_file
-        self.format = format
-        self.encoding = encoding
-        self.delimiter = delimiter
-        self.quotechar = quotechar
-        self.skip_rows = skip_rows
-        self.sheet = sheet
+    name: str
+    open_file: Callable[[], BinaryIO]
+    fields: Fields
+    format: str
+    encoding: str | None
+    delimiter: str | None
+    quotechar: str
+    skip_rows: int
+    sheet: str | int | None
+    keep_copy: bool
+
+    def __post_init__(self) -> None:
+        super().__init__(self.name, self.fields, keep_copy=self.keep_copy)
 
     def open(self) -> BinaryIO:
-        raw = self._stack.enter_context(self._open_file())
+        raw = self._stack.enter_context(self.open_file())
         return raw if self._copy is None else cast("BinaryIO", _Tee(raw, self._copy))
 
     def open_whole(self, unpack: Callable[[str, BinaryIO], Iterable[bytes]]) -> BinaryIO:
         """Copy the file, for a format that is not read from front to back, and return the copy."""
         self._copy = self._copy or self._temporary_file()
-        with self._open_file() as raw:
+        with self.open_file() as raw:
             for block in unpack(self.name, raw):
                 self._copy.write(block)
         return self.reopen()
