@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_scantrust.transports.common import Log
+if TYPE_CHECKING:
+    from airflow_provider_scantrust.transports.common import Log
 
 _SAME_SECONDS = 60.0
 # Enough for all retries of one call.
