@@ -41,7 +41,6 @@ class TokenAuth:
         self._token = token
 
     def header(self) -> str | None:
-        """Return the value of ``Authorization``."""
         return f"{self.scheme} {self._token}"
 
     def hide(self, text: str) -> str:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_provider_scantrust.api.dialect import SCANTRUST, Dialect
+from airflow_provider_scantrust.api.extras import SCANTRUST, Dialect
 from airflow_provider_scantrust.api.messages import Endpoint
 from airflow_provider_scantrust.api.models import (
     Task,

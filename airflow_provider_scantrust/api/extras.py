@@ -1,7 +1,9 @@
 """
 The table of the connection's extra fields: name, default, and the function that reads the value.
 
-Rule: it imports almost nothing, because every Airflow component builds the connection form from it.
+Rule 1: it imports almost nothing, because every Airflow component builds the connection form from it.
+Rule 2: every path is here and nowhere else. A connection's extra can change each path, so that a user whose
+        service differs does not have to wait for a release.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_scantrust.api.dialect import SCANTRUST, spell_state
 from airflow_provider_scantrust.api.hosts import is_path
 
 TRUE_WORDS = {"true", "yes", "on", "1"}
@@ -20,6 +21,33 @@ _LONGEST_TEXT = 4_096
 # The public client asks for tasks//<task_id>, with two slashes.
 _TASK_ID = re.compile(r"//?\{task_id\}(?=/|$)")
 _STATE = re.compile(r"[a-z0-9_.]{1,40}")
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """
+    What may differ at a service: the paths of the calls, and the states of jobs.
+
+    Paths end in ``/``: Scantrust redirects other paths, and most clients turn a redirected POST into a GET.
+
+    :param task_path: Has ``{task_id}`` in place of the id.
+    :param done_states: More words for a job that succeeded, as :func:`spell_state` writes them.
+    """
+
+    upload_path: str = "/api/v2/scm/upload/"
+    upload_async_path: str = "/api/v2/scm/upload/async/"
+    task_path: str = "/api/v2/scm/tasks/{task_id}/"
+    me_path: str = "/api/v2/me/"
+    done_states: tuple[str, ...] = ()
+    failed_states: tuple[str, ...] = ()
+
+
+SCANTRUST = Dialect()
+
+
+def spell_state(word: str) -> str:
+    """Return the word for a state in lower case, with ``_`` for spaces and hyphens."""
+    return word.strip().lower().replace(" ", "_").replace("-", "_")
 
 
 @dataclass(frozen=True)

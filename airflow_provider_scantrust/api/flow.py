@@ -122,7 +122,6 @@ def backoff(attempt: int, random: Random) -> float:
 
 
 def make_request(endpoint: Endpoint[Any], settings: Settings, auth: Auth) -> Request:
-    """Return the signed request for a call."""
     headers = {"Accept": "application/json"}
     if endpoint.signed and (signature := auth.header()):
         headers["Authorization"] = signature

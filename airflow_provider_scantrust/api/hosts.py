@@ -77,12 +77,8 @@ def read_base_url(host: str | None, schema: str | None, port: int | None, *, all
 
 def is_this_machine(hostname: str) -> bool:
     """Whether a host name is the loopback of this machine, without a DNS lookup."""
-    if hostname == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(hostname).is_loopback
-    except ValueError:
-        return False
+    address = _read_address(hostname)
+    return hostname == "localhost" or (address is not None and address.is_loopback)
 
 
 def is_path(path: str) -> bool:
@@ -107,7 +103,6 @@ def _split_scheme(host: str, schema: str) -> tuple[str, str]:
 
 
 def _split_port(authority: str) -> tuple[str, int | None]:
-    """Return the host name in lower case and the port."""
     name, colon, port = authority, "", ""
     if authority.startswith("["):
         address, bracket, after = authority[1:].partition("]")
@@ -132,11 +127,15 @@ def _split_port(authority: str) -> tuple[str, int | None]:
     return name.lower(), int(port) if port else None
 
 
-def _is_ipv6(text: str) -> bool:
+def _read_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        return ipaddress.ip_address(text).version == 6
+        return ipaddress.ip_address(text)
     except ValueError:
-        return False
+        return None
+
+
+def _is_ipv6(text: str) -> bool:
+    return isinstance(_read_address(text), ipaddress.IPv6Address)
 
 
 def _wrong(what: str) -> ConfigurationError:

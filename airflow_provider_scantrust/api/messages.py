@@ -29,8 +29,6 @@ class Request:
 
 @dataclass(frozen=True)
 class Pause:
-    """Wait that many seconds."""
-
     seconds: float
     reason: str = ""
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pendulum
 
-from airflow_provider_scantrust.api.dialect import SCANTRUST, Dialect, spell_state
+from airflow_provider_scantrust.api.extras import SCANTRUST, Dialect, spell_state
 from airflow_provider_scantrust.api.texts import one_line, show
 
 

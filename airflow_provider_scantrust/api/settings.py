@@ -16,8 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider_scantrust.api.auth import Auth, LoginAuth, TokenAuth
-from airflow_provider_scantrust.api.dialect import SCANTRUST, Dialect
-from airflow_provider_scantrust.api.extras import EXTRAS
+from airflow_provider_scantrust.api.extras import EXTRAS, SCANTRUST, Dialect
 from airflow_provider_scantrust.api.hosts import PRODUCTION, read_base_url
 from airflow_provider_scantrust.api.texts import one_line
 from airflow_provider_scantrust.exceptions import ConfigurationError

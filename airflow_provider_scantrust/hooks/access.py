@@ -40,7 +40,6 @@ class Access:
 
     @property
     def missing_permissions(self) -> list[str]:
-        """The permissions that an upload needs and the token does not have."""
         known = self.permissions
         return [] if known is None else [name for name in NEEDED if name not in known]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from airflow_provider_scantrust.api.answers import read_retry_after
@@ -20,6 +20,7 @@ from airflow_provider_scantrust.waits.pacing import Pacer
 T = TypeVar("T")
 
 
+@dataclass(eq=False)
 class Gate:
     """
     Make threads that share a rate limit wait for their turn.
@@ -27,19 +28,11 @@ class Gate:
     :param retry_seconds: The longest pause that a call's retry budget allows.
     """
 
-    def __init__(
-        self,
-        pacer: Pacer,
-        retry_seconds: float,
-        *,
-        sleep: Callable[[float], None] = time.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._pacer = pacer
-        self._retry_seconds = retry_seconds
-        self._sleep = sleep
-        self._clock = clock
-        self._lock = threading.Lock()
+    pacer: Pacer
+    retry_seconds: float
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def pace(self, conversation: Conversation[T]) -> Conversation[T]:
         """Hold back the requests of a conversation until it is their turn; the wait counts as part of the request."""
@@ -48,9 +41,9 @@ class Gate:
             while True:
                 step = conversation.send(reply)
                 if isinstance(step, Request) and step.signed:
-                    started = self._clock()
+                    started = self.clock()
                     self._wait()
-                    waited = self._clock() - started
+                    waited = self.clock() - started
                     reply = yield step
                     if reply is not None:
                         reply = replace(reply, elapsed=reply.elapsed + waited)
@@ -67,13 +60,13 @@ class Gate:
     def _wait(self) -> None:
         while True:
             with self._lock:
-                seconds = self._pacer.take_turn(self._clock())
+                seconds = self.pacer.take_turn(self.clock())
             if seconds <= 0:
                 return
-            self._sleep(seconds)
+            self.sleep(seconds)
 
     def _slow_down(self, answer: Answer) -> None:
         seconds = read_retry_after(answer) or FIRST_BACKOFF
         with self._lock:
             # A pause longer than the budget fails the throttled call; the other calls do not wait for it.
-            self._pacer.slow_down(self._clock(), seconds if seconds <= self._retry_seconds else 0.0)
+            self.pacer.slow_down(self.clock(), seconds if seconds <= self.retry_seconds else 0.0)

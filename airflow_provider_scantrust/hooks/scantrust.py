@@ -20,7 +20,6 @@ from airflow_provider_scantrust.exceptions import ScantrustError
 from airflow_provider_scantrust.get_provider_info import get_provider_info
 from airflow_provider_scantrust.hooks.connection import not_found, settings_of
 from airflow_provider_scantrust.hooks.gate import Gate
-from airflow_provider_scantrust.hooks.logs import RareLog
 from airflow_provider_scantrust.waits.jobs import poll_job
 from airflow_provider_scantrust.waits.pacing import Pacer
 
@@ -258,6 +257,7 @@ class ScantrustHook(BaseHook):
 
     @cached_property
     def _upload_transport(self) -> BlockingTransport:
+        from airflow_provider_scantrust.hooks.logs import RareLog
         from airflow_provider_scantrust.transports.blocking import BlockingTransport
 
         return BlockingTransport(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -37,25 +38,19 @@ _BEFORE_DEFERRAL = 10.0
 _LOOKUPS_APART = 10.0
 
 
+@dataclass(eq=False, repr=False)
 class WorkerWait:
     """Polls the jobs of one task; ``clock`` is monotonic, and ``now`` is the wall clock."""
 
-    def __init__(
-        self,
-        hook: ScantrustHook,
-        jobs: Jobs,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], float] = time.time,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._hook = hook
-        self._jobs = jobs
-        self._clock = clock
-        self._now = now
-        self._sleep = sleep
-        self._log = RareLog(hook.log)
-        self._looked_up_at = clock()
+    hook: ScantrustHook
+    jobs: Jobs
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+
+    def __post_init__(self) -> None:
+        self._log = RareLog(self.hook.log)
+        self._looked_up_at = self.clock()
         self._has_changed = False
         self._queue: Queue | None = None
 
@@ -71,7 +66,7 @@ class WorkerWait:
         """
         for _, notice in self._drive(poll_interval):
             self._say(notice)
-        return self._jobs.outcome()
+        return self.jobs.outcome()
 
     def poke(self, poll_interval: float) -> Outcome | None:
         """
@@ -82,10 +77,10 @@ class WorkerWait:
         """
         for _, notice in self._drive(poll_interval, once=True):
             self._say(notice)
-        if not self._jobs.open:
-            return self._jobs.outcome()
-        if self._now() >= self._jobs.deadline:
-            raise self._jobs.timed_out()
+        if not self.jobs.open:
+            return self.jobs.outcome()
+        if self.now() >= self.jobs.deadline:
+            raise self.jobs.timed_out()
         return None
 
     def poll_before_deferral(self) -> Outcome | None:
@@ -94,28 +89,28 @@ class WorkerWait:
 
         Then no answer is logged: the triggerer polls the same jobs and logs what is new.
         """
-        started = self._clock()
+        started = self.clock()
         notices = []
         for result, notice in self._drive(_BEFORE_DEFERRAL, once=True):
             if isinstance(result, TransientError):
-                self._hook.log.info("The wait continues in the triggerer: %s", result)
+                self.hook.log.info("The wait continues in the triggerer: %s", result)
                 return None
             if isinstance(result, Task) and not result.is_done:
                 return None
             notices.append(notice)
-            if self._clock() >= started + _BEFORE_DEFERRAL and self._jobs.open:
+            if self.clock() >= started + _BEFORE_DEFERRAL and self.jobs.open:
                 return None
         for notice in notices:
             self._say(notice)
-        return self._jobs.outcome()
+        return self.jobs.outcome()
 
     def _drive(
         self, poll_interval: float, *, once: bool = False
     ) -> Iterator[tuple[Task | ScantrustError, Notice | None]]:
         """Poll one job after the other until the wait is over or, with ``once``, each job has an answer."""
-        left = self._jobs.deadline - self._now()
-        wait = Wait(self._jobs, poll_interval, joined=self._clock(), left=left, once=once, poll_first=True)
-        if not self._jobs.open:
+        left = self.jobs.deadline - self.now()
+        wait = Wait(self.jobs, poll_interval, joined=self.clock(), left=left, once=once, poll_first=True)
+        if not self.jobs.open:
             return
         # The pacer stays the same over pokes; the failures of the last poke are forgotten.
         self._queue = queue = self._queue or Queue(
@@ -124,15 +119,15 @@ class WorkerWait:
         queue.add(wait)
         try:
             while wait in queue.waits:
-                seconds = queue.expire(self._clock())
-                turn = queue.take(self._clock())
+                seconds = queue.expire(self.clock())
+                turn = queue.take(self.clock())
                 if isinstance(turn, Job):
                     result = self._poll(turn)
-                    yield result, queue.take_result(turn, result, self._clock())
+                    yield result, queue.take_result(turn, result, self.clock())
                 elif turn == inf:
                     break
                 else:
-                    self._sleep(min(turn, seconds))
+                    self.sleep(min(turn, seconds))
         finally:
             queue.leave(wait)
         if wait.error is not None:
@@ -140,7 +135,7 @@ class WorkerWait:
 
     def _poll(self, job: Job) -> Task | ScantrustError:
         try:
-            return self._hook.poll(job.task_id)
+            return self.hook.poll(job.task_id)
         except ScantrustError as error:
             result = self._look_up(error) if calls_for_lookup(error) else error
         except Exception as error:
@@ -152,12 +147,12 @@ class WorkerWait:
 
     def _look_up(self, error: ScantrustError) -> ScantrustError:
         """Look up the connection again; return the error to use if the connection has changed."""
-        now = self._clock()
+        now = self.clock()
         if isinstance(error, ConnectionFailed) and now < self._looked_up_at + _LOOKUPS_APART:
             return error
         self._looked_up_at = now
         try:
-            has_changed = self._hook.reload()
+            has_changed = self.hook.reload()
         except Exception as fault:
             # Whether the connection has changed is unknown, so the poll is repeated.
             return TransientError(
@@ -166,13 +161,13 @@ class WorkerWait:
         if has_changed:
             self._has_changed = True
             return TransientError(
-                f"The connection {self._hook.scantrust_conn_id!r} has changed; the wait uses it as it is now."
+                f"The connection {self.hook.scantrust_conn_id!r} has changed; the wait uses it as it is now."
             )
-        return changed_since(error, self._hook.scantrust_conn_id) if self._has_changed else error
+        return changed_since(error, self.hook.scantrust_conn_id) if self._has_changed else error
 
     def _polls_per_second(self) -> int:
         try:
-            return self._hook.settings.polls_per_second
+            return self.hook.settings.polls_per_second
         except ConfigurationError:
             # No poll can be sent with this connection.
             raise
@@ -182,4 +177,4 @@ class WorkerWait:
 
     def _say(self, notice: Notice | None) -> None:
         if notice is not None:
-            say(notice, self._hook.log)
+            say(notice, self.hook.log)

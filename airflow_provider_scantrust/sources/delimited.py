@@ -52,7 +52,6 @@ class DelimitedSource(FileSource):
         self.notes += records.notes
 
     def rejected_records(self) -> Records:
-        """Return the records of the copy."""
         return Records(self, self.reopen())
 
 
@@ -253,7 +252,6 @@ class Records:
         return None
 
     def _cells_of(self, text: str) -> list[str]:
-        """Return the cells of a line, unchanged."""
         return text.rstrip("\r\n").split(self.delimiter)
 
     def _last_line(self) -> int:

@@ -260,7 +260,6 @@ class Fields:
 
 
 def _is_fixed(names: Sequence[Any]) -> bool:
-    """Whether these are the names of a rejects file."""
     return set(REJECTED) <= set(names)
 
 

@@ -45,7 +45,6 @@ class RowSource(Source):
         return self.fields.of_records(self._numbered(), self.name)
 
     def rejected_members(self) -> Iterator[list[Member]]:
-        """Return the members of each row, from the first one on."""
         for line in self.reopen():
             yield [(name, member) for name, member in json.loads(line)]
 

@@ -141,5 +141,4 @@ def _plain_datetime64(value: Any) -> str:
 
 
 def trim_zeros(clock: str) -> str:
-    """Return a time without the zeros at the end of its fraction."""
     return clock.rstrip("0").rstrip(".") if "." in clock else clock

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow_provider_scantrust.api.dialect import spell_state
+from airflow_provider_scantrust.api.extras import spell_state
 from airflow_provider_scantrust.api.models import TaskState, read_state
 from airflow_provider_scantrust.cli.verify.masks import TASK_ID
 from airflow_provider_scantrust.cli.verify.reading import default_task_paths, describe

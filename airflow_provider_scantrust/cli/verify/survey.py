@@ -127,7 +127,7 @@ class Survey:
 
     def judge_path(self, line: str, setting: str, answers: bool) -> None:
         """Note whether a call is at the assumed path, or at the path in the connection's extra."""
-        from airflow_provider_scantrust.api.dialect import SCANTRUST
+        from airflow_provider_scantrust.api.extras import SCANTRUST
 
         path, usual = getattr(self.hook.settings.dialect, setting), getattr(SCANTRUST, setting)
         if not answers:
