@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +76,7 @@ def check_access(hook: ScantrustHook) -> Access:
 
 def _read(data: Any) -> tuple[str, list[str] | None]:
     account = read_account(data)
-    found = data.get("permissions") if isinstance(data, Mapping) else None
+    found = data.get("permissions")
     is_list = isinstance(found, list) and all(isinstance(name, str) for name in found)
     return account, found if is_list else None
 

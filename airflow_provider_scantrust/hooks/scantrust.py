@@ -239,11 +239,7 @@ class ScantrustHook(BaseHook):
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Return the form's changes to the standard fields for Airflow before 3.2."""
         behaviour = _connection_type()["ui-field-behaviour"]
-        return {
-            "hidden_fields": behaviour["hidden-fields"],
-            "relabeling": behaviour["relabeling"],
-            "placeholders": behaviour["placeholders"],
-        }
+        return {name.replace("-", "_"): value for name, value in behaviour.items()}
 
     @cached_property
     def _auth(self) -> Auth:
