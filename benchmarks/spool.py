@@ -53,7 +53,7 @@ def with_dict(path: str) -> Iterator[Any]:
     check = RowCheck("extended_id")
     found: dict[str, dict[str, Any]] = {}
     for line, row in open_source(path, partial(io.FileIO, path)):
-        key, names, values, _ = check.read(row, line)
+        key, names, values = check.read(row, line)
         found[key] = {"extended_id": key, **dict(zip(names, values, strict=True))}
     rows = list(found.values())
     sizes: dict[tuple[Any, ...], int] = {}

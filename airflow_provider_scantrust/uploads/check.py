@@ -6,7 +6,7 @@ Rule: a value that passes can be written as JSON, and Scantrust reads the same v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -48,9 +48,8 @@ class BadRow(Exception):
         self.kind = kind
 
 
-# A row as it is sent: the key, the names of the other fields (sorted), their values, and the values joined by
-# BETWEEN if all are text (otherwise None).
-Checked = tuple[str, tuple[str, ...], Sequence[Any], str | None]
+# A row as it is sent: the key, the names of the other fields (sorted), and their values.
+Checked = tuple[str, tuple[str, ...], Sequence[Any]]
 
 
 class _Shape(NamedTuple):
@@ -136,23 +135,10 @@ class RowCheck:
         self._last = shape if shape.is_plain and self._looked_at > _LOOK_AT_EACH else None
         key = self._read_key(given, number)
         problems: list[str] = []
-        for place, (field, value) in enumerate(zip(shape.names, values, strict=True)):
-            try:
-                values[place] = read = read_value(field, value)
-            except ValueError as error:
-                problems.append(f"field {show(field)}: {error}")
-            except Exception as error:  # a user's object may raise anything
-                problems.append(f"field {show(field)}: the value cannot be read ({type(error).__name__})")
-            else:
-                if isinstance(read, str) and isinstance(value, str):
-                    self.doubts.look(field, read, number)
+        values = _read_values(shape.names, values, number, self.doubts, problems)
         if problems:
-            more = len(problems) - _MOST_NAMED
-            raise BadRow(
-                "invalid", "; ".join(problems[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
-            )
-        is_text = all(isinstance(value, str) and BETWEEN not in value for value in values)
-        return key, shape.names, values, BETWEEN.join(values) if is_text else None
+            raise BadRow("invalid", list_problems(problems))
+        return key, shape.names, values
 
     def _read_key(self, given: Any, number: int) -> str:
         if is_missing(given) or (isinstance(given, str) and not strip_blanks(given)):
@@ -170,30 +156,18 @@ class RowCheck:
 
         :raises BadRow: The key is missing, or a name cannot be sent.
         """
-        key: Any = None
-        fields: dict[str, Any] = {}
         problems: list[str] = []
+        fields = read_names(given, problems)
         wanted = self.data_key.strip()
-        for name in given:
-            try:
-                field = read_name(name)
-                if field in fields or (field == wanted and key is not None):
-                    raise ValueError("the field appears twice")
-            except ValueError as error:
-                problems.append(f"field {show(name)}: {error}")
-                continue
-            if field == wanted:
-                key = name
-            else:
-                fields[field] = name
-        if key is None:
+        if wanted not in fields:
             near = next(
                 (name for name in given if isinstance(name, str) and spell(name) == spell(wanted)), None
             )
             hint = "" if near is None else f"; the row has {show(near)}, and names must match exactly"
             raise BadRow("key missing", f"field {show(self.data_key)}: the key is missing{hint}")
+        key = fields.pop(wanted)
         if problems:
-            raise BadRow("invalid", "; ".join(problems[:_MOST_NAMED]))
+            raise BadRow("invalid", list_problems(problems))
         if not fields:
             raise BadRow("invalid", f"field {show(self.data_key)}: the row has a key and nothing to set")
         names = tuple(sorted(fields))
@@ -212,39 +186,60 @@ def check_values(fields: Any, what: str, *, warn: Callable[[str], None]) -> Row:
     :param what: The argument's name, for the message.
     :raises InvalidInput: There is no value, or a value cannot be sent.
     """
-    if not isinstance(fields, Mapping) or not (fields := copy_mapping(fields, what)):
+    if not isinstance(fields, Mapping) or not fields:
         raise InvalidInput(f"{what} must be a dict with at least one field.")
     doubts = Doubts()
-    row: Row = {}
     problems: list[str] = []
-    for name, value in fields.items():
+    names = read_names(fields, problems)
+    values = _read_values([*names], [fields[name] for name in names.values()], None, doubts, problems)
+    if problems:
+        raise InvalidInput(
+            f"Nothing was sent, because {what} must be fixed first: {list_problems(problems)}."
+        )
+    doubts.report(warn)
+    return dict(zip(names, values, strict=True))
+
+
+def read_names(given: Iterable[Any], problems: list[str]) -> dict[str, Any]:
+    """Return field -> name as it is given; a name that cannot be sent, or comes again, is a problem."""
+    fields: dict[str, Any] = {}
+    for name in given:
         try:
             field = read_name(name)
-            if field in row:
+            if field in fields:
                 raise ValueError("the field appears twice")
-            row[field] = read = read_value(field, value)
-            if isinstance(read, str):
-                doubts.look(field, read, None)
+            fields[field] = name
         except ValueError as error:
             problems.append(f"field {show(name)}: {error}")
+    return fields
+
+
+def _read_values(
+    fields: Sequence[str], values: Sequence[Any], number: int | None, doubts: Doubts, problems: list[str]
+) -> list[Any]:
+    """
+    Return the values as they are sent; a value that cannot be sent is a problem.
+
+    :param number: The row's number, for warnings.
+    """
+    found: list[Any] = []
+    for field, value in zip(fields, values, strict=True):
+        try:
+            found.append(read := read_value(field, value))
+        except ValueError as error:
+            problems.append(f"field {show(field)}: {error}")
         except Exception as error:  # a user's object may raise anything
-            problems.append(f"field {show(name)}: the value cannot be read ({type(error).__name__})")
-    if problems:
-        raise InvalidInput(f"Nothing was sent, because {what} must be fixed first: {'; '.join(problems)}.")
-    doubts.report(warn)
-    return row
+            problems.append(f"field {show(field)}: the value cannot be read ({type(error).__name__})")
+        else:
+            if isinstance(read, str) and isinstance(value, str):
+                doubts.look(field, read, number)
+    return found
 
 
-def copy_mapping(given: Mapping[Any, Any], what: str) -> dict[Any, Any]:
-    """
-    Return a mapping as a dict.
-
-    :raises InvalidInput: The mapping cannot be read.
-    """
-    try:
-        return dict(given)
-    except Exception as error:  # a user's mapping may raise anything
-        raise InvalidInput(f"{what} cannot be read ({type(error).__name__}).") from error
+def list_problems(problems: Sequence[str]) -> str:
+    """Return the first problems as one text, and how many more there are."""
+    more = len(problems) - _MOST_NAMED
+    return "; ".join(problems[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
 
 
 def read_key(value: Any, data_key: str = "") -> str:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from airflow_provider_scantrust.api.texts import plural, show
 from airflow_provider_scantrust.exceptions import InvalidInput
 from airflow_provider_scantrust.uploads.calls import Call, Steps
-from airflow_provider_scantrust.uploads.check import Row, copy_mapping, read_key, read_name
+from airflow_provider_scantrust.uploads.check import Row, read_key, read_name
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def read_constraints(constraints: Any) -> dict[str, Any]:
     :raises InvalidInput: There is no constraint (it would select every code), an empty one, or a list where
         only one value is known to work.
     """
-    if not isinstance(constraints, Mapping) or not (constraints := copy_mapping(constraints, "constraints")):
+    if not isinstance(constraints, Mapping) or not constraints:
         raise InvalidInput(
             "constraints must be a dict with at least one field: without one, all codes would match."
         )

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from airflow_provider_scantrust.api.texts import plural, show
 from airflow_provider_scantrust.exceptions import InvalidInput
-from airflow_provider_scantrust.uploads.check import BadRow, Row, RowCheck
+from airflow_provider_scantrust.uploads.check import BadRow, Row, RowCheck, list_problems
 from airflow_provider_scantrust.uploads.doubts import BETWEEN
 
 _BATCH = 500
@@ -210,23 +210,15 @@ class Spool:
     def _read_each(self, some: Iterable[tuple[int, Any]]) -> Iterator[_Kept]:
         for line, item in some:
             try:
-                key, names, values, text = self._check.read(item, line)
+                key, names, values = self._check.read(item, line)
             except BadRow as error:
-                self._reject(line, error.kind, str(error))
-                continue
-            number = self._number_of(names)
-            yield (
-                line,
-                key,
-                f"{number}{BETWEEN}{text}" if text is not None else json.dumps([str(number), *values]),
-            )
+                self.note_rejects([(line, error.kind, _storable(str(error)))])
+                self.rejected += 1
+            else:
+                yield line, key, self._encode(names, values)
 
     def _number_of(self, names: tuple[str, ...]) -> int:
         return self._field_sets.setdefault(names, len(self._field_sets))
-
-    def _reject(self, line: int, kind: str, reason: str) -> None:
-        self.note_rejects([(line, kind, _storable(reason))])
-        self.rejected += 1
 
     def _keep(self, lines: list[int], keys: list[str], data: list[str]) -> None:
         self._count(data)
@@ -246,14 +238,10 @@ class Spool:
         for value in map(hash, data):
             counts[value % _HASHES] += 1
 
-    def _encode_row(self, row: Row) -> str:
-        names = tuple(sorted(row.keys() - {self.data_key}))
-        values = [
-            str(self._number_of(names)),
-            *(row[name] for name in names),
-        ]
-        is_text = all(isinstance(value, str) and BETWEEN not in value for value in values)
-        return BETWEEN.join(values) if is_text else json.dumps(values)
+    def _encode(self, names: tuple[str, ...], values: Iterable[Any]) -> str:
+        whole = [str(self._number_of(names)), *values]
+        is_text = all(isinstance(value, str) and BETWEEN not in value for value in whole)
+        return BETWEEN.join(whole) if is_text else json.dumps(whole)
 
     def _merge(self) -> None:
         """Merge rows of one key into the first of them; the others keep their line and lose their data."""
@@ -284,7 +272,9 @@ class Spool:
                         whole = data
                     else:
                         known, update = self.decode([(key, whole), (key, data)])
-                        whole = self._encode_row(known | update)
+                        row = known | update
+                        names = tuple(sorted(row.keys() - {self.data_key}))
+                        whole = self._encode(names, [row[name] for name in names])
                 line_before = line
                 yield None, line
             if whole != given[2]:
@@ -308,9 +298,7 @@ def count_kinds(spool: Spool) -> dict[str, int]:
 def name_problems(spool: Spool) -> str:
     """Return what must be fixed before anything of a strict upload is sent."""
     problems = [f"row {line}, {reason}" for line, _, reason in spool.rejects()]
-    more = len(problems) - _MOST_NAMED
     return (
         f"Nothing was sent, because {plural(len(problems), 'row')} of {spool.rows} must be fixed first: "
-        + "; ".join(problems[:_MOST_NAMED])
-        + (f"; and {more} more." if more > 0 else ".")
+        f"{list_problems(problems)}."
     )
