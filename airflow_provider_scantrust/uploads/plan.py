@@ -25,13 +25,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, count, islice
 from operator import itemgetter
 from typing import Any, Literal
 
 from airflow_provider_scantrust.api.texts import plural
-from airflow_provider_scantrust.exceptions import ConfigurationError
 from airflow_provider_scantrust.uploads.calls import Call, Steps, make_job
 from airflow_provider_scantrust.uploads.mode import DANGER_ZONE, FEW_CODES, choose_mode
 from airflow_provider_scantrust.uploads.spool import Spool
@@ -40,26 +39,8 @@ Mode = Literal["auto", "sync", "async"]
 
 # One row of a set is not enough: if no code has its key, the answer says nothing about its fields.
 _TASTERS = 3
-
-
-@dataclass(frozen=True)
-class Limits:
-    """
-    What one call may carry, and how many calls fit in a second.
-
-    :param ids_per_job: The most extended_ids that one asynchronous job may carry.
-    :param calls_per_second: Both kinds together (Scantrust: rate limits, scm_update).
-    :raises ConfigurationError: A limit is not above 0.
-    """
-
-    items_per_call: int = FEW_CODES - 1
-    ids_per_job: int = DANGER_ZONE
-    calls_per_second: float = 10.0
-
-    def __post_init__(self) -> None:
-        for name, least in (("items_per_call", 1), ("ids_per_job", 1), ("calls_per_second", 1e-9)):
-            if not getattr(self, name) >= least:
-                raise ConfigurationError(f"{name} must be above 0, not {getattr(self, name)!r}.")
+# Synchronous calls and jobs together (Scantrust: rate limits, scm_update).
+_CALLS_PER_SECOND = 10
 
 
 @dataclass(frozen=True)
@@ -76,13 +57,13 @@ class Plan:
     """
 
     spool: Spool
-    limits: Limits
     mode: Literal["sync", "async", "mixed"]
     reason: str
     sync_calls: int
     jobs: int
     groups: int
     items_per_call: int
+    ids_per_job: int
     in_jobs: Mapping[str, int] | None
     tasters: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
@@ -108,14 +89,14 @@ class Plan:
             self.spool.fingerprint,
             self.summary(),
             self.items_per_call,
-            self.limits.ids_per_job,
+            self.ids_per_job,
             list(self.tasters.values()),
         ]
 
     @property
     def least_seconds(self) -> float:
         """The shortest time that the calls can take at the rate limit."""
-        return (self.sync_calls + self.jobs) / self.limits.calls_per_second
+        return (self.sync_calls + self.jobs) / _CALLS_PER_SECOND
 
     def describe(self) -> str:
         """Return the plan as one sentence for the log."""
@@ -132,7 +113,7 @@ class Plan:
         ]
         shared = f" for {plural(self.groups, 'set')} of identical data" if self.groups else ""
         noted = f" ({', '.join(notes)})" if notes else ""
-        least = f" At least {self.least_seconds:.0f} s at {self.limits.calls_per_second:g} calls a second."
+        least = f" At least {self.least_seconds:.0f} s at {_CALLS_PER_SECOND} calls a second."
         return (
             f"{plural(spool.rows, 'row')}{noted}, {plural(spool.keys, 'key')} ({spool.data_key}) "
             f"→ {' and '.join(calls) or 'no call'}{shared}: "
@@ -182,7 +163,7 @@ class Plan:
                     yield self._job(number, [key], data)
             return
         groups = self.spool.groups() if self.in_jobs is None else iter(self.in_jobs.items())
-        lists = _cut_lists(groups, self.tasters, self.limits.ids_per_job)
+        lists = _cut_lists(groups, self.tasters, self.ids_per_job)
         for number, (data, start, end) in zip(numbers, lists, strict=False):
             if number not in skip:
                 tasters = self.tasters.get(data, ())
@@ -214,7 +195,8 @@ def make_plan(
     *,
     mode: Mode = "auto",
     codes_per_key: float | None = None,
-    limits: Limits | None = None,
+    items_per_call: int = FEW_CODES - 1,
+    ids_per_job: int = DANGER_ZONE,
     answer_for_each_row: bool = False,
 ) -> Plan:
     """
@@ -224,39 +206,36 @@ def make_plan(
     :param mode: ``auto`` follows Scantrust's advice, and sends rows of identical data as jobs where that
         saves calls.
     :param codes_per_key: How many codes have the same value of the SCM key; None if the user does not know.
-    :param limits: None for the default limits.
+    :param ids_per_job: The most extended_ids that one asynchronous job may carry.
     :param answer_for_each_row: With ``auto``, do not send rows of identical data as jobs, because a job does
         not report on each row.
     """
-    limits = limits or Limits()
     choice = choose_mode(spool.data_key, spool.keys, codes_per_key)
     if mode != "auto":
         choice = choice._replace(mode=mode, reason=f"mode={mode!r} is set")
-    size = min(choice.keys_per_call, limits.items_per_call)
+    size = min(choice.keys_per_call, items_per_call)
     if choice.mode == "async":
         jobs = groups = 0
         if spool.data_key == "extended_id":
             for _, rows in spool.groups():
                 groups += 1
-                jobs += _calls(rows, limits.ids_per_job)
-        return Plan(spool, limits, "async", choice.reason, 0, jobs or spool.keys, groups, size, None)
+                jobs += _calls(rows, ids_per_job)
+        return Plan(spool, "async", choice.reason, 0, jobs or spool.keys, groups, size, ids_per_job, None)
     sync_calls = _calls(spool.keys, size)
-    reason = choice.reason
-    if mode == "auto" and spool.data_key == "extended_id":
-        if answer_for_each_row:
-            reason += "; rejects_path needs an answer for each row, which a job does not give"
-        else:
-            in_jobs = choose_jobs(spool.crowds(size), spool.keys, size, limits.ids_per_job)
-            tasters = _choose_tasters(spool, in_jobs)
-            jobs = sum(1 for _ in _cut_lists(iter(in_jobs.items()), tasters, limits.ids_per_job))
-            rest = spool.keys - sum(in_jobs.values()) + sum(map(len, tasters.values()))
-            if jobs and jobs + _calls(rest, size) < sync_calls:
-                reason = f"{sum(in_jobs.values()):,} rows share their data with so many others that jobs need fewer calls"
-                groups = len(in_jobs)
-                return Plan(
-                    spool, limits, "mixed", reason, _calls(rest, size), jobs, groups, size, in_jobs, tasters
-                )
-    return Plan(spool, limits, "sync", reason, sync_calls, 0, 0, size, {})
+    plan = Plan(spool, "sync", choice.reason, sync_calls, 0, 0, size, ids_per_job, {})
+    if mode != "auto" or spool.data_key != "extended_id":
+        return plan
+    if answer_for_each_row:
+        why = "rejects_path needs an answer for each row, which a job does not give"
+        return replace(plan, reason=f"{plan.reason}; {why}")
+    in_jobs = choose_jobs(spool.crowds(size), spool.keys, size, ids_per_job)
+    tasters = _choose_tasters(spool, in_jobs)
+    jobs = sum(1 for _ in _cut_lists(iter(in_jobs.items()), tasters, ids_per_job))
+    rest = _calls(spool.keys - sum(in_jobs.values()) + sum(map(len, tasters.values())), size)
+    if not jobs or jobs + rest >= sync_calls:
+        return plan
+    reason = f"{sum(in_jobs.values()):,} rows share their data with so many others that jobs need fewer calls"
+    return Plan(spool, "mixed", reason, rest, jobs, len(in_jobs), size, ids_per_job, in_jobs, tasters)
 
 
 def choose_jobs(

@@ -26,7 +26,7 @@ from airflow_provider_scantrust.uploads.constraints import ConstraintsPlan, plan
 from airflow_provider_scantrust.uploads.kept import Log, fingerprint
 from airflow_provider_scantrust.uploads.late_rejects import LateRejects, find_keys
 from airflow_provider_scantrust.uploads.options import Options, RejectsFile, Rows, Service
-from airflow_provider_scantrust.uploads.plan import Limits, Plan, make_plan
+from airflow_provider_scantrust.uploads.plan import Plan, make_plan
 from airflow_provider_scantrust.uploads.progress import Progress
 from airflow_provider_scantrust.uploads.progress_log import ProgressLog
 from airflow_provider_scantrust.uploads.rejects import write_rejects
@@ -166,7 +166,8 @@ class Upload:
             spool,
             mode=options.mode,
             codes_per_key=options.codes_per_key,
-            limits=Limits(items_per_call=self._items_per_call, ids_per_job=options.ids_per_job),
+            items_per_call=self._items_per_call,
+            ids_per_job=options.ids_per_job,
             answer_for_each_row=self.rejects is not None,
         )
         self._read = source, plan
