@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import inf
 from time import monotonic
 
 from airflow_provider_scantrust.api.models import UploadResult
 from airflow_provider_scantrust.api.texts import plural, show
 from airflow_provider_scantrust.exceptions import (
+    DiscardedFields,
     RequestRejected,
     RequestTooLarge,
     ScantrustError,
@@ -28,16 +29,18 @@ from airflow_provider_scantrust.exceptions import (
 )
 from airflow_provider_scantrust.uploads.calls import Call, Steps, make_job
 from airflow_provider_scantrust.uploads.check import Row
-from airflow_provider_scantrust.uploads.mode import FEW_CODES
+from airflow_provider_scantrust.uploads.kept import Log
+from airflow_provider_scantrust.uploads.options import Options, Service
 from airflow_provider_scantrust.uploads.progress import Progress
 from airflow_provider_scantrust.uploads.progress_log import ProgressLog
 from airflow_provider_scantrust.uploads.report import Report
-from airflow_provider_scantrust.uploads.requests import Ended, Requests, Submit, Upload
+from airflow_provider_scantrust.uploads.requests import Ended, Requests, Submit
 
 Reject = Callable[[str, str, str], int]
 
 UNMATCHED = "no code that the token sees has this key"
 
+_HOPELESS_AFTER = 100
 _TICK = 0.25
 # Airflow kills a task 5 s after telling it to stop, and progress must be saved in that time, too.
 _WIND_DOWN = 1.0
@@ -48,46 +51,32 @@ class Runner:
     """
     Make the calls of an upload.
 
-    :param data_key: The field that selects codes.
-    :param report: Counts the results.
-    :param upload: Makes a synchronous call; runs in several threads.
-    :param submit: Submits a job and returns its task_id; runs in several threads.
-    :param warn: Called with each warning for the user.
-    :param progress: Learns what happens to each call.
-    :param lines: Logs how far the upload is.
-    :param max_in_flight: Most requests at once.
-    :param split: Halve a call that times out; if a call of a single item times out, submit a job instead.
+    :param submit: Submits a job and returns its task_id. Like ``service.upload``, it runs in several threads.
     :param items_per_call: Rows in a synchronous call that is made instead of a refused job.
     :param reject: Called with key, kind and reason of a row that was not updated; returns how many rows have
         the key. If None, a refused call ends the upload. Otherwise a refused call is split until only the bad
         rows are refused.
     :param max_rejected: With more refused rows than this, the upload ends early.
-    :param hopeless_after: If Scantrust refuses this many rows, each sent alone, and accepts none, the upload
-        ends early.
-    :param before_jobs: Called when the tasting calls have ended; may raise to end the upload.
-    :param end_pauses: Ends the pauses of calls early.
     """
 
-    data_key: str = field(kw_only=False)
-    report: Report = field(kw_only=False)
-    upload: Upload
+    options: Options
+    service: Service
     submit: Submit
-    warn: Callable[[str], None]
-    progress: Progress | None = None
-    lines: ProgressLog | None = None
-    max_in_flight: int = 1
-    split: bool = True
-    items_per_call: int = FEW_CODES - 1
+    report: Report
+    progress: Progress
+    lines: ProgressLog
+    log: Log
+    items_per_call: int
     reject: Reject | None = None
     max_rejected: float = inf
-    hopeless_after: float = inf
-    before_jobs: Callable[[], None] = lambda: None
-    end_pauses: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         # Not a threading.Event: the signal handler that sets it runs in the thread that would wait for it.
         self._is_stopped = False
-        self._requests = Requests(self.upload, self.submit, self.data_key)
+        self._data_key = self.options.data_key
+        self._requests = Requests(self.service.upload, self.submit, self._data_key)
+        # If every row of a file is wrong, splitting calls down to single rows takes two calls per row.
+        self._hopeless_after = _HOPELESS_AFTER if self.options.max_rejected is None else inf
         self._taking: Ended | None = None
         self._cut: deque[Call] = deque()
         self._open: dict[int, int] = {}
@@ -108,9 +97,10 @@ class Runner:
         """
         Make all calls.
 
-        :raises UploadTimedOut: A call ended in 504 and ``split`` is off.
-        :raises TooManyRejected: Scantrust refused more rows than allowed, or all rows, or accepted none of
-            the first ones (see ``hopeless_after``).
+        :raises UploadTimedOut: A call ended in 504, and the mode is "sync".
+        :raises TooManyRejected: Scantrust refused more rows than allowed, or all rows, or a hundred rows, each
+            sent alone, while it accepted none.
+        :raises DiscardedFields: The tasting calls have shown that a field is discarded, and no job may then start.
         :raises UploadInterrupted: :meth:`stop` was called.
         :raises ScantrustError: The first error that ends the upload, after the requests under way have ended.
         """
@@ -123,13 +113,12 @@ class Runner:
                 if not self._requests.in_flight:
                     break
                 self._requests.wait(_TICK)
-                if self.lines:
-                    self.lines.tick(self.report.codes_affected)
+                self.lines.tick(self.report.codes_affected)
                 failed = self._take_arrived(failed)
         except BaseException:
             # A time limit of the task, a stop, or a fault: a call in a long pause must not keep the task
             # alive.
-            self.end_pauses()
+            self.service.stop_uploads()
             self._wind_down()
             raise
         finally:
@@ -149,22 +138,21 @@ class Runner:
 
     def _start_calls(self, steps: Steps) -> ScantrustError | None:
         """Send as many calls as may be in flight; return the error if no more may be sent."""
-        while not self._is_stopped and self._requests.in_flight < self.max_in_flight:
+        while not self._is_stopped and self._requests.in_flight < self.options.max_in_flight:
             try:
                 call = self._next_call(steps)
             except ScantrustError as error:
                 return error
             if call is None:
                 break
-            if self.progress:
-                self.progress.before_call(call, self._requests.in_flight)
+            self.progress.before_call(call, self._requests.in_flight)
             self._requests.start(call)
         return None
 
     def _next_call(self, steps: Steps) -> Call | None:
         if self._cut:
             if self._cut[0].is_job:
-                self.before_jobs()
+                self._check_discarded()
             return self._cut.popleft()
         if self._seems_hopeless:
             return None
@@ -172,7 +160,7 @@ class Runner:
         if call is not None:
             self._tasting.add(call.number)
         elif not self._tasting and (call := next(steps.jobs, None)) is not None:
-            self.before_jobs()
+            self._check_discarded()
         else:
             call = call or next(steps.others, None)
         if call is not None:
@@ -180,6 +168,10 @@ class Runner:
             self._open[call.number] = 1
             self._counted[call.number] = Report(rows=call.keys)
         return call
+
+    def _check_discarded(self) -> None:
+        if self.options.stop_on_discarded and self.report.discarded:
+            raise DiscardedFields(f"{self.report.describe_discarded()} No job was submitted with them.")
 
     def _take_arrived(self, failed: Exception | None = None) -> Exception | None:
         """Take all answers that have arrived; return the first error that ends the upload."""
@@ -206,8 +198,7 @@ class Runner:
 
     def _take(self, ended: Ended) -> None:
         call, error, counted = ended.call, ended.error, self._counted[ended.call.number]
-        if self.progress:
-            self.progress.answered(call, error)
+        self.progress.answered(call, error)
         if not isinstance(error, UploadTimedOut | RequestTooLarge) or (
             isinstance(error, RequestTooLarge) and call.keys == 1
         ):
@@ -220,11 +211,12 @@ class Runner:
                 self._refuse(call.rows, counted, str(error))
             else:
                 self._replace(call, call.parts(self.items_per_call))
-        elif isinstance(error, UploadTimedOut) and self.split:
+        elif isinstance(error, UploadTimedOut) and self.options.mode != "sync":
             self._after_timeout(call)
         elif isinstance(error, RequestTooLarge) and call.keys > 1:
-            self.warn(
-                f"A call with {plural(call.keys, 'key')} is too large (413) and updated nothing; it is halved."
+            self.log.warning(
+                "A call with %s is too large (413) and updated nothing; it is halved.",
+                plural(call.keys, "key"),
             )
             self._replace(call, call.parts(0))
         elif is_refusal and self.reject:
@@ -233,7 +225,7 @@ class Runner:
             raise error
         elif isinstance(ended.result, UploadResult):
             self._took_any = True
-            for key in counted.add_answer(call.rows, self.data_key, ended.result):
+            for key in counted.add_answer(call.rows, self._data_key, ended.result):
                 if self.reject:
                     self.reject(key, "unmatched", UNMATCHED)
         else:
@@ -246,22 +238,24 @@ class Runner:
 
     def _after_timeout(self, call: Call) -> None:
         if call.keys > 1:
-            self.warn(
-                f"A synchronous call of {call.keys} items timed out (504) and updated nothing; it is halved."
+            self.log.warning(
+                "A synchronous call of %s items timed out (504) and updated nothing; it is halved.", call.keys
             )
             self._replace(call, call.parts(0))
             return
         row = dict(call.rows[0])
-        key = row.pop(self.data_key)
-        self.warn(f"{self.data_key} {key!r} has too many codes for a synchronous call; it becomes a job.")
-        self._replace(call, [make_job(call.number, self.data_key, [key], row)])
+        key = row.pop(self._data_key)
+        self.log.warning(
+            "%s %r has too many codes for a synchronous call; it becomes a job.", self._data_key, key
+        )
+        self._replace(call, [make_job(call.number, self._data_key, [key], row)])
 
     def _after_refusal(self, call: Call, counted: Report, reason: str) -> None:
-        rows = call.as_rows(self.data_key)
+        rows = call.as_rows(self._data_key)
         if call.is_job and len(rows) > 1:
             self._replace(call, [Call(call.number, rows, is_probe=True)])
         elif len(rows) > 1:
-            if self._took_any or self.hopeless_after == inf:
+            if self._took_any or self._hopeless_after == inf:
                 self._replace(call, call.parts(0))
             else:
                 # The parts go to the end of the queue, so that rows of every call are tried before the upload
@@ -275,8 +269,9 @@ class Runner:
 
     def _refuse(self, rows: Sequence[Row], counted: Report, reason: str) -> None:
         if not self._last_reason:
-            self.warn(f"First refused row: {self.data_key} {show(rows[0][self.data_key])}. {reason}")
-        count = sum(self.reject(row[self.data_key], "refused", reason) for row in rows if self.reject)
+            key = show(rows[0][self._data_key])
+            self.log.warning("First refused row: %s %s. %s", self._data_key, key, reason)
+        count = sum(self.reject(row[self._data_key], "refused", reason) for row in rows if self.reject)
         counted.add_rejected("refused", count)
         self._rejected += count
         self._last_reason = reason
@@ -288,7 +283,7 @@ class Runner:
 
     @property
     def _seems_hopeless(self) -> bool:
-        return self._refused_alone >= self.hopeless_after and not self._took_any
+        return self._refused_alone >= self._hopeless_after and not self._took_any
 
     def _replace(self, call: Call, parts: Sequence[Call]) -> None:
         """Put the parts of a call at the front of the queue, in order."""
@@ -302,11 +297,9 @@ class Runner:
             counted = self._counted.pop(number)
             self._tasting.discard(number)
             self.report.add(counted)
-            if self.lines:
-                self.lines.calls_done += 1
-                self.lines.rows_done += counted.rows
-            if self.progress:
-                self.progress.call_done(number, counted)
+            self.lines.calls_done += 1
+            self.lines.rows_done += counted.rows
+            self.progress.call_done(number, counted)
 
     def _count_rest(self) -> None:
         """After an error, also count what was done of calls that have not ended."""

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from math import inf
 from typing import Any
 
 from airflow_provider_scantrust.api.texts import plural
 from airflow_provider_scantrust.exceptions import (
-    DiscardedFields,
     InvalidInput,
     SourceNotFound,
     TooManyRejected,
@@ -35,8 +35,6 @@ from airflow_provider_scantrust.uploads.requests import Submit
 from airflow_provider_scantrust.uploads.run import UNMATCHED, Runner
 from airflow_provider_scantrust.uploads.spool import Spool, count_kinds, name_problems
 from airflow_provider_scantrust.waits.outcome import Outcome
-
-_HOPELESS_AFTER = 100
 
 
 @dataclass(eq=False, repr=False)
@@ -153,7 +151,7 @@ class Upload:
             spool = self._stack.enter_context(
                 Spool(options.data_key, on_duplicate="fail" if options.is_strict else options.on_duplicate)
             )
-            spool.fill(source, warn=self._warn)
+            spool.fill(source, warn=partial(self.log.warning, "%s"))
         except FileNotFoundError as error:
             if rows.name is None:
                 raise
@@ -217,30 +215,20 @@ class Upload:
         vars(self.report).update(vars(known))
 
     def _run(self, plan: Plan | ConstraintsPlan, progress: Progress) -> None:
-        options, report, spool = self.options, self.report, plan.spool
-        lines = ProgressLog(
-            self.log,
-            self.service.pacer,
-            rows=max(0, plan.keys - progress.keys_done(plan.items_per_call)),
-            calls=plan.sync_calls + plan.jobs - len(progress.done),
-        )
+        report, spool, pacer = self.report, plan.spool, self.service.pacer
+        left = max(0, plan.keys - progress.keys_done(plan.items_per_call))
+        calls = plan.sync_calls + plan.jobs - len(progress.done)
         self._runner = runner = Runner(
-            options.data_key,
-            report,
-            upload=self.service.upload,
+            options=self.options,
+            service=self.service,
             submit=self.submit,
-            warn=self._warn,
+            report=report,
             progress=progress,
-            lines=lines,
-            max_in_flight=options.max_in_flight,
-            split=options.mode != "sync",
+            lines=ProgressLog(self.log, pacer, rows=left, calls=calls),
+            log=self.log,
             items_per_call=self._items_per_call,
-            reject=None if spool is None or options.is_strict else spool.reject,
+            reject=None if spool is None or self.options.is_strict else spool.reject,
             max_rejected=self._allowed(spool) - spool.rejected if spool is not None else inf,
-            # If every row of a file is wrong, splitting calls down to single rows takes two calls per row.
-            hopeless_after=_HOPELESS_AFTER if options.max_rejected is None else inf,
-            before_jobs=self._check_discarded,
-            end_pauses=self.service.stop_uploads,
         )
         if self._is_stopped:
             runner.stop()
@@ -248,14 +236,10 @@ class Upload:
             with progress.kept():
                 runner.run(plan.steps(progress.done))
         finally:
-            report.throttled = self.service.pacer.throttled
+            report.throttled = pacer.throttled
         if spool is not None and 0 < plan.rows - spool.rejected == report.rejected.get("refused"):
             raise runner.none_taken()
         progress.all_calls_made(report)
-
-    def _check_discarded(self) -> None:
-        if self.options.stop_on_discarded and self.report.discarded:
-            raise DiscardedFields(f"{self.report.describe_discarded()} No job was submitted with them.")
 
     def _allowed(self, spool: Spool) -> float:
         """Return how many rows may be rejected; a number below 1 is a share of all rows."""
@@ -294,6 +278,3 @@ class Upload:
             rejects.remove(mine)
             mine = None
         self.report.rejects = progress.rejects = mine
-
-    def _warn(self, text: str) -> None:
-        self.log.warning("%s", text)

@@ -6,7 +6,9 @@ import json
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any
+from math import inf
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -22,9 +24,12 @@ from airflow_provider_scantrust.exceptions import (
 )
 from airflow_provider_scantrust.uploads.calls import Call, Steps, make_job
 from airflow_provider_scantrust.uploads.constraints import plan_constraints, read_constraints
+from airflow_provider_scantrust.uploads.options import Options
+from airflow_provider_scantrust.uploads.progress_log import ProgressLog
 from airflow_provider_scantrust.uploads.report import EXAMPLES, Report
 from airflow_provider_scantrust.uploads.run import Runner
 from airflow_provider_scantrust.waits.outcome import KEPT, Outcome
+from airflow_provider_scantrust.waits.pacing import Pacer
 
 KEY = "extended_id"
 
@@ -114,21 +119,48 @@ class Service:
             self.submitted.append(constraints)
             return f"t-{len(self.submitted)}"
 
+    def stop_uploads(self) -> None:
+        """Its calls do not pause."""
+
     def _check(self, keys: Iterable[str]) -> None:
         if any(key in self.refused for key in keys):
             raise RequestRejected("400", status=400, fields={"lot": ["bad"]})
 
 
+def make_runner(
+    service: Any,
+    report: Report,
+    *,
+    warn: Any = print,
+    reject: Any = None,
+    progress: Any = None,
+    **options: Any,
+) -> Runner:
+    log: Any = SimpleNamespace(warning=lambda text, *args: warn(text % args))
+    pacer = Pacer(random=lambda: 0.0)
+    return Runner(
+        options=Options(**{"max_in_flight": 1, **options}),
+        service=service,
+        submit=service.submit,
+        report=report,
+        progress=progress or cast("Any", Watcher()),
+        lines=ProgressLog(log, pacer, rows=0, calls=0),
+        log=log,
+        items_per_call=999,
+        reject=reject,
+        max_rejected=options.get("max_rejected", inf),
+    )
+
+
 def run(
-    service: Service, calls: Iterable[Call], count: int, **options: Any
+    service: Service, calls: Iterable[Call], count: int, *, quarantine: bool = False, **options: Any
 ) -> tuple[Report, list[str], dict[str, str]]:
     report = Report("sync", count, 0.0)
     warnings: list[str] = []
     rejected: dict[str, str] = {}
-    options = {"upload": service.upload, "submit": service.submit, "warn": warnings.append, **options}
-    if options.pop("quarantine", False):
+    if quarantine:
         options["reject"] = lambda key, kind, reason: rejected.update({key: kind}) or 1
-    Runner(KEY, report, **options).run(steps(calls))
+    make_runner(service, report, warn=warnings.append, **options).run(steps(calls))
     return report, warnings, rejected
 
 
@@ -191,14 +223,14 @@ def test_timeout_without_splitting_is_the_callers() -> None:
     service = Service(most_codes=999)
     service.most_codes = 500
     with pytest.raises(UploadTimedOut):
-        upload(service, 1500, split=False)
+        upload(service, 1500, mode="sync")
     assert [] == service.updated
 
 
 def test_refusal_stops_the_upload_and_the_report_says_how_far_it_came() -> None:
     service = Service(999, refused={"K1500"})
     report = Report("sync", 3000, 0.0)
-    runner = Runner(KEY, report, upload=service.upload, submit=service.submit, warn=print)
+    runner = make_runner(service, report)
     with pytest.raises(RequestRejected):
         runner.run(steps(pieces(rows(3000))))
     assert (3, 1500) == (report.requests, report.codes_affected)
@@ -212,10 +244,9 @@ def test_submitted_jobs_survive_a_failing_submit() -> None:
             raise PermissionDenied("403")
         return "t-1"
 
+    service = SimpleNamespace(upload=Service(1).upload, submit=submit)
     with pytest.raises(PermissionDenied):
-        Runner(KEY, report, upload=Service(1).upload, submit=submit, warn=print).run(
-            steps(jobs(rows(2, distinct=2)))
-        )
+        make_runner(service, report).run(steps(jobs(rows(2, distinct=2))))
     assert ["t-1"] == list(report.jobs)
 
 
@@ -252,7 +283,6 @@ def test_file_that_is_simply_wrong_ends_the_upload_early(max_in_flight: int) -> 
             50_000,
             quarantine=True,
             max_in_flight=max_in_flight,
-            hopeless_after=100,
         )
     assert service.calls < 500
 
@@ -263,7 +293,7 @@ def test_good_stretch_anywhere_in_a_call_is_found(start: int) -> None:
     refused = {f"K{number}" for number in range(999) if not start <= number < start + 100}
     service = Service(999, refused=refused)
     # One after the other: with several at once, it depends on their order whether a hundred are refused first.
-    options: dict[str, Any] = {"quarantine": True, "max_in_flight": 1, "hopeless_after": 100}
+    options: dict[str, Any] = {"quarantine": True, "max_in_flight": 1}
     report, _, rejected = run(service, pieces(rows(999)), 999, **options)
     assert (100, refused) == (report.codes_affected, set(rejected))
 
@@ -271,7 +301,7 @@ def test_good_stretch_anywhere_in_a_call_is_found(start: int) -> None:
 @pytest.mark.parametrize("max_in_flight", [1, 16])
 def test_bad_beginning_of_a_file_is_not_the_file(max_in_flight: int) -> None:
     service = Service(999, refused={f"K{number}" for number in range(600)})
-    options: dict[str, Any] = {"quarantine": True, "max_in_flight": max_in_flight, "hopeless_after": 100}
+    options: dict[str, Any] = {"quarantine": True, "max_in_flight": max_in_flight}
     report, _, rejected = run(service, pieces(rows(900)), 900, **options)
     assert (300, 600) == (report.codes_affected, len(rejected))
 
@@ -286,15 +316,7 @@ def test_file_of_which_anything_was_taken_is_not_wrong_as_a_whole(good: str) -> 
         calls = [make_job(1, KEY, ["K1000"], {"lot": "L"}), *calls]
     else:
         report.codes_affected = 1
-    Runner(
-        KEY,
-        report,
-        upload=service.upload,
-        submit=service.submit,
-        warn=print,
-        reject=lambda *rejected: 1,
-        hopeless_after=100,
-    ).run(steps(calls))
+    make_runner(service, report, reject=lambda *rejected: 1).run(steps(calls))
     assert 999 == report.rejected["refused"]
 
 
@@ -321,16 +343,8 @@ def test_slow_call_is_waited_for_before_a_file_is_taken_to_be_wrong(timed_out: b
 
     report = Report("sync", 300, 0.0)
     calls = [Call(0, rows(300)[200:]), Call(1, rows(200))]
-    Runner(
-        KEY,
-        report,
-        upload=upload,
-        submit=service.submit,
-        warn=print,
-        reject=reject,
-        max_in_flight=2,
-        hopeless_after=100,
-    ).run(steps(calls))
+    slow = SimpleNamespace(upload=upload, submit=service.submit)
+    make_runner(slow, report, reject=reject, max_in_flight=2).run(steps(calls))
     assert (200, 100) == (len(rejected), report.codes_affected)
 
 
@@ -346,7 +360,7 @@ def test_row_that_times_out_and_is_then_refused_as_a_job_is_refused() -> None:
 def test_refused_job_of_one_row_is_not_sent_in_another_way() -> None:
     service = Service(0, refused={"K0"})
     job = make_job(0, KEY, ["K0"], {"lot": "L"})
-    report, _, rejected = run(service, [job], 1, quarantine=True, split=False)
+    report, _, rejected = run(service, [job], 1, quarantine=True, mode="sync")
     assert ({"K0": "refused"}, 1) == (rejected, report.requests)
 
 
@@ -359,7 +373,7 @@ def test_refused_job_whose_data_is_refused_costs_two_more_calls() -> None:
 
 def test_refused_job_is_one_sign_however_many_rows_it_has() -> None:
     service = Service(999, refused={f"K{number}" for number in range(20_000)})
-    report, _, rejected = run(service, jobs(rows(40_000)), 40_000, quarantine=True, hopeless_after=100)
+    report, _, rejected = run(service, jobs(rows(40_000)), 40_000, quarantine=True)
     assert (20_000, 1) == (len(rejected), len(report.jobs))
 
 
@@ -394,7 +408,7 @@ def test_id_that_is_being_counted_when_a_time_limit_strikes_is_kept() -> None:
             raise TimeLimit
 
     report, service = Report("async", 1, 0.0), Service(999)
-    runner = Runner(KEY, report, upload=service.upload, submit=service.submit, warn=print, progress=Struck())  # type: ignore[arg-type]
+    runner = make_runner(service, report, progress=Struck())
     with pytest.raises(TimeLimit):
         runner.run(steps([make_job(0, KEY, ["K0"], {"lot": "L"})]))
     assert ["t-1"] == report.task_ids
