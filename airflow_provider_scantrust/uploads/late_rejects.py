@@ -6,8 +6,7 @@ Rule: no error here fails an upload that has ended.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO
 
 from airflow_provider_scantrust.api.texts import plural
@@ -22,76 +21,61 @@ from airflow_provider_scantrust.uploads.run import UNMATCHED
 Mine = dict[str, str] | None
 
 
-@dataclass(frozen=True)
-class LateRejects:
+def add_late_rejects(
+    file: RejectsFile,
+    wanted: Mapping[int, list[str]],
+    mine: Mine,
+    *,
+    read_again: Callable[[], tuple[Source, Plan]],
+    data_key: str,
+    log: Log,
+) -> Mine:
     """
-    Add rows to a rejects file.
+    Add rows to the rejects file ``mine``, or write one; return the path and the digest.
 
     :param wanted: Number of a call -> the keys that matched no code; of a long key, only the beginning.
+    :param read_again: Reads the source once more; raises if it cannot be read as it was uploaded.
     """
-
-    file: RejectsFile
-    data_key: str
-    wanted: Mapping[int, list[str]]
-    log: Log
-
-    def write(self, read_again: Callable[[], tuple[Source, Plan]], mine: Mine) -> Mine:
-        """
-        Add the rows; return the path and the digest of the rejects file.
-
-        :param read_again: Reads the source once more; raises if it cannot be read as it was uploaded.
-        :param mine: The rejects file of this upload, if there is one.
-        """
-        try:
-            return self._append(*read_again(), mine)
-        except Exception as error:  # the file, the service or the program may be gone
-            keys = [example for examples in self.wanted.values() for example in examples if example]
-            self.log.warning(
-                "%s of jobs matched no code. The source cannot be read as it was uploaded (%.200s), so only the known keys "
-                "(%s) are written.",
-                plural(sum(map(len, self.wanted.values())), "row"),
-                error,
-                len(keys),
-            )
-            return self._write_keys(keys, mine) or mine
-
-    def _append(self, source: Source, plan: Plan, mine: Mine) -> Mine:
-        missing = sum(map(len, self.wanted.values()))
-        for key in find_keys(plan, self.data_key, self.wanted):
-            plan.spool.reject(key, "unmatched", UNMATCHED)
-            missing -= 1
-        if missing:
-            self.log.warning(
+    rows = sum(map(len, wanted.values()))
+    try:
+        source, plan = read_again()
+        found = [plan.spool.reject(key, "unmatched", UNMATCHED) for key in find_keys(plan, data_key, wanted)]
+        if missing := rows - len(found):
+            log.warning(
                 "%s of jobs matched no code and cannot be told from others; counted, and not in the rejects file.",
                 plural(missing, "row"),
             )
 
-        def found() -> Iterator[tuple[int, str, str]]:
-            return (each for each in plan.spool.rejects() if each[1] == "unmatched")
-
         def write(out: BinaryIO, name: str, with_rows: bool) -> None:
-            rows = found if with_rows else lambda: iter(())
-            write_rejects(source, rows, out, name=name)
-
-        written = self.file.append(write, mine)
-        self.log.warning("Rows of jobs that matched no code were added to %s.", written["path"])
-        return written
-
-    def _write_keys(self, keys: Sequence[str], mine: Mine) -> Mine:
-        """Write keys and the reason to a new rejects file."""
-        if not keys:
-            return None
-        try:
-            written = self.file.write(
-                lambda out: write_keys(keys, UNMATCHED, out, name=self.file.path, data_key=self.data_key),
-                None,
+            rejects = plan.spool.rejects() if with_rows else ()
+            write_rejects(
+                source, lambda: (each for each in rejects if each[1] == "unmatched"), out, name=name
             )
-        except Exception as error:  # as above
-            self.log.warning("The keys cannot be written to %s (%s).", self.file.path, type(error).__name__)
-            return None
-        others = f"; the rows that were rejected before are in {mine['path']}" if mine else ""
-        self.log.warning("The keys are in %s%s.", written["path"], others)
+
+        written = file.append(write, mine)
+        log.warning("Rows of jobs that matched no code were added to %s.", written["path"])
         return written
+    except Exception as error:  # the file, the service or the program may be gone
+        keys = [example for examples in wanted.values() for example in examples if example]
+        log.warning(
+            "%s of jobs matched no code. The source cannot be read as it was uploaded (%.200s), so only the known keys "
+            "(%s) are written.",
+            plural(rows, "row"),
+            error,
+            len(keys),
+        )
+    if not keys:
+        return mine
+    try:
+        written = file.write(
+            lambda out: write_keys(keys, UNMATCHED, out, name=file.path, data_key=data_key), None
+        )
+    except Exception as error:  # as above
+        log.warning("The keys cannot be written to %s (%s).", file.path, type(error).__name__)
+        return mine
+    others = f"; the rows that were rejected before are in {mine['path']}" if mine else ""
+    log.warning("The keys are in %s%s.", written["path"], others)
+    return written
 
 
 def find_keys(plan: Plan, data_key: str, wanted: Mapping[int, list[str]]) -> Iterator[str]:

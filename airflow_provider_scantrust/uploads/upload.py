@@ -24,7 +24,7 @@ from airflow_provider_scantrust.exceptions import (
 from airflow_provider_scantrust.sources.tables import Source
 from airflow_provider_scantrust.uploads.constraints import ConstraintsPlan, plan_constraints
 from airflow_provider_scantrust.uploads.kept import Log, fingerprint
-from airflow_provider_scantrust.uploads.late_rejects import LateRejects, find_keys
+from airflow_provider_scantrust.uploads.late_rejects import add_late_rejects, find_keys
 from airflow_provider_scantrust.uploads.options import Options, RejectsFile, Rows, Service
 from airflow_provider_scantrust.uploads.plan import Plan, make_plan
 from airflow_provider_scantrust.uploads.progress import Progress
@@ -122,8 +122,14 @@ class Upload:
             )
         nothing = report.jobs_without_code(outcome)
         if nothing and self._read is None:
-            late = LateRejects(rejects, self.options.data_key, nothing, self.log)
-            report.rejects = late.write(lambda: self._read_again(rows()), report.rejects)
+            report.rejects = add_late_rejects(
+                rejects,
+                nothing,
+                report.rejects,
+                read_again=lambda: self._read_again(rows()),
+                data_key=self.options.data_key,
+                log=self.log,
+            )
         elif nothing and self._read is not None:
             _, plan = self._read
             for key in find_keys(plan, self.options.data_key, nothing):

@@ -19,7 +19,7 @@ from airflow_provider_scantrust.uploads.spool import Spool
 KEY = "extended_id"
 # A file on a busy machine keeps no deadline.
 ON_DISK = settings(deadline=None)
-SMALL = {"items_per_call": 3, "ids_per_job": 7}
+SMALL: dict[str, Any] = {"items_per_call": 3, "ids_per_job": 7}
 
 
 @pytest.fixture
