@@ -49,10 +49,7 @@ def plan(arguments: argparse.Namespace, out: Output) -> int:
         written = None
         if rejects is not None and made.spool.rejected and file.source is not None:
             source, spool = file.source, made.spool
-            written = rejects.write(
-                lambda to: write_rejects(source, spool.rejects, to, name=rejects.path),
-                None,
-            )
+            written = rejects.write(lambda to: write_rejects(source, spool.rejects, to, name=rejects.path))
         _show_plan(made, written, out)
         return NOT_ALL if made.spool.rejected else 0
 
@@ -151,7 +148,7 @@ def _show(report: Report, out: Output, said: str, *, ended: bool) -> None:
     out.say(said)
 
 
-def _show_plan(made: Plan, written: Mapping[str, str] | None, out: Output) -> None:
+def _show_plan(made: Plan, written: str | None, out: Output) -> None:
     spool = made.spool
     examples = [
         {"line": line, "kind": kind, "reason": reason}
@@ -161,7 +158,7 @@ def _show_plan(made: Plan, written: Mapping[str, str] | None, out: Output) -> No
         **made.summary(),
         "rejected_kinds": count_kinds(spool),
         "first_rejects": examples,
-        **({"rejects_path": written["path"]} if written else {}),
+        **({"rejects_path": written} if written else {}),
     }
     tables = [facts({name: value for name, value in found.items() if name != "first_rejects"})]
     if examples:

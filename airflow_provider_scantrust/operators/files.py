@@ -15,6 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal, cast
@@ -22,7 +23,7 @@ from typing import Any, BinaryIO, Literal, cast
 from airflow_provider_scantrust.exceptions import ConfigurationError
 from airflow_provider_scantrust.lineage.scantrust import split_url
 from airflow_provider_scantrust.sources.opening import FORMATS, PACKED
-from airflow_provider_scantrust.uploads.kept import Log, Store, note_rejects
+from airflow_provider_scantrust.uploads.kept import Log, Store, note_rejects, read_rejects
 from airflow_provider_scantrust.uploads.options import Append, Write
 from airflow_provider_scantrust.uploads.rejects import packed
 
@@ -133,29 +134,33 @@ class RejectsFile:
 
     :param path: A path or URL.
     :param store: Where the file is noted.
+    :param known: Path and digest, as far as they are known without the store.
     """
 
-    def __init__(self, path: str, log: Log, store: Store | None) -> None:
+    def __init__(self, path: str, log: Log, store: Store | None, known: dict[str, str] | None = None) -> None:
         self.path = path
         self._log = log
         self._store = store
+        self._known = known
 
-    def write(self, write: Write, mine: Mapping[str, str] | None) -> dict[str, str]:
-        """
-        Write a file; return its path and the digest of its content.
+    @cached_property
+    def mine(self) -> dict[str, str] | None:
+        """Path and digest of the file that this task instance has written."""
+        return self._known or read_rejects(self._store, self._log)
 
-        :param write: Writes the content.
-        :param mine: Path and digest of an earlier file of this upload, which the new file replaces.
-        """
+    def write(self, write: Write, *, beside: bool = False) -> str:
+        """Write a file in place of :attr:`mine`, or beside it; return its path."""
         with _part(self.path) as part:
             with part.open("wb") as out:
                 write(out)
-            return self._put(part, mine)
+            self.mine = self._put(part, None if beside else self.mine)
+        return self.mine["path"]
 
-    def append(self, write: Append, mine: Mapping[str, str] | None) -> dict[str, str]:
-        """Add rows to an earlier file of this upload; without one, write a file."""
+    def append(self, write: Append) -> str:
+        """Add rows to :attr:`mine`, or to a new file; return its path."""
+        mine = self.mine
         if mine is None or not self._is_mine(mine):
-            return self.write(lambda out: write(out, self.path, True), None)
+            return self.write(lambda out: write(out, self.path, True), beside=True)
         plain = self.path
         for ending in PACKED:
             plain = plain[: -len(ending)] if plain.lower().endswith(ending) else plain
@@ -170,12 +175,14 @@ class RejectsFile:
             with packed(out, self.path) as stream:
                 stream.write(added)
 
-        return self.write(copy, mine)
+        return self.write(copy)
 
-    def remove(self, mine: Mapping[str, str]) -> None:
-        """Remove an earlier file of this upload: its rows have been updated since."""
-        self._remove(mine, "No row was rejected")
-        note_rejects(self._store, None, self._log)
+    def remove(self) -> None:
+        """Remove :attr:`mine`: its rows have been updated since."""
+        if self.mine is not None:
+            self._remove(self.mine, "No row was rejected")
+            note_rejects(self._store, None, self._log)
+            self.mine = None
 
     def _remove(self, mine: Mapping[str, str], why: str) -> None:
         try:

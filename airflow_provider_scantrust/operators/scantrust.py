@@ -207,7 +207,7 @@ class ScantrustUploadOperator(UploadParameters):
                 progress_of, context, self.hook, options, source, self.file_options(), self.log
             ),
             log=self.log,
-            rejects=None if path is None else RejectsFile(path, self.log, store_of(context)),
+            rejects=None if path is None else RejectsFile(path, self.log, store_of(context), report.rejects),
         )
 
     def _rows(self, *, again: bool = False) -> Rows | None:

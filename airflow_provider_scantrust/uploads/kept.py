@@ -31,10 +31,9 @@ from typing import Any, Protocol
 from airflow_provider_scantrust.uploads.report import Report
 
 STORE_KEY = "scantrust_upload"
+_REJECTS_KEY = f"{STORE_KEY}_rejects"
 # About 75 bytes for each job, so an entry stays far below 64 KB, where Airflow begins to warn.
 JOBS_TOGETHER = 200
-# Stored instead of a try, so that no try counts as its retry.
-_NEVER = [[], 0, None]
 
 
 class Log(Protocol):
@@ -118,11 +117,7 @@ def forget_jobs(store: Store | None, failed_jobs: Mapping[str, Any], log: Log) -
                 return
         for number in range(saved.get("job_entries", 0)):
             store.delete(_job_entry(number))
-        if saved.get("rejects"):
-            # The rejects file still belongs to this task instance.
-            store.set(STORE_KEY, {"rejects": saved["rejects"], "ended": _NEVER})
-        else:
-            store.delete(STORE_KEY)
+        store.delete(STORE_KEY)
 
 
 def end_progress(store: Store | None, this_try: Try, report: Report, log: Log) -> None:
@@ -131,21 +126,28 @@ def end_progress(store: Store | None, this_try: Try, report: Report, log: Log) -
         saved = read_saved(store)
         if store is not None and saved is not None and "fingerprint" in saved:
             # The whole report: the counts so far leave out calls with rows that were not updated.
-            ended = {"ended": this_try.as_list(), "rejects": report.rejects, "counts": report.save_counts()}
+            ended = {"ended": this_try.as_list(), "counts": report.save_counts()}
             nothing = Report().save_counts()
             write_kept(store, {**saved, **ended, "doubtful_counts": nothing, "whole": None}, report.jobs, 0)
 
 
+def read_rejects(store: Store | None, log: Log) -> dict[str, str] | None:
+    """Return the rejects file that :func:`note_rejects` has noted."""
+    with _unharmed(log):
+        return None if store is None else store.get(_REJECTS_KEY)
+    return None
+
+
 def note_rejects(store: Store | None, rejects: Mapping[str, str] | None, log: Log) -> None:
     """
-    Note which rejects file belongs to this upload.
+    Note which rejects file belongs to this task instance, whatever is uploaded.
 
-    :param rejects: Its path and digest; and the digest ``before``, if an earlier file of this upload may still
-        be there.
+    :param rejects: Its path and digest; and the digest ``before``, if an earlier file of this task instance may
+        still be there.
     """
     with _unharmed(log):
         if store is not None:
-            store.set(STORE_KEY, {**(read_saved(store) or {"ended": _NEVER}), "rejects": rejects})
+            store.set(_REJECTS_KEY, rejects)
 
 
 def read_saved(store: Store | None) -> dict[str, Any] | None:

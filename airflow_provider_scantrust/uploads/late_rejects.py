@@ -18,20 +18,17 @@ from airflow_provider_scantrust.uploads.rejects import write_keys, write_rejects
 from airflow_provider_scantrust.uploads.report import make_example
 from airflow_provider_scantrust.uploads.run import UNMATCHED
 
-Mine = dict[str, str] | None
-
 
 def add_late_rejects(
     file: RejectsFile,
     wanted: Mapping[int, list[str]],
-    mine: Mine,
     *,
     read_again: Callable[[], tuple[Source, Plan]],
     data_key: str,
     log: Log,
-) -> Mine:
+) -> None:
     """
-    Add rows to the rejects file ``mine``, or write one; return the path and the digest.
+    Add rows to the rejects file of the upload, or write one.
 
     :param wanted: Number of a call -> the keys that matched no code; of a long key, only the beginning.
     :param read_again: Reads the source once more; raises if it cannot be read as it was uploaded.
@@ -52,9 +49,8 @@ def add_late_rejects(
                 source, lambda: (each for each in rejects if each[1] == "unmatched"), out, name=name
             )
 
-        written = file.append(write, mine)
-        log.warning("Rows of jobs that matched no code were added to %s.", written["path"])
-        return written
+        log.warning("Rows of jobs that matched no code were added to %s.", file.append(write))
+        return
     except Exception as error:  # the file, the service or the program may be gone
         keys = [example for examples in wanted.values() for example in examples if example]
         log.warning(
@@ -65,17 +61,16 @@ def add_late_rejects(
             len(keys),
         )
     if not keys:
-        return mine
+        return
+    others = f"; the rows that were rejected before are in {file.mine['path']}" if file.mine else ""
     try:
-        written = file.write(
-            lambda out: write_keys(keys, UNMATCHED, out, name=file.path, data_key=data_key), None
+        path = file.write(
+            lambda out: write_keys(keys, UNMATCHED, out, name=file.path, data_key=data_key), beside=True
         )
     except Exception as error:  # as above
         log.warning("The keys cannot be written to %s (%s).", file.path, type(error).__name__)
-        return mine
-    others = f"; the rows that were rejected before are in {mine['path']}" if mine else ""
-    log.warning("The keys are in %s%s.", written["path"], others)
-    return written
+    else:
+        log.warning("The keys are in %s%s.", path, others)
 
 
 def find_keys(plan: Plan, data_key: str, wanted: Mapping[int, list[str]]) -> Iterator[str]:

@@ -64,14 +64,18 @@ class RejectsFile(Protocol):
 
     path: str
 
-    def write(self, write: Write, mine: Mapping[str, str] | None) -> dict[str, str]:
-        """Write a file, in place of ``mine`` if there is one; return its path and digest."""
+    @property
+    def mine(self) -> dict[str, str] | None:
+        """Path and digest of the file that this task instance has written."""
 
-    def append(self, write: Append, mine: Mapping[str, str] | None) -> dict[str, str]:
-        """Add rows to ``mine``, or to a new file; return its path and digest."""
+    def write(self, write: Write, *, beside: bool = False) -> str:
+        """Write a file in place of :attr:`mine`, or beside it; return its path."""
 
-    def remove(self, mine: Mapping[str, str]) -> None:
-        """Remove the file."""
+    def append(self, write: Append) -> str:
+        """Add rows to :attr:`mine`, or to a new file; return its path."""
+
+    def remove(self) -> None:
+        """Remove :attr:`mine`."""
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,6 @@ class Progress:
         self._doubtful_counts = Report()
         self._task_jobs: dict[str, list[Any]] = {}
         self._has_failed = False
-        self.rejects: dict[str, str] | None = None
 
     @property
     def report(self) -> Report:
@@ -97,10 +96,7 @@ class Progress:
                 )
             return False
         saved = self._read()
-        if saved is None:
-            return False
-        self.rejects = saved.get("rejects")
-        if not self._is_of_this_upload(saved, "fingerprint"):
+        if saved is None or not self._is_of_this_upload(saved, "fingerprint"):
             return False
         known = load_jobs(self._store, saved)
         if known is None:
@@ -130,7 +126,6 @@ class Progress:
             self._log.warning("The stored progress of the last try is not complete.")
             return None
         self._saved["fingerprint"] = saved["fingerprint"]
-        self.rejects = saved.get("rejects")
         self._load(saved, jobs)
         report = Report.load(saved["counts" if has_ended else "whole"])
         if has_ended:
@@ -308,7 +303,6 @@ class Progress:
             "left": write_ranges(self._left),
             "counts": self._counts.save_counts(),
             "doubtful_counts": self._doubtful_counts.save_counts(),
-            "rejects": self.rejects,
         }
         try:
             self._job_entries = write_kept(self._store, self._saved, self._task_jobs, self._job_entries)

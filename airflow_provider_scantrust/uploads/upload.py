@@ -62,7 +62,6 @@ class Upload:
         self._stack = ExitStack()
         self._read: tuple[Source, Plan] | None = None
         self._runner: Runner | None = None
-        self._progress: Progress | None = None
         self._is_stopped = False
 
     def __enter__(self) -> Upload:
@@ -95,12 +94,12 @@ class Upload:
         except SourceNotFound as error:
             if self.options.dry_run:
                 raise
-            self._progress = progress = self.make_progress()
+            progress = self.make_progress()
             known = progress.take_up_without_source()
             if known is None:
                 raise
             self.log.warning("%s The last try made every call, so this try only waits for its jobs.", error)
-            self._take_over(known, progress)
+            self._take_over(known)
             return None
         if not self.options.dry_run:
             self._carry_out(plan)
@@ -122,14 +121,14 @@ class Upload:
             )
         nothing = report.jobs_without_code(outcome)
         if nothing and self._read is None:
-            report.rejects = add_late_rejects(
+            add_late_rejects(
                 rejects,
                 nothing,
-                report.rejects,
                 read_again=lambda: self._read_again(rows()),
                 data_key=self.options.data_key,
                 log=self.log,
             )
+            report.rejects = rejects.mine
         elif nothing and self._read is not None:
             _, plan = self._read
             for key in find_keys(plan, self.options.data_key, nothing):
@@ -182,10 +181,10 @@ class Upload:
         report.mode, report.rows, report.reason = plan.mode, plan.rows, plan.reason
         report.fingerprint = fingerprint(plan.contents)
         self.log.info("%s", plan.describe())
-        self._progress = progress = self.make_progress()
+        progress = self.make_progress()
         jobs = range(plan.sync_calls, plan.sync_calls + plan.jobs)
         if progress.take_up(report.fingerprint, jobs):
-            self._take_over(progress.report, progress)
+            self._take_over(progress.report)
             return
         report.add(progress.report)
         spool = plan.spool
@@ -212,12 +211,12 @@ class Upload:
             raise
         self._write_rejects()
 
-    def _take_over(self, known: Report, progress: Progress) -> None:
+    def _take_over(self, known: Report) -> None:
         """Report what earlier tries have done."""
         for name in ("mode", "rows", "reason", "fingerprint"):
             setattr(known, name, getattr(self.report, name) or getattr(known, name))
         known.started_at = self.report.started_at
-        known.rejects = progress.rejects
+        known.rejects = self.rejects.mine if self.rejects is not None else None
         vars(self.report).update(vars(known))
 
     def _run(self, plan: Plan | ConstraintsPlan, progress: Progress) -> None:
@@ -265,22 +264,19 @@ class Upload:
 
     def _write_rejects(self) -> None:
         """Write the rejects file, or remove what an earlier try of this task instance wrote."""
-        rejects, progress = self.rejects, self._progress
-        if rejects is None or self._read is None or progress is None:
+        rejects = self.rejects
+        if rejects is None or self._read is None:
             return
         source, plan = self._read
-        mine = progress.rejects
         if count := plan.spool.count_rejects():
-            mine = rejects.write(
-                lambda out: write_rejects(source, plan.spool.rejects, out, name=rejects.path),
-                mine,
+            path = rejects.write(
+                lambda out: write_rejects(source, plan.spool.rejects, out, name=rejects.path)
             )
             self.log.warning(
                 "%s not updated: see %s. Fix the rows there and upload that file.",
                 f"{plural(count, 'row')} {'was' if count == 1 else 'were'}",
-                mine["path"],
+                path,
             )
-        elif mine is not None:
-            rejects.remove(mine)
-            mine = None
-        self.report.rejects = progress.rejects = mine
+        else:
+            rejects.remove()
+        self.report.rejects = rejects.mine

@@ -170,21 +170,23 @@ class Rejects:
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] | None = None
+        self.mine: dict[str, str] | None = None
 
-    def write(self, write: Any, mine: Mapping[str, str] | None) -> dict[str, str]:
+    def write(self, write: Any, *, beside: bool = False) -> str:
         out = Written()
         write(out)
         self.rows = [json.loads(line) for line in out.text.splitlines()]
-        return {"path": self.path, "digest": "d"}
+        self.mine = {"path": self.path, "digest": "d"}
+        return self.path
 
-    def append(self, write: Any, mine: Mapping[str, str] | None) -> dict[str, str]:
+    def append(self, write: Any) -> str:
         before = self.rows or []
-        written = self.write(lambda out: write(out, self.path, True), mine)
+        self.write(lambda out: write(out, self.path, True))
         self.rows = [*before, *(self.rows or [])]
-        return written
+        return self.path
 
-    def remove(self, mine: Mapping[str, str]) -> None:
-        self.rows = None
+    def remove(self) -> None:
+        self.rows = self.mine = None
 
 
 class Written:
