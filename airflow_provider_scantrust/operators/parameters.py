@@ -1,26 +1,23 @@
-"""The parameters of an upload operator; the docstring of ``ScantrustUploadOperator`` describes them."""
+"""
+The parameters of an upload operator; the docstring of ``ScantrustUploadOperator`` describes them.
+
+Rule: a wrong argument in the Dag's own text raises ``ValueError`` when Airflow reads the Dag. A value that
+a template produces is checked when the task runs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
-from os import PathLike
+from math import inf
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_scantrust.api.inputs import read_seconds
-from airflow_provider_scantrust.operators.arguments import (
-    as_path,
-    check_choice,
-    check_number,
-    check_what_is_given,
-    from_template,
-    is_template,
-    name_default_args,
-    refuse_iterator,
-    refuse_options_of_source,
-)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import XComArg
@@ -40,6 +37,13 @@ _FILE_OPTIONS = (
     "null_values",
     "sheet",
 )
+_REACTIONS = ("warn", "fail", "ignore")
+_CHOICES = {
+    "mode": ("auto", "sync", "async"),
+    "on_unmatched": _REACTIONS,
+    "on_discarded": _REACTIONS,
+    "on_duplicate": ("last", "fail"),
+}
 
 
 class UploadParameters(BaseOperator):
@@ -131,26 +135,20 @@ class UploadParameters(BaseOperator):
         self.on_unmatched = on_unmatched
         self.on_discarded = on_discarded
         self.scantrust_conn_id = scantrust_conn_id
-        with name_default_args(kwargs.get("default_args")):
-            check_what_is_given(items, source, constraints, scm_data, mode)
-            refuse_iterator("items", items)
-            refuse_iterator("source", source)
-            if source is None:
-                given = {
-                    name: getattr(self, name) for name in (*_FILE_OPTIONS, "max_rejected", "rejects_path")
-                }
-                refuse_options_of_source(**given, dry_run=dry_run or None)
-            check_choice("mode", mode, ("auto", "sync", "async"))
-            check_choice("on_unmatched", on_unmatched, ("warn", "fail", "ignore"))
-            check_choice("on_discarded", on_discarded, ("warn", "fail", "ignore"))
-            check_choice("on_duplicate", on_duplicate, ("last", "fail"))
-            check_number("ids_per_job", ids_per_job, 1)
-            check_number("items_per_call", items_per_call, 1, 999)
-            check_number("max_in_flight", max_in_flight, 1)
+        with _name_default_args(kwargs.get("default_args")):
+            self._check_what_is_given()
+            for name, allowed in _CHOICES.items():
+                if getattr(self, name) not in allowed:
+                    raise ValueError(
+                        f"`{name}` must be one of {', '.join(allowed)}, not {getattr(self, name)!r}."
+                    )
+            _check_number("ids_per_job", ids_per_job, 1)
+            _check_number("items_per_call", items_per_call, 1, 999)
+            _check_number("max_in_flight", max_in_flight, 1)
             if max_rejected is not None:
-                check_number("max_rejected", max_rejected, 0)
+                _check_number("max_rejected", max_rejected, 0)
             if codes_per_key is not None:
-                check_number("codes_per_key", codes_per_key, 0)
+                _check_number("codes_per_key", codes_per_key, 0)
                 if codes_per_key == 0:
                     raise ValueError("`codes_per_key` must be above 0, not 0.")
             self.poll_interval = read_seconds("poll_interval", poll_interval)
@@ -161,9 +159,31 @@ class UploadParameters(BaseOperator):
 
     def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
         """Render templates, but no other text: native rendering would turn "007" into 7."""
-        if isinstance(content, str) and not is_template(content):
+        if isinstance(content, str) and "{{" not in content and "{%" not in content:
             return content
         return super().render_template(content, *args, **kwargs)
+
+    def _check_what_is_given(self) -> None:
+        if sum(rows is not None for rows in (self.items, self.source, self.constraints)) != 1:
+            raise ValueError("Give exactly one of `items`, `source`, or `constraints` (with `scm_data`).")
+        if (self.constraints is None) != (self.scm_data is None):
+            raise ValueError("`constraints` and `scm_data` go together.")
+        if self.constraints is not None and self.mode == "sync":
+            raise ValueError(
+                "`constraints` can only be submitted asynchronously; use `items` for mode='sync'."
+            )
+        for name in ("items", "source"):
+            if isinstance(rows := getattr(self, name), Iterator):
+                raise ValueError(
+                    f"`{name}` is a {type(rows).__name__}: each parse of the Dag file makes a new one. Yield the rows in a "
+                    "function under @task.scantrust_upload, or give a list."
+                )
+        if self.source is None:
+            given = {name: getattr(self, name) for name in (*_FILE_OPTIONS, "max_rejected", "rejects_path")}
+            given["dry_run"] = self.dry_run_only or None
+            for name, value in given.items():
+                if value is not None:
+                    raise ValueError(f"`{name}` is for `source` only, which also accepts a list of rows.")
 
     def upload_options(self) -> Options:
         """Return the options of the upload."""
@@ -185,8 +205,40 @@ class UploadParameters(BaseOperator):
 
     def file_options(self) -> dict[str, Any]:
         """Return the options of a file that were given."""
+        from airflow_provider_scantrust.operators.rows import from_template
+
         given = {name: getattr(self, name) for name in _FILE_OPTIONS}
         given["format"] = given.pop("source_format")
         for name in ("columns", "constants"):
             given[name] = from_template(given[name], name)
         return {name: value for name, value in given.items() if value is not None}
+
+
+def as_path(value: Any) -> str | None:
+    """Return a path or URL as text, because templates need text; None for other values, such as rows."""
+    if isinstance(value, str):
+        return value
+    # Not on every Airflow is an ObjectStoragePath a PathLike. Its text has the connection, which os.fspath
+    # leaves out.
+    if hasattr(value, "protocol") and hasattr(value, "open"):
+        return str(value)
+    path = fspath(value) if isinstance(value, PathLike) else None
+    return path if isinstance(path, str) else None
+
+
+def _check_number(name: str, number: Any, least: float, most: float = inf) -> None:
+    if isinstance(number, bool) or not isinstance(number, int | float) or not least <= number <= most:
+        wanted = f"at least {least:g}" if most == inf else f"{least:g} to {most:g}"
+        raise ValueError(f"`{name}` must be {wanted}, not {number!r}.")
+
+
+@contextmanager
+def _name_default_args(default_args: Mapping[str, Any] | None) -> Iterator[None]:
+    """Add to an option's error that it comes from ``default_args``, which many kinds of tasks share."""
+    try:
+        yield
+    except ValueError as error:
+        name = re.match(r"`(\w+)`", str(error))
+        if name and name[1] in (default_args or {}):
+            raise ValueError(f"{error} It comes from `default_args`; set it for this task.") from error
+        raise

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_scantrust.assets.scantrust import describe_events, scantrust_outlets
 from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput
 from airflow_provider_scantrust.links.scantrust import LINKS
-from airflow_provider_scantrust.operators.arguments import as_path, from_template, ids_from_template
-from airflow_provider_scantrust.operators.parameters import UploadParameters
+from airflow_provider_scantrust.operators.parameters import UploadParameters, as_path
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -257,6 +256,7 @@ class ScantrustUploadOperator(UploadParameters):
                 _push(context, "task_ids", report.task_ids)
 
     def _send_constraints(self, upload: Upload) -> None:
+        from airflow_provider_scantrust.operators.rows import from_template, ids_from_template
         from airflow_provider_scantrust.uploads.check import check_values
         from airflow_provider_scantrust.uploads.constraints import read_constraints
 
