@@ -99,7 +99,7 @@ class ScantrustUploadOperator(UploadParameters):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Check, upload, and wait if wanted."""
-        from airflow_provider_scantrust.operators.endings import ending
+        from airflow_provider_scantrust.operators.tries import ending
         from airflow_provider_scantrust.uploads.report import Report
 
         self._report = report = Report(started_at=time.time())
@@ -125,7 +125,7 @@ class ScantrustUploadOperator(UploadParameters):
         deadline_is: str = "timeout",
     ) -> dict[str, Any]:
         """Continue after the trigger has fired."""
-        from airflow_provider_scantrust.operators.endings import ending, reacting_to_jobs
+        from airflow_provider_scantrust.operators.tries import ending, reacting_to_jobs
         from airflow_provider_scantrust.triggers.deferral import TASK_IDS_KEY, read_end_of_wait
         from airflow_provider_scantrust.uploads.report import Report
 
@@ -275,7 +275,7 @@ class ScantrustUploadOperator(UploadParameters):
 
     def _wait(self, context: Context, upload: Upload) -> None:
         from airflow_provider_scantrust.hooks.waiting import WorkerWait
-        from airflow_provider_scantrust.operators.endings import reacting_to_jobs
+        from airflow_provider_scantrust.operators.tries import reacting_to_jobs
         from airflow_provider_scantrust.triggers.deferral import can_resume
         from airflow_provider_scantrust.waits.jobs import Jobs
 
@@ -323,8 +323,7 @@ class ScantrustUploadOperator(UploadParameters):
         )
 
     def _finish(self, context: Context, report: Report, *, ended: bool = True) -> dict[str, Any]:
-        from airflow_provider_scantrust.operators.endings import count_upload
-        from airflow_provider_scantrust.operators.tries import store_of, try_of
+        from airflow_provider_scantrust.operators.tries import count_upload, store_of, try_of
         from airflow_provider_scantrust.uploads.kept import end_progress
         from airflow_provider_scantrust.uploads.reaction import react
 

@@ -1,21 +1,33 @@
-"""What Airflow knows about an upload: the number of this try, and the progress of earlier tries."""
+"""A try of an upload task: which one it is, what earlier tries have done, and what is stored when it ends."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
-from airflow_provider_scantrust.uploads.kept import Log, Store, Try, fingerprint, read_saved
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+
+from airflow_provider_scantrust.exceptions import NotFound, ScantrustError, TaskFailed
+from airflow_provider_scantrust.hooks.outcome import (
+    push_beside_error,
+    push_failed_jobs,
+    push_failure,
+    raise_for_airflow,
+)
+from airflow_provider_scantrust.uploads.kept import Log, Store, Try, fingerprint, forget_jobs, read_saved
 from airflow_provider_scantrust.uploads.options import Options
 from airflow_provider_scantrust.uploads.progress import Progress
+from airflow_provider_scantrust.uploads.report import Report
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
+    from airflow_provider_scantrust.hooks.scantrust import ScantrustHook, WorkerStats
 
 
 def store_of(context: Context) -> Store | None:
@@ -54,15 +66,75 @@ def progress_of(
     )
 
 
-def is_of_another_account(context: Context, hook: ScantrustHook) -> bool:
-    """Whether the progress of this task belongs to another account than the connection has now."""
-    saved = read_saved(store_of(context))
-    return saved is not None and saved.get("account") not in (None, hook.settings.account_digest)
-
-
 def map_index_of(context: Context) -> int:
     """Return the map index of a task; -1 for a task that is not mapped."""
     return _number(context.get("ti"), "map_index", -1)
+
+
+@contextmanager
+def reacting_to_jobs(context: Context, hook: ScantrustHook, log: Log) -> Iterator[None]:
+    """Forget failed jobs, so that a retry submits these again and no others."""
+    try:
+        yield
+    except ScantrustError as error:
+        push_failed_jobs(context, error)
+        if isinstance(error, TaskFailed):
+            forget_jobs(store_of(context), error.failed_jobs, log)
+        elif isinstance(error, NotFound):
+            account = (read_saved(store_of(context)) or {}).get("account")
+            if account is not None and account != hook.settings.account_digest:
+                log.warning(
+                    "The connection now has another account than the jobs. The jobs' task_ids are kept."
+                )
+            else:
+                forget_jobs(store_of(context), {}, log)
+                log.warning(
+                    "Scantrust does not know a job of this upload, so the wait for it cannot end. When this task is cleared, "
+                    "everything is uploaded again."
+                )
+        raise
+
+
+@contextmanager
+def ending(context: Context, report: Report) -> Iterator[None]:
+    """
+    On an error, push the XCom ``failure`` and raise the exception that tells Airflow whether to retry.
+
+    Also push the XCom ``report`` of what was done so far, if the upload had a plan.
+    """
+
+    def push(error: BaseException, *, permanent: bool) -> None:
+        path = report.rejects["path"] if report.rejects else None
+        push_failure(context, error, permanent=permanent, rejects_path=path)
+        if not report.mode:
+            # Nothing is known yet, not even how many rows there are.
+            return
+        summary = report.summary(now=time.time(), ended=report.is_complete)
+        if not report.is_complete:
+            # Calls without an answer may have updated codes, too, or matched none.
+            summary["codes_affected"] = summary["unmatched"]["count"] = None
+        push_beside_error(context, "report", summary)
+
+    try:
+        yield
+    except TaskFailed as error:
+        # A retry submits the jobs again.
+        push(error, permanent=False)
+        raise
+    except ScantrustError as error:
+        push(error, permanent=error.permanent)
+        raise_for_airflow(error)
+    except (Exception, AirflowTaskTimeout) as error:
+        push(error, permanent=False)
+        raise
+
+
+def count_upload(stats: WorkerStats, report: Report) -> None:
+    """Add an upload to Airflow's metrics."""
+    stats.count("rows", report.rows, mode=report.mode)
+    stats.count("rows_rejected", sum(report.rejected.values()), mode=report.mode)
+    stats.count("keys_unmatched", report.unmatched, mode=report.mode)
+    stats.count("codes_affected", report.codes_affected, mode=report.mode)
 
 
 def _number(thing: Any, name: str, otherwise: int = 0) -> int:
