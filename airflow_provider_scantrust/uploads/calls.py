@@ -16,9 +16,7 @@ class Call:
 
     :param number: The call's place in the plan. It is the same in each plan of the same rows, and in all
         parts of the call.
-    :param rows: The rows of a synchronous call.
     :param constraints: Selects the codes that a job updates; None for a synchronous call.
-    :param scm_data: The values that a job sets.
     :param example: One of the job's keys, to name the job in reports.
     :param is_probe: The rows come from a job that Scantrust refused, and carry identical data.
     """
@@ -32,7 +30,6 @@ class Call:
 
     @property
     def is_job(self) -> bool:
-        """Whether the call is asynchronous."""
         return self.constraints is not None
 
     @property

@@ -14,7 +14,7 @@ from airflow_provider_scantrust.api.texts import show
 from airflow_provider_scantrust.exceptions import InvalidInput
 from airflow_provider_scantrust.sources.fields import UnreadableRow, clean_name, spell, strip_blanks, unwrap
 from airflow_provider_scantrust.sources.values import is_missing, plain_moment, plain_number
-from airflow_provider_scantrust.uploads.doubts import BETWEEN, Doubts, are_plain
+from airflow_provider_scantrust.uploads.doubts import BETWEEN, LONGEST_TEXT, Doubts, are_plain
 
 # Scantrust: SCM fields, special fields.
 SPECIAL_FIELDS: dict[str, tuple[range, str]] = {
@@ -22,34 +22,22 @@ SPECIAL_FIELDS: dict[str, tuple[range, str]] = {
     "blacklist_reason": (range(11), "0 (none) to 10 (maximum scan count exceeded)"),
 }
 
-# Assumed: no field of a code holds more characters. With this limit, a call of 999 rows fits into memory.
-LONGEST_TEXT = 65_536
 # Python refuses to write numbers of more than 4300 digits.
 _MOST_BITS = 4_096
 _MOST_SHAPES = 10_000
 # The first rows are checked value by value, to learn which fields hold dates.
 _LOOK_AT_EACH = 100
 _MOST_NAMED = 20
-# Scantrust: an extended_id holds no blanks, so blanks around it are removed.
-_STRIPPED_KEY = "extended_id"
 
 Row = dict[str, Any]
 
 
 class BadRow(Exception):
-    """
-    A row that cannot be sent.
-
-    :param kind: The kind of reject: "unreadable", "key missing" or "invalid".
-    """
+    """A row that cannot be sent; its kind is "unreadable", "key missing" or "invalid"."""
 
     def __init__(self, kind: str, reason: str) -> None:
         super().__init__(reason)
         self.kind = kind
-
-
-# A row as it is sent: the key, the names of the other fields (sorted), and their values.
-Checked = tuple[str, tuple[str, ...], Sequence[Any]]
 
 
 class _Shape(NamedTuple):
@@ -68,12 +56,7 @@ class _Shape(NamedTuple):
 
 
 class RowCheck:
-    """
-    The check of one upload's rows.
-
-    :param data_key: The field that selects codes.
-    :raises InvalidInput: ``data_key`` is not a name.
-    """
+    """The check of one upload's rows; ``InvalidInput`` if ``data_key`` is not a name."""
 
     def __init__(self, data_key: str) -> None:
         if not isinstance(data_key, str) or not data_key.strip():
@@ -86,9 +69,9 @@ class RowCheck:
         self._last: _Shape | None = None
         self._looked_at = 0
 
-    def read_plain(self, items: Sequence[Any]) -> tuple[list[str], list[str]] | None:
+    def read_plain(self, items: Sequence[Any]) -> tuple[tuple[str, ...], list[str], list[str]] | None:
         """
-        Return the keys and, after BETWEEN, the joined values of the rows; None unless all are plain text.
+        Return names, keys and, after BETWEEN, the joined values of rows; None unless all are plain text.
 
         Most rows are plain text. One check of many rows together costs a tenth of a check of each value.
         """
@@ -105,16 +88,11 @@ class RowCheck:
         keys = [row[0] for row in rows]
         if len(rows) != len(items) or not all(keys) or not are_plain(texts, width):
             return None
-        return keys, [text[len(key) :] for key, text in zip(keys, texts, strict=True)]
+        return shape.names, keys, [text[len(key) :] for key, text in zip(keys, texts, strict=True)]
 
-    @property
-    def plain_names(self) -> tuple[str, ...]:
-        """The fields of the rows that :meth:`read_plain` returns."""
-        return self._last.names if self._last else ()
-
-    def read(self, item: Any, number: int) -> Checked:
+    def read(self, item: Any, number: int) -> tuple[str, tuple[str, ...], Sequence[Any]]:
         """
-        Check each value of a row, and return the row as it is sent.
+        Return a row as it is sent: the key, the names of the other fields (sorted), and their values.
 
         :param number: The row's number, for warnings.
         :raises BadRow: The row cannot be sent.
@@ -151,11 +129,6 @@ class RowCheck:
         return key
 
     def _read_shape(self, given: tuple[Any, ...]) -> _Shape:
-        """
-        Return what all rows with these field names share.
-
-        :raises BadRow: The key is missing, or a name cannot be sent.
-        """
         problems: list[str] = []
         fields = read_names(given, problems)
         wanted = self.data_key.strip()
@@ -181,10 +154,9 @@ class RowCheck:
 
 def check_values(fields: Any, what: str, *, warn: Callable[[str], None]) -> Row:
     """
-    Check one set of values like those of a row, and return it as it is sent.
+    Return one set of values as it is sent, checked like those of a row.
 
-    :param what: The argument's name, for the message.
-    :raises InvalidInput: There is no value, or a value cannot be sent.
+    :raises InvalidInput: There is no value, or a value cannot be sent; ``what`` names the argument.
     """
     if not isinstance(fields, Mapping) or not fields:
         raise InvalidInput(f"{what} must be a dict with at least one field.")
@@ -217,11 +189,7 @@ def read_names(given: Iterable[Any], problems: list[str]) -> dict[str, Any]:
 def _read_values(
     fields: Sequence[str], values: Sequence[Any], number: int | None, doubts: Doubts, problems: list[str]
 ) -> list[Any]:
-    """
-    Return the values as they are sent; a value that cannot be sent is a problem.
-
-    :param number: The row's number, for warnings.
-    """
+    """Return the values as they are sent; a value that cannot be sent is a problem."""
     found: list[Any] = []
     for field, value in zip(fields, values, strict=True):
         try:
@@ -242,40 +210,28 @@ def list_problems(problems: Sequence[str]) -> str:
     return "; ".join(problems[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
 
 
-def read_key(value: Any, data_key: str = "") -> str:
-    """
-    Return a key as text, as Scantrust stores it.
-
-    :param data_key: The key's field; blanks around an ``extended_id`` are removed.
-    :raises ValueError: The value cannot be a key; the message says why.
-    """
+def read_key(value: Any, data_key: str) -> str:
+    """Return a key as text, as Scantrust stores it; a ``ValueError`` says why a value cannot be one."""
     value = plain_number(value)
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError(f"a key must be text, not {type(value).__name__}")
     text = str(_check_digits(_plain(value)))
-    text = clean_name(text) if data_key == _STRIPPED_KEY else unwrap(text)
+    # Scantrust: an extended_id holds no blanks, so blanks around it are removed.
+    text = clean_name(text) if data_key == "extended_id" else unwrap(text)
     if not strip_blanks(text):
         raise ValueError("the key is empty")
     return read_text(text)
 
 
 def read_name(name: Any) -> str:
-    """
-    Return the name of a field, without blanks around it.
-
-    :raises ValueError: The name is not text, or is text that cannot be sent.
-    """
+    """Return the name of a field, without blanks around it; a ``ValueError`` says why it cannot be sent."""
     if not isinstance(name, str) or not (cleaned := clean_name(str.__str__(name))):
         raise ValueError("a field's name must be text")
     return read_text(cleaned)
 
 
 def read_text(text: str) -> str:
-    """
-    Return the text, if JSON can carry it and a database can store it.
-
-    :raises ValueError: The text holds half a character (a lone surrogate) or a NUL, or is too long.
-    """
+    """Return the text; a ``ValueError`` says why JSON cannot carry it or a database cannot store it."""
     if len(text) > LONGEST_TEXT:
         raise ValueError(f"the text has {len(text)} characters; at most {LONGEST_TEXT} can be sent")
     # Assumed: Scantrust is a Django service, which refuses NUL.

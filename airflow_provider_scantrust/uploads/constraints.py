@@ -14,7 +14,7 @@ from airflow_provider_scantrust.uploads.check import Row, read_key, read_name
 
 @dataclass(frozen=True)
 class ConstraintsPlan:
-    """The plan for constraints that the user wrote; it has only jobs."""
+    """Like a :class:`~airflow_provider_scantrust.uploads.plan.Plan`, with jobs only."""
 
     calls: Sequence[Call]
     mode: Literal["async"] = "async"
@@ -26,25 +26,20 @@ class ConstraintsPlan:
 
     @property
     def keys(self) -> int:
-        """How many key values the calls carry."""
         return sum(call.keys for call in self.calls)
 
     @property
     def jobs(self) -> int:
-        """How many calls are jobs."""
         return len(self.calls)
 
     @property
     def contents(self) -> list[Any]:
-        """What the calls depend on, for the fingerprint."""
         return [[call.constraints, call.scm_data] for call in self.calls]
 
     def describe(self) -> str:
-        """Return the plan as one sentence for the log."""
         return f"Constraints → {plural(self.jobs, 'job')}: {self.reason}."
 
     def steps(self, skip: Container[int] = ()) -> Steps:
-        """Return the calls to make."""
         return Steps(iter(()), (call for call in self.calls if call.number not in skip), iter(()))
 
 

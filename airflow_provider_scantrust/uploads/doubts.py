@@ -13,25 +13,8 @@ from airflow_provider_scantrust.sources.fields import MARKS
 # errors, see _EXCEL_ERROR.
 PLACEHOLDERS = frozenset(
     {
-        *(
-            "nan",
-            "-nan",
-            "nat",
-            "none",
-            "null",
-            "nil",
-            "na",
-            "n/a",
-            "undefined",
-            "1.#ind",
-            "-1.#ind",
-            "1.#qnan",
-            "-1.#qnan",
-            "inf",
-            "-inf",
-            "infinity",
-            "-infinity",
-        ),
+        *("nan", "-nan", "nat", "none", "null", "nil", "na", "n/a", "undefined"),
+        *("1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan", "inf", "-inf", "infinity", "-infinity"),
         *(".", "\\n", "<na>", "<null>", "<none>", "<nil>", "(null)", "(none)", "(blank)", "[null]"),
     }
 )
@@ -40,8 +23,8 @@ BETWEEN = "\x1f"
 _PRINTABLE = bytes(range(0x20, 0x7F)) + BETWEEN.encode()
 
 _KNOWN = 50_000
-# In a row of at most this length, no value is too long.
-_LONGEST_ROW = 65_536
+# Assumed: no field of a code holds more characters. With this limit, a call of 999 rows fits into memory.
+LONGEST_TEXT = 65_536
 # Finds values that must be checked one by one. A good date is not among them.
 _NEEDS_LOOK = re.compile(
     r"""\x1f(?:
@@ -171,8 +154,7 @@ def are_plain(rows: Sequence[str], values: int) -> bool:
     """
     Whether no value of the rows must be checked alone.
 
-    :param rows: For each row, the key and the values, joined by BETWEEN.
-    :param values: How many values each row has, including the key.
+    :param rows: For each row, the key and the values, joined by BETWEEN; ``values`` is how many these are.
     """
     text = BETWEEN + BETWEEN.join(rows) + BETWEEN
     return (
@@ -180,7 +162,7 @@ def are_plain(rows: Sequence[str], values: int) -> bool:
         # No value holds BETWEEN, and none ends with a blank.
         and text.count(BETWEEN) == len(rows) * values + 1
         and " \x1f" not in text
-        and (len(text) <= _LONGEST_ROW or max(map(len, rows)) <= _LONGEST_ROW)
+        and (len(text) <= LONGEST_TEXT or max(map(len, rows)) <= LONGEST_TEXT)
         and ("\\" not in text or not _ESCAPE_AMONG.search(text))
         and _NEEDS_LOOK.search(text) is None
         # Only printable characters. This takes a third of the time of str.isprintable.

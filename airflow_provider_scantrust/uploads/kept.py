@@ -39,24 +39,16 @@ JOBS_TOGETHER = 200
 class Log(Protocol):
     """The log lines of an upload, for the user."""
 
-    def info(self, event: str, *args: Any) -> None:
-        """Write a line."""
-
-    def warning(self, event: str, *args: Any) -> None:
-        """Write a warning."""
+    def info(self, event: str, *args: Any) -> None: ...
+    def warning(self, event: str, *args: Any) -> None: ...
 
 
 class Store(Protocol):
     """The part of Airflow's task state store that this package uses."""
 
-    def get(self, key: str) -> Any:
-        """Return a value, or None."""
-
-    def set(self, key: str, value: Any) -> None:
-        """Keep a value."""
-
-    def delete(self, key: str) -> None:
-        """Forget a value."""
+    def get(self, key: str) -> Any: ...
+    def set(self, key: str, value: Any) -> None: ...
+    def delete(self, key: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -65,7 +57,7 @@ class Try:
     A try of a task.
 
     :param series: The same for all tries until a user clears the task.
-    :param number: The number of the try, from 1; 0 if it is not known.
+    :param number: From 1; 0 if it is not known.
     :param id: The id of the try; None if not known. ``airflow tasks test`` reuses the id of the last try.
     """
 
@@ -74,7 +66,6 @@ class Try:
     id: str | None
 
     def as_list(self) -> list[Any]:
-        """Return the try as plain JSON."""
         return [list(self.series), self.number, self.id]
 
     def follows(self, ended: Any) -> bool:
@@ -91,7 +82,6 @@ class Try:
 
 
 def fingerprint(parts: Any) -> str:
-    """Return a hash of plain JSON."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -165,11 +155,7 @@ def _unharmed(log: Log) -> Iterator[None]:
 
 
 def write_kept(store: Store, saved: Mapping[str, Any], jobs: Mapping[str, list[Any]], entries: int) -> int:
-    """
-    Write the progress; return how many full entries of jobs there are.
-
-    :param entries: How many full entries of jobs are already written.
-    """
+    """Write the progress, after so many full entries of jobs that are there; return how many there are now."""
     full = len(jobs) // JOBS_TOGETHER
     for number in range(entries, full):
         start = number * JOBS_TOGETHER

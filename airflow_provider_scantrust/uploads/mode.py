@@ -18,11 +18,7 @@ SINGLE_CODE_KEYS = frozenset({"extended_id", "serial_number"})
 
 
 class Choice(NamedTuple):
-    """
-    How to upload, and why.
-
-    :param keys_per_call: Items that one synchronous call may hold.
-    """
+    """How to upload, why, and how many items one synchronous call may hold."""
 
     mode: str
     reason: str
@@ -31,10 +27,8 @@ class Choice(NamedTuple):
 
 def choose_mode(data_key: str, keys: int, codes_per_key: float | None = None) -> Choice:
     """
-    Return the mode that Scantrust recommends.
+    Return the mode that Scantrust recommends for so many distinct keys.
 
-    :param data_key: The field that selects codes.
-    :param keys: Distinct key values to upload.
     :param codes_per_key: How many codes have the same value of the SCM key; None if the user does not know.
     """
     if data_key in SINGLE_CODE_KEYS:

@@ -45,18 +45,11 @@ class Service(Protocol):
     """The part of the hook that an upload uses."""
 
     @property
-    def pacer(self) -> Pacer:
-        """The pace of the upload calls."""
-
+    def pacer(self) -> Pacer: ...
     @property
-    def items_per_call(self) -> int:
-        """The most rows that the service takes in one synchronous call."""
-
-    def upload(self, items: Sequence[Mapping[str, Any]], data_key: str) -> UploadResult:
-        """Make a synchronous call."""
-
-    def stop_uploads(self) -> None:
-        """End the pauses of calls early."""
+    def items_per_call(self) -> int: ...
+    def upload(self, items: Sequence[Mapping[str, Any]], data_key: str) -> UploadResult: ...
+    def stop_uploads(self) -> None: ...
 
 
 class RejectsFile(Protocol):

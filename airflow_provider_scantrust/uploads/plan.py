@@ -48,10 +48,9 @@ class Plan:
     """
     The calls of an upload of rows.
 
-    :param mode: "sync", "async", or "mixed" for both.
-    :param reason: Why the upload has this mode.
     :param groups: How many sets of identical data go as jobs.
-    :param items_per_call: Rows in a synchronous call.
+    :param items_per_call: The most rows in a synchronous call.
+    :param ids_per_job: The most extended_ids in a job.
     :param in_jobs: Data -> how many of its rows go as jobs (the first ones); None if all rows do.
     :param tasters: Data -> places of those of its rows in ``in_jobs`` that a tasting call sends instead.
     """
@@ -99,7 +98,6 @@ class Plan:
         return (self.sync_calls + self.jobs) / _CALLS_PER_SECOND
 
     def describe(self) -> str:
-        """Return the plan as one sentence for the log."""
         spool = self.spool
         calls = [
             plural(number, what)
@@ -121,7 +119,6 @@ class Plan:
         )
 
     def summary(self) -> dict[str, Any]:
-        """Return the plan's numbers as plain JSON."""
         return {
             "mode": self.mode,
             "reason": self.reason,
@@ -137,11 +134,7 @@ class Plan:
         }
 
     def steps(self, skip: Container[int] = ()) -> Steps:
-        """
-        Return the calls to make. Only the rows of one call are in memory.
-
-        :param skip: Numbers of calls to leave out.
-        """
+        """Return the calls to make, without those with the numbers ``skip``. Only the rows of one are in memory."""
         sync_calls = self._sync_calls(skip)
         # A list, because the tasting calls and the others read the same sequence of rows.
         first = [call for call in islice(sync_calls, self.tasting_calls) if call is not None]
@@ -205,8 +198,6 @@ def make_plan(
     :param spool: Filled; must stay open while the plan is in use.
     :param mode: ``auto`` follows Scantrust's advice, and sends rows of identical data as jobs where that
         saves calls.
-    :param codes_per_key: How many codes have the same value of the SCM key; None if the user does not know.
-    :param ids_per_job: The most extended_ids that one asynchronous job may carry.
     :param answer_for_each_row: With ``auto``, do not send rows of identical data as jobs, because a job does
         not report on each row.
     """

@@ -27,8 +27,6 @@ _UNCERTAIN = (ConnectionFailed, ServiceUnavailable, UnreadableAnswer)
 
 class Progress:
     """
-    What an upload has done, and when that must be written to the store.
-
     After a crash, at most ``max_in_flight`` calls are repeated: those in flight and those not yet written.
 
     :param store: None before Airflow 3.3.

@@ -1,4 +1,4 @@
-"""The log lines of a long upload: one every ten seconds, not one per call."""
+"""The log lines of a long upload."""
 
 from __future__ import annotations
 
@@ -13,13 +13,7 @@ PROGRESS_SECONDS = 10.0
 
 
 class ProgressLog:
-    """
-    A line every ten seconds while an upload runs.
-
-    :param rows: Rows to send.
-    :param calls: Calls to make.
-    :param clock: Monotonic seconds.
-    """
+    """A line every ten seconds while an upload runs, with how much of its rows and calls is done."""
 
     def __init__(
         self, log: Log, pacer: Pacer, rows: int, calls: int, clock: Callable[[], float] = time.monotonic

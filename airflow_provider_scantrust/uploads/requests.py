@@ -36,12 +36,7 @@ class Ended:
 
 
 class Requests:
-    """
-    Send calls, each in its own thread.
-
-    :param upload: Makes a synchronous call.
-    :param submit: Submits a job and returns its task_id.
-    """
+    """Send calls, each in its own thread."""
 
     def __init__(self, upload: Upload, submit: Submit, data_key: str) -> None:
         self.in_flight = 0
@@ -54,7 +49,6 @@ class Requests:
         self._arrival = threading.Event()
 
     def start(self, call: Call) -> None:
-        """Send a call."""
         self.in_flight += 1
         if self._threads < self.in_flight:
             self._threads += 1
@@ -63,12 +57,10 @@ class Requests:
         self._todo.put(call)
 
     def wait(self, seconds: float) -> None:
-        """Wait for an answer."""
         self._arrival.wait(seconds)
         self._arrival.clear()
 
     def take(self) -> Ended | None:
-        """Return an answer that has arrived."""
         if not self._arrived:
             return None
         self.in_flight -= 1

@@ -57,6 +57,7 @@ class Runner:
         the key. If None, a refused call ends the upload. Otherwise a refused call is split until only the bad
         rows are refused.
     :param max_rejected: With more refused rows than this, the upload ends early.
+    :param is_stopped: Asked four times a second. The upload then ends and keeps what Scantrust has answered.
     """
 
     options: Options
@@ -67,12 +68,11 @@ class Runner:
     lines: ProgressLog
     log: Log
     items_per_call: int
+    is_stopped: Callable[[], bool] = lambda: False
     reject: Reject | None = None
     max_rejected: float = inf
 
     def __post_init__(self) -> None:
-        # Not a threading.Event: the signal handler that sets it runs in the thread that would wait for it.
-        self._is_stopped = False
         self._data_key = self.options.data_key
         self._requests = Requests(self.service.upload, self.submit, self._data_key)
         # If every row of a file is wrong, splitting calls down to single rows takes two calls per row.
@@ -89,10 +89,6 @@ class Runner:
         # What earlier tries achieved counts as well.
         self._took_any = bool(self.report.codes_affected or self.report.jobs)
 
-    def stop(self) -> None:
-        """End the upload within a second, keeping what Scantrust has answered; safe in a signal handler."""
-        self._is_stopped = True
-
     def run(self, steps: Steps) -> None:
         """
         Make all calls.
@@ -101,14 +97,14 @@ class Runner:
         :raises TooManyRejected: Scantrust refused more rows than allowed, or all rows, or a hundred rows, each
             sent alone, while it accepted none.
         :raises DiscardedFields: The tasting calls have shown that a field is discarded, and no job may then start.
-        :raises UploadInterrupted: :meth:`stop` was called.
+        :raises UploadInterrupted: The upload was stopped.
         :raises ScantrustError: The first error that ends the upload, after the requests under way have ended.
         """
         failed: Exception | None = None
         try:
             while True:
                 failed = failed or self._start_calls(steps)
-                if self._is_stopped:
+                if self.is_stopped():
                     raise UploadInterrupted("The task was stopped before the upload had ended.")
                 if not self._requests.in_flight:
                     break
@@ -130,7 +126,6 @@ class Runner:
             raise self.none_taken()
 
     def none_taken(self) -> TooManyRejected:
-        """Return the error for an upload of which Scantrust has refused every row so far."""
         return TooManyRejected(
             f"Scantrust refused {plural(self._rejected, 'row')} and accepted none, so the data as a whole is wrong, and "
             f"the upload ended. The last reason: {self._last_reason}"
@@ -138,7 +133,7 @@ class Runner:
 
     def _start_calls(self, steps: Steps) -> ScantrustError | None:
         """Send as many calls as may be in flight; return the error if no more may be sent."""
-        while not self._is_stopped and self._requests.in_flight < self.options.max_in_flight:
+        while not self.is_stopped() and self._requests.in_flight < self.options.max_in_flight:
             try:
                 call = self._next_call(steps)
             except ScantrustError as error:

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from itertools import groupby, islice
 from operator import itemgetter
-from pathlib import Path
 from typing import Any, Literal
 
 from airflow_provider_scantrust.api.texts import plural, show
@@ -52,19 +51,14 @@ class Spool:
     Only one thread may use it. The file has no name once it is open, so the system removes it when the
     process ends, even after SIGKILL.
 
-    :param data_key: The field that selects codes.
     :param on_duplicate: For rows of one key with different data: the last value of each field wins, or fail.
-    :param folder: Where the temporary file goes; None for the system's temporary folder.
     :raises InvalidInput: ``data_key`` is not a name.
     """
 
-    def __init__(
-        self, data_key: str, *, on_duplicate: Literal["last", "fail"] = "last", folder: Path | None = None
-    ) -> None:
+    def __init__(self, data_key: str, *, on_duplicate: Literal["last", "fail"] = "last") -> None:
         self.data_key = data_key
         self.on_duplicate = on_duplicate
         self.rows = self.merged = self.rejected = 0
-        self._folder = folder
         self._check = RowCheck(data_key)
         self._field_sets: dict[tuple[str, ...], int] = {}
         # Separate hashes for lengths and texts, so that the size of the batches does not change the
@@ -74,7 +68,7 @@ class Spool:
         self._counts = array("I", bytes(array("I").itemsize * _HASHES))
 
     def __enter__(self) -> Spool:
-        handle, path = tempfile.mkstemp(".spool", "scantrust-", self._folder)
+        handle, path = tempfile.mkstemp(".spool", "scantrust-")
         try:
             os.close(handle)
             self._db = sqlite3.connect(path, isolation_level=None)
@@ -103,7 +97,6 @@ class Spool:
         Check and store rows; a row that cannot be sent is rejected with the reason. Call this once.
 
         :param rows: Line and row (or an ``UnreadableRow``); line numbers rise from row to row.
-        :param warn: Called with each warning for the user.
         :raises InvalidInput: Rows of one key carry different data, and ``on_duplicate`` is "fail".
         :raises sqlite3.OperationalError: The disk is full.
         """
@@ -201,10 +194,11 @@ class Spool:
                     keys.append(key)
                     data.append(text)
                 continue
-            number = str(self._number_of(check.plain_names))
+            names, plain_keys, texts = found
+            number = str(self._number_of(names))
             lines += numbers
-            keys += found[0]
-            data += [number + text for text in found[1]]
+            keys += plain_keys
+            data += [number + text for text in texts]
         return lines, keys, data
 
     def _read_each(self, some: Iterable[tuple[int, Any]]) -> Iterator[_Kept]:

@@ -61,7 +61,7 @@ class Upload:
     def __post_init__(self) -> None:
         self._stack = ExitStack()
         self._read: tuple[Source, Plan] | None = None
-        self._runner: Runner | None = None
+        # Not a threading.Event: the signal handler that sets it runs in the thread that would wait for it.
         self._is_stopped = False
 
     def __enter__(self) -> Upload:
@@ -73,8 +73,6 @@ class Upload:
     def stop(self) -> None:
         """End the upload within a second; safe in a signal handler."""
         self._is_stopped = True
-        if self._runner is not None:
-            self._runner.stop()
 
     def send_constraints(self, constraints: Mapping[str, Any], scm_data: dict[str, Any]) -> None:
         """Submit jobs for checked constraints."""
@@ -223,7 +221,7 @@ class Upload:
         report, spool, pacer = self.report, plan.spool, self.service.pacer
         left = max(0, plan.keys - progress.keys_done(plan.items_per_call))
         calls = plan.sync_calls + plan.jobs - len(progress.done)
-        self._runner = runner = Runner(
+        runner = Runner(
             options=self.options,
             service=self.service,
             submit=self.submit,
@@ -232,11 +230,10 @@ class Upload:
             lines=ProgressLog(self.log, pacer, rows=left, calls=calls),
             log=self.log,
             items_per_call=self._items_per_call,
+            is_stopped=lambda: self._is_stopped,
             reject=None if spool is None or self.options.is_strict else spool.reject,
             max_rejected=self._allowed(spool) - spool.rejected if spool is not None else inf,
         )
-        if self._is_stopped:
-            runner.stop()
         try:
             with progress.kept():
                 runner.run(plan.steps(progress.done))

@@ -183,8 +183,11 @@ def test_fingerprint_and_order_are_the_same_in_another_process() -> None:
     assert 1 == len(outputs)
 
 
-def test_nothing_is_left_in_the_folder_even_while_it_is_open(tmp_path: Path, stack: ExitStack) -> None:
-    spool, _ = fill(stack, {KEY: "A", "lot": "1"}, folder=tmp_path)
+def test_nothing_is_left_in_the_folder_even_while_it_is_open(
+    tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    spool, _ = fill(stack, {KEY: "A", "lot": "1"})
     assert [] == list(tmp_path.iterdir())
     assert 1 == spool.keys
 
