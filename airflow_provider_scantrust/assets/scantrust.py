@@ -1,9 +1,8 @@
 """
 The asset scheme ``scantrust://<API host>/<what>``, such as ``scantrust://api.scantrust.com/campaigns/126``.
 
-The user chooses the name after the host, because Scantrust's answers do not name the campaign. The asset and
-the OpenLineage dataset of the same codes have the same name: namespace ``scantrust://<API host>``, name
-``<what>``.
+The user chooses the name after the host, because Scantrust's answers do not name the campaign. The OpenLineage
+dataset of the same codes has the namespace ``scantrust://<API host>`` and the name ``<what>``.
 """
 
 from __future__ import annotations
@@ -57,7 +56,6 @@ def create_asset(
 
 
 def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> Dataset:
-    """Return the OpenLineage dataset of an asset."""
     from airflow.providers.common.compat.openlineage.facet import Dataset
 
     namespace, name = dataset_name(str(asset.uri))
@@ -71,11 +69,7 @@ def dataset_name(uri: str) -> tuple[str, str]:
 
 
 def scantrust_outlets(outlets: Iterable[Any], context: Any = None) -> list[Any]:
-    """
-    Return those of a task's outlets that are Scantrust assets.
-
-    :param context: The context of a running task, which knows the URI of an ``Asset.ref(name=…)``.
-    """
+    """Return the Scantrust assets of some outlets; only a running task knows the URI of an ``Asset.ref(name=…)``."""
     return [each for each in outlets if _uri_of(each, context).startswith(f"{SCHEME}://")]
 
 

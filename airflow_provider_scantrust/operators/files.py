@@ -41,11 +41,7 @@ _NAME = re.compile(rf"(.+?)((?:{_FORMAT_ENDINGS})?(?:{_PACKED_ENDINGS})?)", re.I
 
 
 def open_path(path: str, mode: Literal["rb", "wb"]) -> BinaryIO:
-    """
-    Open a path or URL.
-
-    :raises ConfigurationError: It is a folder, or there is no storage for its scheme.
-    """
+    """Open a path or URL; ``ConfigurationError`` for a folder, and if there is no storage for its scheme."""
     try:
         return cast("BinaryIO", find_path(path).open(mode))
     except IsADirectoryError as error:
@@ -53,11 +49,7 @@ def open_path(path: str, mode: Literal["rb", "wb"]) -> BinaryIO:
 
 
 def find_path(path: str) -> Any:
-    """
-    Return a local path, or one of any URL that Airflow's object storage knows, with the connection that is in it.
-
-    :raises ConfigurationError: There is no storage for the URL's scheme.
-    """
+    """Return a local path, or one of any URL that Airflow's object storage knows, with its connection."""
     if "://" not in path:
         return Path(path)
     scheme, _, rest = path.partition("://")
@@ -85,11 +77,7 @@ def find_path(path: str) -> Any:
 
 
 def check_writable(path: str) -> None:
-    """
-    Find out before an upload whether its rejects can be written; of a URL, only its upload can tell.
-
-    :raises ConfigurationError: They cannot.
-    """
+    """Refuse a path, before the upload, where rejects cannot be written; of a URL, only its upload can tell."""
     location = find_path(path)
     is_local = isinstance(location, Path)
     if path.endswith("/") or (is_local and location.is_dir()):
@@ -132,9 +120,7 @@ class RejectsFile:
     If a file of another upload has the name already, the new file gets a number in its name. Path and digest
     are noted before the file is put in its place, so that it is known even if the worker dies right after.
 
-    :param path: A path or URL.
-    :param store: Where the file is noted.
-    :param known: Path and digest, as far as they are known without the store.
+    :param known: Path and digest of an earlier file, if they are known without the store.
     """
 
     def __init__(self, path: str, log: Log, store: Store | None, known: dict[str, str] | None = None) -> None:
@@ -145,11 +131,9 @@ class RejectsFile:
 
     @cached_property
     def mine(self) -> dict[str, str] | None:
-        """Path and digest of the file that this task instance has written."""
         return self._known or read_rejects(self._store, self._log)
 
     def write(self, write: Write, *, beside: bool = False) -> str:
-        """Write a file in place of :attr:`mine`, or beside it; return its path."""
         with _part(self.path) as part:
             with part.open("wb") as out:
                 write(out)
@@ -157,7 +141,6 @@ class RejectsFile:
         return self.mine["path"]
 
     def append(self, write: Append) -> str:
-        """Add rows to :attr:`mine`, or to a new file; return its path."""
         mine = self.mine
         if mine is None or not self._is_mine(mine):
             return self.write(lambda out: write(out, self.path, True), beside=True)
@@ -178,7 +161,6 @@ class RejectsFile:
         return self.write(copy)
 
     def remove(self) -> None:
-        """Remove :attr:`mine`: its rows have been updated since."""
         if self.mine is not None:
             self._remove(self.mine, "No row was rejected")
             note_rejects(self._store, None, self._log)

@@ -47,8 +47,6 @@ _CHOICES = {
 
 
 class UploadParameters(BaseOperator):
-    """The checked parameters of an upload."""
-
     template_fields: Sequence[str] = (
         "items",
         "source",
@@ -60,13 +58,9 @@ class UploadParameters(BaseOperator):
         "data_key",
         "scantrust_conn_id",
     )
-    template_fields_renderers = {  # noqa: RUF012 - Airflow's own form
-        "items": "json",
-        "columns": "json",
-        "constants": "json",
-        "constraints": "json",
-        "scm_data": "json",
-    }
+    template_fields_renderers = dict.fromkeys(
+        ("items", "columns", "constants", "constraints", "scm_data"), "json"
+    )
 
     def __init__(
         self,
@@ -186,7 +180,6 @@ class UploadParameters(BaseOperator):
                     raise ValueError(f"`{name}` is for `source` only, which also accepts a list of rows.")
 
     def upload_options(self) -> Options:
-        """Return the options of the upload."""
         from airflow_provider_scantrust.uploads.options import Options
 
         return Options(

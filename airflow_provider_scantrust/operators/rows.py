@@ -24,11 +24,9 @@ _PATTERN = re.compile(r"\*|\?+\.\w+$|\[[^\]/]-[^\]/]\]")
 
 def rows_of_file(path: str, data_key: str, options: Mapping[str, Any], rejects_path: str | None) -> Rows:
     """
-    Return the rows of a file.
+    Return the rows of a file, opened with :func:`~airflow_provider_scantrust.sources.opening.open_source`.
 
-    :param options: Passed to :func:`~airflow_provider_scantrust.sources.opening.open_source`.
-    :raises ConfigurationError: An option or the name of the rejects file does not fit, or the path is not a
-        single file.
+    :raises ConfigurationError: An option or the rejects file does not fit, or the path is not a single file.
     """
     _refuse_several_files(path)
     make = partial(open_source, path, partial(open_path, path, "rb"), data_key=data_key, **options)
@@ -49,11 +47,7 @@ def rows_of_items(items: Any, data_key: str) -> Rows | None:
 def rows_of_program(
     rows: Any, name: str, data_key: str, rejects_path: str | None = None, **options: Any
 ) -> Rows:
-    """
-    Return rows that Python code provides.
-
-    :raises InvalidInput: The rows are a set, whose order differs between processes.
-    """
+    """Return rows that Python code provides."""
     _refuse_set(rows)
     if rejects_path is not None:
         check_rejects_name(rejects_path, RowSource.format)

@@ -175,12 +175,10 @@ class ScantrustUploadOperator(UploadParameters):
 
     @cached_property
     def _task_ids(self) -> list[str]:
-        """The jobs that were submitted."""
         return []
 
     @cached_property
     def hook(self) -> ScantrustHook:
-        """The hook that makes the calls."""
         from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 
         return ScantrustHook(self.scantrust_conn_id)
@@ -210,11 +208,7 @@ class ScantrustUploadOperator(UploadParameters):
         )
 
     def _rows(self, *, again: bool = False) -> Rows | None:
-        """
-        Return the rows to upload.
-
-        :param again: Read the rows again, after a deferral; the result is None if that is not possible.
-        """
+        """Return the rows to upload; None if they cannot be read ``again``, after a deferral."""
         from airflow_provider_scantrust.operators.rows import rows_of_file, rows_of_items, rows_of_program
 
         if self.source is None:

@@ -15,9 +15,8 @@ def react(
     report: Report, data_key: str | None, *, on_unmatched: Reaction, on_discarded: Reaction, log: Log
 ) -> None:
     """
-    Warn or fail, as the reactions say.
+    Warn or fail, as the reactions say; for constraints, ``data_key`` is None.
 
-    :param data_key: The field of the keys; None for an upload with constraints.
     :raises UnmatchedKeys: No code has some of the keys; the message names discarded fields, too.
     :raises DiscardedFields: Some fields were discarded.
     """

@@ -43,7 +43,6 @@ def check_rejects_name(name: str, format: str, delimiter: str | None = None) -> 
     """
     Refuse a name that does not fit the rejects of a source, before anything is sent.
 
-    :param format: The source's format.
     :param delimiter: The source's delimiter, if the user gave one.
     :raises ConfigurationError: The name ends like another format, or its compression cannot be written.
     """
@@ -62,11 +61,7 @@ def check_rejects_name(name: str, format: str, delimiter: str | None = None) -> 
 
 
 def write_rejects(
-    source: Source,
-    rejects: Callable[[], Iterable[Reject]],
-    out: BinaryIO,
-    *,
-    name: str,
+    source: Source, rejects: Callable[[], Iterable[Reject]], out: BinaryIO, *, name: str
 ) -> None:
     """
     Write the rows that were not uploaded, from the copy that the source kept.

@@ -30,17 +30,12 @@ class Report:
     """
     The counts of one upload; :meth:`save` makes them plain JSON, so that they survive a deferral.
 
-    :param rows: Rows of the source.
-    :param reason: Why the upload has this mode.
     :param requests: Upload calls that were made, including those that ended in a 504.
-    :param codes_affected: Codes updated, as far as the answers say.
     :param discarded: Field -> rows in whose answer the campaign discarded it.
     :param fields_told: An answer has told which fields were updated.
     :param jobs: task_id -> (keys it selects by, the beginning of one of them, the call's number in the plan).
     :param job_keys: Keys of all jobs together, where those of each are not known; then they count as 0.
-    :param jobs_ended: The jobs have ended, and are counted.
     :param rejected: Kind -> rows that were not sent, or that Scantrust refused.
-    :param fingerprint: Identifies the rows and their plan.
     :param possibly_twice: Jobs that an earlier try may have submitted already.
     :param fields: Names of the fields that were sent, for lineage.
     :param unsaid: Jobs for which Scantrust did not say how many codes they updated.
@@ -78,7 +73,6 @@ class Report:
         return sorted(self.jobs, key=lambda task_id: self.jobs[task_id][2:])
 
     def add(self, other: Report) -> None:
-        """Add the counts of another report."""
         self.requests += other.requests
         self.codes_affected += other.codes_affected
         self.unmatched += other.unmatched
@@ -114,7 +108,6 @@ class Report:
         self.rejected[kind] = self.rejected.get(kind, 0) + count
 
     def add_job(self, call: Call, task_id: str) -> None:
-        """Write down a job that was submitted."""
         self.jobs[task_id] = [call.keys, make_example(call.example), call.number]
         self._add_fields(call.scm_data)
 
@@ -144,21 +137,17 @@ class Report:
         return found
 
     def summary(self, *, now: float, ended: bool = True) -> dict[str, Any]:
-        """
-        Return the report that users see.
-
-        :param now: Seconds since the epoch.
-        :param ended: Whether the jobs have ended; if not, ``codes_affected`` and the count of ``unmatched`` are
-            None in an upload with jobs.
-        """
+        """Return the report that users see, at a time in seconds since the epoch."""
+        # Until the jobs have ended, some counts are not known.
+        is_counted = ended or not self.jobs
         return {
             "mode": self.mode,
             "reason": self.reason,
             "rows": self.rows,
             "requests": self.requests,
-            "codes_affected": self.codes_affected if ended or not self.jobs else None,
+            "codes_affected": self.codes_affected if is_counted else None,
             "unmatched": {
-                "count": self.unmatched if ended or not self.jobs else None,
+                "count": self.unmatched if is_counted else None,
                 "examples": self.examples,
             },
             "discarded_fields": sorted(self.discarded)[:_FIELDS] if self.fields_told else None,
@@ -182,12 +171,7 @@ class Report:
         return self.rows - sum(self.rejected.values())
 
     def describe(self, now: float, *, ended: bool = True, failed: int = 0) -> str:
-        """
-        Return the upload as one sentence for the log.
-
-        :param now: Seconds since the epoch.
-        :param failed: How many of the jobs failed at Scantrust.
-        """
+        """Return the upload as one sentence for the log; ``failed`` is the number of jobs that failed."""
         seconds = now - self.started_at
         took = f"in {seconds:.0f} s" if seconds >= 10 else f"in {seconds:.1f} s"
         jobs = plural(len(self.jobs), "job")
@@ -230,11 +214,7 @@ class Report:
         )
 
     def describe_unmatched(self, data_key: str | None) -> str:
-        """
-        Return which keys matched no code.
-
-        :param data_key: Their field; None for constraints.
-        """
+        """Return which keys matched no code; for constraints, ``data_key`` is None."""
         if data_key is None:
             what = "meets the constraints"
             if self.unmatched > 1 or self.codes_affected:
@@ -261,7 +241,6 @@ class Report:
         return text
 
     def describe_discarded(self) -> str:
-        """Return which fields were discarded."""
         names = ", ".join(
             f"{name} (in {plural(count, 'row')})" for name, count in sorted(self.discarded.items())[:_FIELDS]
         )

@@ -13,6 +13,7 @@ import os
 import sqlite3
 import tempfile
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from itertools import groupby, islice
@@ -283,10 +284,7 @@ def _storable(reason: str) -> str:
 
 def count_kinds(spool: Spool) -> dict[str, int]:
     """Return kind -> rows that are rejected before anything is sent."""
-    counts: dict[str, int] = {}
-    for _, kind, _ in spool.rejects():
-        counts[kind] = counts.get(kind, 0) + 1
-    return counts
+    return Counter(kind for _, kind, _ in spool.rejects())
 
 
 def name_problems(spool: Spool) -> str:

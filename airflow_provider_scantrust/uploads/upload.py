@@ -44,7 +44,6 @@ class Upload:
 
     It keeps the rows until it is closed: after a wait in this process, the rows of each job are still known.
 
-    :param report: Counts the results.
     :param make_progress: Returns what earlier tries have done; not called for a dry run.
     :param rejects: None if rows that were not updated are only counted.
     """
@@ -104,11 +103,7 @@ class Upload:
         return plan
 
     def end_jobs(self, outcome: Outcome, rows: Callable[[], Rows | None] = lambda: None) -> None:
-        """
-        Count the results of jobs.
-
-        :param rows: After a deferral: returns the rows to read again, or None when they cannot be.
-        """
+        """Count the results of jobs; after a deferral, ``rows`` returns the rows again, or None if they are gone."""
         report, rejects = self.report, self.rejects
         report.end_jobs(outcome)
         if rejects is None:
