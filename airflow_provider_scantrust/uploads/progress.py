@@ -93,16 +93,8 @@ class Progress:
                     "again does no harm."
                 )
             return False
-        saved = self._read()
-        if saved is None or not self._is_of_this_upload(saved, "fingerprint"):
-            return False
-        known = load_jobs(self._store, saved)
-        if known is None:
-            self._log.warning(
-                "The stored progress of the last try is not complete, so the upload starts over."
-            )
-            return False
-        return self._load(saved, known)
+        found = self._find("fingerprint")
+        return found is not None and self._load(*found)
 
     def take_up_without_source(self) -> Report | None:
         """
@@ -110,38 +102,30 @@ class Progress:
 
         For a source that is gone: the task can still wait for its jobs.
         """
-        saved = self._read()
-        if self._store is None or saved is None or not self._is_of_this_upload(saved, "options"):
+        found = self._find("options")
+        if found is None:
             return None
+        saved, _ = found
         has_ended = saved.get("ended") is not None
         if not (has_ended or saved.get("whole")) or (
             self._is_cleared(saved) and saved["doubtful_counts"]["discarded"]
         ):
             # Some of its calls have to be made, which takes the source.
             return None
-        jobs = load_jobs(self._store, saved)
-        if jobs is None:
-            self._log.warning("The stored progress of the last try is not complete.")
-            return None
         self._saved["fingerprint"] = saved["fingerprint"]
-        self._load(saved, jobs)
+        self._load(*found)
         report = Report.load(saved["counts" if has_ended else "whole"])
-        if has_ended:
-            report.jobs = self.report.jobs
-            return report
-        report.jobs = {**self._task_jobs, **saved["other_jobs"]}
-        self.all_calls_made(report)
+        report.jobs = dict(self._task_jobs)
+        if not has_ended:
+            report.jobs |= saved["other_jobs"]
+            self.all_calls_made(report)
         return report
 
     def before_call(self, call: Call, in_flight: int) -> None:
         """Before another call starts, write down what is done and which jobs come next."""
         if new := call.is_job and call.number not in self._announced:
             # Several jobs with one write, because each write is a call to Airflow's API server.
-            following = {
-                number
-                for number in range(call.number, call.number + self._max_in_flight)
-                if number in self._jobs
-            }
+            following = set(range(call.number, call.number + self._max_in_flight)).intersection(self._jobs)
             self._announced |= {call.number, *following} - self.done
         if new or (self._unsaved and in_flight + self._unsaved >= self._max_in_flight):
             self._save()
@@ -204,23 +188,28 @@ class Progress:
         }
         self._save()
 
-    def _is_of_this_upload(self, saved: Mapping[str, Any], what: str) -> bool:
-        """Whether the saved progress belongs to this upload; a warning names what has changed."""
+    def _find(self, what: str) -> tuple[dict[str, Any], dict[str, list[Any]]] | None:
+        """Return the stored progress and jobs of this upload; if they are of no use, a warning says why."""
+        saved = self._read()
+        if self._store is None or saved is None:
+            return None
         ended = saved.get("ended")
         if ended is not None and not self._try.follows(ended):
-            return False
+            return None
         if saved.get("account") != self._saved["account"]:
             reason = (
                 "The connection leads to another service or account than in the last try, or has another token"
                 if "account" in saved
                 else "The last try was made by another release of this package"
             )
-            self._log.warning("%s, so the upload starts over.", reason)
-            return False
-        if saved.get(what) != self._saved[what]:
-            self._log.warning("What is uploaded has changed since the last try, so the upload starts over.")
-            return False
-        return True
+        elif saved.get(what) != self._saved[what]:
+            reason = "What is uploaded has changed since the last try"
+        elif (jobs := load_jobs(self._store, saved)) is None:
+            reason = "The stored progress of the last try is not complete"
+        else:
+            return saved, jobs
+        self._log.warning("%s, so the upload starts over.", reason)
+        return None
 
     def _load(self, saved: Mapping[str, Any], jobs: dict[str, list[Any]]) -> bool:
         self.done, self._cut, self._doubtful = (
