@@ -251,8 +251,8 @@ class ScantrustUploadOperator(UploadParameters):
 
     def _send_constraints(self, upload: Upload) -> None:
         from airflow_provider_scantrust.operators.rows import from_template, ids_from_template
+        from airflow_provider_scantrust.uploads.calls import read_constraints
         from airflow_provider_scantrust.uploads.check import check_values
-        from airflow_provider_scantrust.uploads.constraints import read_constraints
 
         scm_data = check_values(from_template(self.scm_data, "scm_data"), "scm_data", warn=self.log.warning)
         constraints = ids_from_template(from_template(self.constraints, "constraints"))

@@ -44,12 +44,11 @@ class _Shape(NamedTuple):
     """
     What all rows with the same field names share.
 
-    :param width: How many fields a row has, the key included.
+    :param names: The fields without the key.
     :param get: Returns the key and the values of a row, in the order of ``names``.
     :param is_plain: No field is special, and each name is a ``str``, not a subclass.
     """
 
-    width: int
     names: tuple[str, ...]
     get: Callable[[Any], tuple[Any, ...]]
     is_plain: bool
@@ -78,7 +77,7 @@ class RowCheck:
         shape = self._last
         if shape is None:
             return None
-        width, get = shape.width, shape.get
+        width, get = len(shape.names) + 1, shape.get
         try:
             # So many fields, and each of the names among them: they are the same names.
             rows = [get(item) for item in items if type(item) is dict and len(item) == width]
@@ -146,7 +145,7 @@ class RowCheck:
         names = tuple(sorted(fields))
         get = itemgetter(key, *(fields[name] for name in names))
         plain = all(type(name) is str for name in given) and SPECIAL_FIELDS.keys().isdisjoint(names)
-        shape = _Shape(len(given), names, get, plain)
+        shape = _Shape(names, get, plain)
         if len(self._shapes) < _MOST_SHAPES:
             self._shapes[given] = shape
         return shape

@@ -22,14 +22,13 @@ from airflow_provider_scantrust.exceptions import (
     UploadInterrupted,
 )
 from airflow_provider_scantrust.sources.tables import Source
-from airflow_provider_scantrust.uploads.constraints import ConstraintsPlan, plan_constraints
+from airflow_provider_scantrust.uploads.calls import ConstraintsPlan, plan_constraints
 from airflow_provider_scantrust.uploads.kept import Log, fingerprint
-from airflow_provider_scantrust.uploads.late_rejects import add_late_rejects, find_keys
 from airflow_provider_scantrust.uploads.options import Options, RejectsFile, Rows, Service
 from airflow_provider_scantrust.uploads.plan import Plan, make_plan
 from airflow_provider_scantrust.uploads.progress import Progress
 from airflow_provider_scantrust.uploads.progress_log import ProgressLog
-from airflow_provider_scantrust.uploads.rejects import write_rejects
+from airflow_provider_scantrust.uploads.rejects import add_late_rejects, find_keys, write_rejects
 from airflow_provider_scantrust.uploads.report import Report
 from airflow_provider_scantrust.uploads.requests import Submit
 from airflow_provider_scantrust.uploads.run import UNMATCHED, Runner

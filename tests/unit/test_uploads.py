@@ -22,8 +22,7 @@ from airflow_provider_scantrust.exceptions import (
     TooManyRejected,
     UploadTimedOut,
 )
-from airflow_provider_scantrust.uploads.calls import Call, Steps, make_job
-from airflow_provider_scantrust.uploads.constraints import plan_constraints, read_constraints
+from airflow_provider_scantrust.uploads.calls import Call, Steps, make_job, plan_constraints, read_constraints
 from airflow_provider_scantrust.uploads.options import Options
 from airflow_provider_scantrust.uploads.progress_log import ProgressLog
 from airflow_provider_scantrust.uploads.report import EXAMPLES, Report
