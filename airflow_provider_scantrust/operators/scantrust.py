@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
     from airflow_provider_scantrust.uploads.options import Rows
+    from airflow_provider_scantrust.uploads.plan import Plan
     from airflow_provider_scantrust.uploads.report import Report
     from airflow_provider_scantrust.uploads.upload import Upload
 
@@ -107,10 +108,11 @@ class ScantrustUploadOperator(UploadParameters):
             self._upload = upload
             plan = self._send(context, upload)
             if plan is not None and self.dry_run_only:
+                self.log.info("A dry run sends nothing. %s", plan.describe())
                 # Nothing was updated, so Dags that wait for these assets must not start.
                 ours = scantrust_outlets(self.outlets, context)
                 self.outlets[:] = [outlet for outlet in self.outlets if outlet not in ours]
-                return plan
+                return plan.summary()
             ended = not report.jobs or report.jobs_ended
             if not ended and self.wait_for_completion:
                 self._wait(context, upload)
@@ -224,8 +226,7 @@ class ScantrustUploadOperator(UploadParameters):
         }
         return rows_of_program(self.source, "source", self.data_key, as_path(self.rejects_path), **options)
 
-    def _send(self, context: Context, upload: Upload) -> dict[str, Any] | None:
-        """Upload, and return the plan."""
+    def _send(self, context: Context, upload: Upload) -> Plan | None:
         report = upload.report
         try:
             if self.constraints is not None:
@@ -237,10 +238,7 @@ class ScantrustUploadOperator(UploadParameters):
                     "There is nothing to upload: `items`, `source` or `constraints` is None. Did the upstream task, or the "
                     "decorated function, return nothing?"
                 )
-            plan = upload.send_rows(rows)
-            if plan is not None and self.dry_run_only:
-                self.log.info("A dry run sends nothing. %s", plan.describe())
-            return None if plan is None else plan.summary()
+            return upload.send_rows(rows)
         except BaseException:
             if report.requests:
                 self.log.warning("The upload ended early: %s.", report.describe_so_far())

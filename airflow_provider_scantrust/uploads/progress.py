@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -46,11 +47,10 @@ class Progress:
         self._unsaved = 0
         self._job_entries = 0
         self._announced: set[int] = set()
-        self._begun: set[int] = set()
-        # How many submits of each call are in flight: the parts of a call that was halved.
-        self._in_flight: dict[int, int] = {}
+        # How many submits of each call that has begun are in flight: the parts of a call that was halved.
+        self._in_flight: Counter[int] = Counter()
         # Calls that have submitted a job, or may have -> how many jobs.
-        self._parts: dict[int, int] = {}
+        self._parts: Counter[int] = Counter()
         # Calls that are repeated, and have left a job.
         self._left: set[int] = set()
         self.done: set[int] = set()
@@ -130,17 +130,16 @@ class Progress:
         if new or (self._unsaved and in_flight + self._unsaved >= self._max_in_flight):
             self._save()
         if call.is_job:
-            self._begun.add(call.number)
-            self._in_flight[call.number] = self._in_flight.get(call.number, 0) + 1
+            self._in_flight[call.number] += 1
 
     def answered(self, call: Call, error: Exception | None) -> None:
         """Note whether Scantrust may have made a job for this call."""
         if not call.is_job:
             return
-        self._in_flight[call.number] = in_flight = self._in_flight.get(call.number, 1) - 1
+        self._in_flight[call.number] -= 1
         if error is None or isinstance(error, _UNCERTAIN) or getattr(error, "after_trouble", True):
-            self._parts[call.number] = self._parts.get(call.number, 0) + 1
-        elif call.number not in self._parts and not in_flight:
+            self._parts[call.number] += 1
+        elif not self._parts[call.number] and not self._in_flight[call.number]:
             # Not where another part of the call may have submitted a job.
             self._announced.discard(call.number)
 
@@ -177,7 +176,7 @@ class Progress:
             yield
         finally:
             # The other announced jobs were never submitted.
-            self._announced &= self._begun
+            self._announced &= self._in_flight.keys()
             self._save()
 
     def all_calls_made(self, report: Report) -> None:

@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 from airflow_provider_scantrust.api.texts import plural
 from airflow_provider_scantrust.exceptions import ConfigurationError
@@ -224,34 +224,32 @@ def _write_delimited(
     writer = csv.writer(stream, **{**records.dialect, **dialect})
     rows = ((line, cells) for line, cells, _ in records)
 
-    def protect(cells: list[str]) -> list[str]:
-        if source.quotechar:
-            return cells
-        # Without quotes, a delimiter or a line end would cut the cell in two.
-        return [re.sub(f"[{re.escape(delimiter)}\r\n]", " ", cell) for cell in cells]
+    def write(cells: list[Any]) -> None:
+        if not source.quotechar:
+            # Without quotes, a delimiter or a line end would cut the cell in two.
+            cells = [re.sub(f"[{re.escape(delimiter)}\r\n]", " ", str(cell)) for cell in cells]
+        writer.writerow(cells)
 
-    _write_table(records.header, _matched(rows, rejects), writer.writerow, protect)
+    _write_table(records.header, _matched(rows, rejects), write)
 
 
 def _write_sheet(source: ExcelSource, rejects: Iterable[Reject], out: BinaryIO) -> None:
     found = _matched(source.rejected_rows(), rejects)
     writer = csv.writer(_Encoded(out, "utf-8"), quoting=csv.QUOTE_ALL, lineterminator="\n")
-    _write_table(source.header, found, writer.writerow, lambda cells: cells)
+    _write_table(source.header, found, writer.writerow)
 
 
 def _write_table(
     header: list[str],
     found: Iterable[tuple[int, list[str], str, str]],
-    write: Callable[[list[object]], object],
-    protect: Callable[[list[str]], list[str]],
+    write: Callable[[list[Any]], object],
 ) -> None:
     # A rejects file that is uploaded again already has these columns.
     dropped = set(REJECTED) if set(REJECTED) <= set(header) else set()
     kept = [name not in dropped for name in header]
     write([*REJECTED, *_select(header, kept)])
     for line, cells, kind, reason in found:
-        said, *rest = protect([" ".join(reason.split()), *_select(cells, kept)])
-        write([line, kind, said, *rest])
+        write([line, kind, " ".join(reason.split()), *_select(cells, kept)])
 
 
 def _select(cells: list[str], kept: list[bool]) -> list[str]:
