@@ -123,18 +123,9 @@ class Spool:
             (kind, _storable(reason), key),
         ).rowcount
 
-    def note_rejects(self, rejects: Iterable[tuple[int, str, str]]) -> None:
-        """Note line, kind and reason of rows that were not uploaded."""
-        self._db.executemany("INSERT OR REPLACE INTO rejects VALUES (?, ?, ?)", rejects)
-
     def rejects(self) -> Iterator[tuple[int, str, str]]:
         """Return line, kind and reason of each rejected row, ordered by line."""
         yield from self._db.execute("SELECT line, kind, reason FROM rejects ORDER BY line")
-
-    def count_rejects(self) -> int:
-        """Return how many rows are rejected."""
-        (count,) = self._db.execute("SELECT count(*) FROM rejects").fetchone()
-        return int(count)
 
     def read(self, up_to: Mapping[str, int] | None = None) -> Iterator[tuple[str, str]]:
         """
@@ -207,7 +198,8 @@ class Spool:
             try:
                 key, names, values = self._check.read(item, line)
             except BadRow as error:
-                self.note_rejects([(line, error.kind, _storable(str(error)))])
+                reason = _storable(str(error))
+                self._db.execute("INSERT INTO rejects VALUES (?, ?, ?)", (line, error.kind, reason))
                 self.rejected += 1
             else:
                 yield line, key, self._encode(names, values)
@@ -283,7 +275,7 @@ def _storable(reason: str) -> str:
 
 
 def count_kinds(spool: Spool) -> dict[str, int]:
-    """Return kind -> rows that are rejected before anything is sent."""
+    """Return kind -> rows that are rejected."""
     return Counter(kind for _, kind, _ in spool.rejects())
 
 

@@ -259,7 +259,7 @@ class Upload:
         if rejects is None or self._read is None:
             return
         source, plan = self._read
-        if count := plan.spool.count_rejects():
+        if count := sum(count_kinds(plan.spool).values()):
             path = rejects.write(
                 lambda out: write_rejects(source, plan.spool.rejects, out, name=rejects.path)
             )
