@@ -124,19 +124,22 @@ def end_progress(store: Store | None, this_try: Try, report: Report, log: Log) -
 def read_rejects(store: Store | None, log: Log) -> dict[str, str] | None:
     """Return the rejects file that :func:`note_rejects` has noted."""
     with _unharmed(log):
-        return None if store is None else store.get(_REJECTS_KEY)
+        found = None if store is None else store.get(_REJECTS_KEY)
+        return found if isinstance(found, dict) else None
     return None
 
 
 def note_rejects(store: Store | None, rejects: Mapping[str, str] | None, log: Log) -> None:
     """
-    Note which rejects file belongs to this task instance, whatever is uploaded.
+    Note which rejects file belongs to this task instance, also if the next try uploads other rows.
 
     :param rejects: Its path and digest; and the digest ``before``, if an earlier file of this task instance may
         still be there.
     """
     with _unharmed(log):
-        if store is not None:
+        if store is not None and rejects is None:
+            store.delete(_REJECTS_KEY)
+        elif store is not None:
             store.set(_REJECTS_KEY, rejects)
 
 
