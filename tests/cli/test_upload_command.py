@@ -129,6 +129,8 @@ def test_resumed_upload_after_a_kill_repeats_at_most_what_was_in_flight(
     while posts(sandbox) < 20:
         assert process.poll() is None
         time.sleep(0.05)
+    # However long the second process takes to start.
+    process.send_signal(signal.SIGSTOP)
     # A second process would send the same rows again.
     second = start(*arguments)
     _, err = second.communicate(timeout=60)
