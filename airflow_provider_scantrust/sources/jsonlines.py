@@ -42,8 +42,11 @@ class JsonLinesSource(FileSource):
                 if not text.strip(" \t\r\n\v\f\x1a"):
                     continue
             if is_first:
-                self._check_first(text)
                 is_first = False
+                if shape := self._find_shape(text.strip()):
+                    raise InvalidInput(
+                        f"{self.name}: this must be one object per line (JSON lines), and is {shape}"
+                    )
             try:
                 record = _DECODER.decode(text)
             except (ValueError, RecursionError) as error:
@@ -55,10 +58,6 @@ class JsonLinesSource(FileSource):
                 yield line, UnreadableRow(f"it is not valid JSON: {_explain(error)}")
                 continue
             yield line, _check_record(record)
-
-    def _check_first(self, text: str) -> None:
-        if shape := self._find_shape(text.strip()):
-            raise InvalidInput(f"{self.name}: this must be one object per line (JSON lines), and is {shape}")
 
     def _find_shape(self, text: str) -> str | None:
         """Return what a file is that begins with such a line, and what to do; None if this is a row."""

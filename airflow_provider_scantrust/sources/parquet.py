@@ -131,10 +131,11 @@ class ParquetSource(FileSource):
         """Return the columns that pandas wrote as the index and that the user did not name."""
         with suppress(ValueError, KeyError, TypeError, AttributeError):
             about = json.loads(file.schema_arrow.metadata[b"pandas"])
-            index = {name for name in about["index_columns"] if isinstance(name, str)}
             return {
-                name for name in index if self.fields.columns.get(name, name) != self.fields.data_key
-            }.difference(self.fields.columns)
+                name
+                for name in about["index_columns"]
+                if isinstance(name, str) and name not in (*self.fields.columns, self.fields.data_key)
+            }
         return set()
 
     def _open_parquet(self, raw: BinaryIO) -> Any:

@@ -14,10 +14,10 @@ import requests
 from airflow.providers_manager import ProvidersManager
 
 from airflow_provider_scantrust.api.messages import Answer
+from airflow_provider_scantrust.cli.check import Access, read_skew
 from airflow_provider_scantrust.cli.main import make_parser
 from airflow_provider_scantrust.cli.sandbox import SANDBOX_FLAGS
 from airflow_provider_scantrust.cli.table import COMMANDS
-from airflow_provider_scantrust.hooks.access import Access, read_skew
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 from airflow_provider_scantrust.sandbox import Sandbox
 from airflow_provider_scantrust.sandbox.cli import _parser

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from airflow_provider_scantrust.api.extras import SCANTRUST
+from airflow_provider_scantrust.cli.check import check_access
 from airflow_provider_scantrust.cli.verify.survey import Seen, Survey
-from airflow_provider_scantrust.hooks.access import check_access
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 
 _BROKEN = b'{"items": '
