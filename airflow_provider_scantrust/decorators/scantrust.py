@@ -64,11 +64,7 @@ class ScantrustUploadDecoratedOperator(DecoratedOperator, ScantrustUploadOperato
 
 
 def scantrust_upload_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
-    """
-    Turn a function into a task that uploads what it returns.
-
-    :param python_callable: The function.
-    """
+    """Turn a function into a task that uploads what it returns."""
     return task_decorator_factory(
         python_callable=python_callable,
         decorated_operator_class=ScantrustUploadDecoratedOperator,

@@ -102,30 +102,22 @@ def ending(context: Context, report: Report) -> Iterator[None]:
 
     Also push the XCom ``report`` of what was done so far, if the upload had a plan.
     """
-
-    def push(error: BaseException, *, permanent: bool) -> None:
-        path = report.rejects["path"] if report.rejects else None
-        push_failure(context, error, permanent=permanent, rejects_path=path)
-        if not report.mode:
-            # Nothing is known yet, not even how many rows there are.
-            return
-        summary = report.summary(now=time.time(), ended=report.is_complete)
-        if not report.is_complete:
-            # Calls without an answer may have updated codes, too, or matched none.
-            summary["codes_affected"] = summary["unmatched"]["count"] = None
-        push_beside_error(context, "report", summary)
-
     try:
         yield
-    except TaskFailed as error:
-        # A retry submits the jobs again.
-        push(error, permanent=False)
-        raise
-    except ScantrustError as error:
-        push(error, permanent=error.permanent)
-        raise_for_airflow(error)
     except (Exception, AirflowTaskTimeout) as error:
-        push(error, permanent=False)
+        # A retry submits failed jobs again.
+        ours = error if isinstance(error, ScantrustError) and not isinstance(error, TaskFailed) else None
+        path = report.rejects["path"] if report.rejects else None
+        push_failure(context, error, permanent=ours is not None and ours.permanent, rejects_path=path)
+        # Without a mode, nothing is known yet, not even how many rows there are.
+        if report.mode:
+            summary = report.summary(now=time.time(), ended=report.is_complete)
+            if not report.is_complete:
+                # Calls without an answer may have updated codes, too, or matched none.
+                summary["codes_affected"] = summary["unmatched"]["count"] = None
+            push_beside_error(context, "report", summary)
+        if ours is not None:
+            raise_for_airflow(ours)
         raise
 
 

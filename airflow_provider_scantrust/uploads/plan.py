@@ -49,8 +49,6 @@ class Plan:
     The calls of an upload of rows.
 
     :param groups: How many sets of identical data go as jobs.
-    :param items_per_call: The most rows in a synchronous call.
-    :param ids_per_job: The most extended_ids in a job.
     :param in_jobs: Data -> how many of its rows go as jobs (the first ones); None if all rows do.
     :param tasters: Data -> places of those of its rows in ``in_jobs`` that a tasting call sends instead.
     """

@@ -81,9 +81,8 @@ class Report:
         self.jobs_ended |= other.jobs_ended
         self.fields_told |= other.fields_told
         self.examples = (self.examples + other.examples)[:EXAMPLES]
-        for mine, others in ((self.discarded, other.discarded), (self.rejected, other.rejected)):
-            for name, count in others.items():
-                mine[name] = mine.get(name, 0) + count
+        _add_counts(self.discarded, other.discarded)
+        _add_counts(self.rejected, other.rejected)
         self.jobs.update(other.jobs)
         self._add_fields(other.fields)
 
@@ -99,13 +98,12 @@ class Report:
                 self._add_unmatched(1, row[data_key])
                 continue
             self.fields_told = True
-            for name in row.keys() - {data_key, *updated}:
-                self.discarded[name] = self.discarded.get(name, 0) + 1
+            _add_counts(self.discarded, dict.fromkeys(row.keys() - {data_key, *updated}, 1))
         return unmatched
 
-    def add_rejected(self, kind: str, count: int) -> None:
+    def add_rejected(self, kinds: Mapping[str, int]) -> None:
         """Count rows that were not updated: refused, key missing, invalid, unreadable."""
-        self.rejected[kind] = self.rejected.get(kind, 0) + count
+        _add_counts(self.rejected, kinds)
 
     def add_job(self, call: Call, task_id: str) -> None:
         self.jobs[task_id] = [call.keys, make_example(call.example), call.number]
@@ -319,6 +317,11 @@ class Report:
         self.unmatched += count
         if example and len(self.examples) < EXAMPLES:
             self.examples.append(example)
+
+
+def _add_counts(counts: dict[str, int], others: Mapping[str, int]) -> None:
+    for name, count in others.items():
+        counts[name] = counts.get(name, 0) + count
 
 
 def make_example(key: str) -> str:

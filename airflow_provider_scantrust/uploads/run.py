@@ -267,7 +267,7 @@ class Runner:
             key = show(rows[0][self._data_key])
             self.log.warning("First refused row: %s %s. %s", self._data_key, key, reason)
         count = sum(self.reject(row[self._data_key], "refused", reason) for row in rows if self.reject)
-        counted.add_rejected("refused", count)
+        counted.add_rejected({"refused": count})
         self._rejected += count
         self._last_reason = reason
         if self._rejected > self.max_rejected:

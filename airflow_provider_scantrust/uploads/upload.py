@@ -183,8 +183,7 @@ class Upload:
         if spool is None:
             self._run(plan, progress)
             return
-        for kind, count in count_kinds(spool).items():
-            report.add_rejected(kind, count)
+        report.add_rejected(count_kinds(spool))
         if self.rejects is not None and plan.jobs and self.options.data_key == "extended_id":
             self.log.warning(
                 "Jobs do not report which keys match no code: such rows are counted, but are not in the rejects file."
