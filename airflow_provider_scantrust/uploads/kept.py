@@ -145,7 +145,8 @@ def note_rejects(store: Store | None, rejects: Mapping[str, str] | None, log: Lo
 
 def read_saved(store: Store | None) -> dict[str, Any] | None:
     """Return the progress that is stored for a task, or None."""
-    return None if store is None else store.get(STORE_KEY)
+    saved = None if store is None else store.get(STORE_KEY)
+    return saved if isinstance(saved, dict) else None
 
 
 @contextmanager
