@@ -35,7 +35,7 @@ def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.2)
+        time.sleep(0.4)
 
 
 def kill_worker(airflow: LocalAirflow, dag_id: str, run_id: str) -> None:

@@ -96,7 +96,7 @@ def prepare(
         env=env,
         config={
             # A loop that finds nothing to do takes a fifth of this time.
-            "scheduler.scheduler_idle_sleep_time": "0.4",
+            "scheduler.scheduler_idle_sleep_time": "0.5",
             # For the search for secrets.
             "logging.logging_level": "DEBUG",
             # Enough for all that test_waits_at_scale can be told to defer.

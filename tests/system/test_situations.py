@@ -26,7 +26,7 @@ DAGS = {
     "one_slot": "success",
     "asset_by_name": "success",
 }
-MANY = 6
+MANY = 4
 with (ROOT / "dags_examples" / "sample_data" / "codes.csv").open(encoding="utf-8") as codes_file:
     CODES = [row["extended_id"] for row in csv.DictReader(codes_file)]
 

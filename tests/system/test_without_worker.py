@@ -62,7 +62,8 @@ def test_wait_that_succeeds_starts_no_worker(airflow: LocalAirflow, sandbox: San
     while (task := airflow.tasks("start_and_end", run_id)[0]).state not in ENDED:
         seen += any(runs_task(each, task.raw["id"]) for each in airflow.worker_processes())
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        # A worker takes longer than this to start.
+        time.sleep(0.2)
     assert ("success", 1, None, None, 0) == (task.state, task.try_number, task.pid, task.hostname, seen)
     log = airflow.logs("start_and_end", run_id, "task")
     assert "The job is complete: 1 code affected." in log

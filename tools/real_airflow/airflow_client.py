@@ -283,4 +283,4 @@ def _wait(question: Callable[[], T | None], timeout: float, complaint: str | Cal
         if time.monotonic() > deadline:
             text = complaint if isinstance(complaint, str) else complaint()
             raise TimeoutError(f"after {timeout:g} s: {text}")
-        time.sleep(0.4)
+        time.sleep(0.5)
