@@ -75,7 +75,9 @@ class AirflowClient:
         if response.status_code == 401 and self._api_version == "v2":
             self._login()
             response = self._send(method, path, json, params)
-        if response.status_code == 500 and "Database error" in response.text:
+        for _ in range(5):
+            if response.status_code != 500 or "Database error" not in response.text:
+                break
             # SQLite was locked for longer than Airflow waits, and nothing was written.
             time.sleep(2)
             response = self._send(method, path, json, params)
