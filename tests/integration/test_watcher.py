@@ -214,7 +214,8 @@ async def test_failures_in_a_row_that_may_be_chance_do_not_end_a_wait(sandbox: S
     sandbox.jobs(polls=1)
     other, unlucky = submit(sandbox, 2)
     sandbox.fault(method="GET", path=f"{STATUS_PATH}{unlucky}/", status=500, times=15)
-    payloads = await outcomes(trigger(other), trigger(unlucky, error_budget=0.1))
+    # Longer than a busy machine takes for a poll: no answer for so long would end any wait.
+    payloads = await outcomes(trigger(other), trigger(unlucky, error_budget=0.4))
     assert ["complete"] * 2 == [payload["status"] for payload in payloads]
 
 
