@@ -19,7 +19,7 @@ TRUE_WORDS = {"true", "yes", "on", "1"}
 FALSE_WORDS = {"false", "no", "off", "0"}
 _LONGEST_TEXT = 4_096
 # The public client asks for tasks//<task_id>, with two slashes.
-_TASK_ID = re.compile(r"//?\{task_id\}(?=/|$)")
+_TASK_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*//?\{task_id\}(/[A-Za-z0-9._~-]+)*/?")
 _STATE = re.compile(r"[a-z0-9_.]{1,40}")
 
 
@@ -112,8 +112,12 @@ def _read_path(value: Any) -> str:
 
 def _read_task_path(value: Any) -> str:
     path = _with_slash(value)
-    sample, count = _TASK_ID.subn("/id", path)
-    if path.startswith("//") or count != 1 or not is_path(sample):
+    if (
+        path.startswith("//")
+        or len(path) > _LONGEST_TEXT
+        or {".", ".."} & set(path.split("/"))
+        or not _TASK_PATH.fullmatch(path)
+    ):
         raise ValueError("a path below the host with {task_id} in it, such as /some/path/{task_id}/")
     return path
 

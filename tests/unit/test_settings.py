@@ -288,6 +288,7 @@ def test_paths_and_words_of_another_service_can_be_set() -> None:
             ("task_path", value)
             for value in ("/{task_id}/{task_id}/", "/{id}/", "https://evil.test/{task_id}/", 5)
         ),
+        *(("task_path", value) for value in ("/a/%2e%2e/{task_id}/", "/a;b/{task_id}/", "/@a/{task_id}/")),
         *(("upload_path", value) for value in ("https://evil.test/", "//evil.test/", "/a b/", "/", ["/a/"])),
         *(("items_per_call", value) for value in (0, 1000, 1.5, "many", True)),
         *(("done_states", value) for value in (7, "a\nb", [5], {"a": "b"}, "x" * 100)),
