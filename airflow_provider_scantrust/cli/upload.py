@@ -28,7 +28,6 @@ from airflow_provider_scantrust.uploads.progress import Progress
 from airflow_provider_scantrust.uploads.reaction import react
 from airflow_provider_scantrust.uploads.rejects import write_rejects
 from airflow_provider_scantrust.uploads.report import Report
-from airflow_provider_scantrust.uploads.spool import count_kinds
 from airflow_provider_scantrust.uploads.upload import Upload
 from airflow_provider_scantrust.waits.jobs import Jobs, jobs_go_on
 
@@ -49,7 +48,7 @@ def plan(arguments: argparse.Namespace, out: Output) -> int:
         written = None
         if rejects is not None and made.spool.rejected and file.source is not None:
             source, spool = file.source, made.spool
-            written = rejects.write(lambda to: write_rejects(source, spool.rejects, to, name=rejects.path))
+            written = rejects.write(lambda to: write_rejects(source, spool.rejects(), to, name=rejects.path))
         _show_plan(made, written, out)
         return NOT_ALL if made.spool.rejected else 0
 
@@ -156,7 +155,7 @@ def _show_plan(made: Plan, written: str | None, out: Output) -> None:
     ]
     found = {
         **made.summary(),
-        "rejected_kinds": count_kinds(spool),
+        "rejected_kinds": spool.count_kinds(),
         "first_rejects": examples,
         **({"rejects_path": written} if written else {}),
     }

@@ -66,9 +66,7 @@ def check_rejects_name(name: str, format: str, delimiter: str | None = None) -> 
         need("zstandard", "zstd", name)
 
 
-def write_rejects(
-    source: Source, rejects: Callable[[], Iterable[Reject]], out: BinaryIO, *, name: str
-) -> None:
+def write_rejects(source: Source, rejects: Iterable[Reject], out: BinaryIO, *, name: str) -> None:
     """
     Write the rows that were not uploaded, from the copy that the source kept.
 
@@ -77,7 +75,7 @@ def write_rejects(
     lines, those of a sheet are CSV. Only one reject is in memory at a time.
 
     :param source: Read to its end, or as far as it could be read, with ``keep_copy``.
-    :param rejects: Returns line, kind and reason of each reject, ordered by line.
+    :param rejects: Line, kind and reason of each reject, ordered by line.
     :param out: Stays open.
     :param name: The file's name; with the ending ``.gz`` or ``.zst``, the file is compressed.
     :raises ConfigurationError: The name does not fit the format, or no copy was kept.
@@ -87,17 +85,17 @@ def write_rejects(
         if isinstance(source, DelimitedSource):
             # If the user gave a delimiter, the fixed file will be read with it, too.
             tabs = source.delimiter is None and find_format(name) == "tsv"
-            _write_delimited(source, rejects(), stream, tabs=tabs)
+            _write_delimited(source, rejects, stream, tabs=tabs)
         elif isinstance(source, ExcelSource):
-            _write_sheet(source, rejects(), stream)
+            _write_sheet(source, rejects, stream)
         elif isinstance(source, JsonLinesSource):
             lines = source.rejected_lines()
             rows = ((line, members_of_text(text)) for line, text in enumerate(lines, start=1))
-            _write_members(rows, rejects(), stream, lines.encoding)
+            _write_members(rows, rejects, stream, lines.encoding)
         elif isinstance(source, ParquetSource):
-            _write_members(source.rejected_members(), rejects(), stream)
+            _write_members(source.rejected_members(), rejects, stream)
         elif isinstance(source, RowSource):
-            _write_members(enumerate(source.rejected_members(), start=1), rejects(), stream)
+            _write_members(enumerate(source.rejected_members(), start=1), rejects, stream)
         else:
             raise TypeError(f"{type(source).__name__} is not a source whose rejects can be written")
 
@@ -147,9 +145,7 @@ def add_late_rejects(
 
         def write(out: BinaryIO, name: str, with_rows: bool) -> None:
             rejects = plan.spool.rejects() if with_rows else ()
-            write_rejects(
-                source, lambda: (each for each in rejects if each[1] == "unmatched"), out, name=name
-            )
+            write_rejects(source, (each for each in rejects if each[1] == "unmatched"), out, name=name)
 
         log.warning("Rows of jobs that matched no code were added to %s.", file.append(write))
         return

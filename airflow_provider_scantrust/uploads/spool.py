@@ -13,7 +13,6 @@ import os
 import sqlite3
 import tempfile
 from array import array
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from itertools import groupby, islice
@@ -126,6 +125,10 @@ class Spool:
     def rejects(self) -> Iterator[tuple[int, str, str]]:
         """Return line, kind and reason of each rejected row, ordered by line."""
         yield from self._db.execute("SELECT line, kind, reason FROM rejects ORDER BY line")
+
+    def count_kinds(self) -> dict[str, int]:
+        """Return kind -> rows that are rejected."""
+        return dict(self._db.execute("SELECT kind, count(*) FROM rejects GROUP BY kind ORDER BY min(line)"))
 
     def read(self, up_to: Mapping[str, int] | None = None) -> Iterator[tuple[str, str]]:
         """
@@ -272,11 +275,6 @@ class Spool:
 def _storable(reason: str) -> str:
     """Return a reason without lone surrogates, which it may quote from a row and which SQLite refuses."""
     return reason.encode(errors="backslashreplace").decode()
-
-
-def count_kinds(spool: Spool) -> dict[str, int]:
-    """Return kind -> rows that are rejected."""
-    return Counter(kind for _, kind, _ in spool.rejects())
 
 
 def name_problems(spool: Spool) -> str:

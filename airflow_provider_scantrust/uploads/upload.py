@@ -32,7 +32,7 @@ from airflow_provider_scantrust.uploads.rejects import add_late_rejects, find_ke
 from airflow_provider_scantrust.uploads.report import Report
 from airflow_provider_scantrust.uploads.requests import Submit
 from airflow_provider_scantrust.uploads.run import UNMATCHED, Runner
-from airflow_provider_scantrust.uploads.spool import Spool, count_kinds, name_problems
+from airflow_provider_scantrust.uploads.spool import Spool, name_problems
 from airflow_provider_scantrust.waits.outcome import Outcome
 
 
@@ -183,7 +183,7 @@ class Upload:
         if spool is None:
             self._run(plan, progress)
             return
-        report.add_rejected(count_kinds(spool))
+        report.add_rejected(spool.count_kinds())
         if self.rejects is not None and plan.jobs and self.options.data_key == "extended_id":
             self.log.warning(
                 "Jobs do not report which keys match no code: such rows are counted, but are not in the rejects file."
@@ -258,9 +258,9 @@ class Upload:
         if rejects is None or self._read is None:
             return
         source, plan = self._read
-        if count := sum(count_kinds(plan.spool).values()):
+        if count := sum(plan.spool.count_kinds().values()):
             path = rejects.write(
-                lambda out: write_rejects(source, plan.spool.rejects, out, name=rejects.path)
+                lambda out: write_rejects(source, plan.spool.rejects(), out, name=rejects.path)
             )
             self.log.warning(
                 "%s not updated: see %s. Fix the rows there and upload that file.",

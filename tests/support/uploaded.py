@@ -50,7 +50,7 @@ def upload(
             spool.reject(key, "refused", reason)
         out = io.BytesIO()
         rejects_name = f"rejects.{rejects_format(source.format)}{packed}"
-        write_rejects(source, spool.rejects, out, name=rejects_name)
+        write_rejects(source, spool.rejects(), out, name=rejects_name)
         return Result(rows, list(spool.rejects()), warnings, out.getvalue(), rejects_name)
 
 
