@@ -22,9 +22,9 @@ _MOST_NAMED = 30
 _MOST_KNOWN = 1_000
 # Invisible marks. A byte order mark may remain from another encoding or from joined files, and marks of
 # direction from a text that was copied.
-MARKS = "\ufeff\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069"
+INVISIBLE = "\ufeff\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069"
 # Removed around a name or an extended_id.
-_BLANKS = MARKS + "".join(filter(str.isspace, map(chr, range(0x3001))))
+_BLANKS = INVISIBLE + "".join(filter(str.isspace, map(chr, range(0x3001))))
 _FORMULA = re.compile(r'="((?:[^"]|"")*)"', re.DOTALL)
 # The same, with the quotes doubled for CSV and the quotes around it missing.
 _DOUBLED_FORMULA = re.compile(r'=""([^"]+)""')

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import date
 
 from airflow_provider_scantrust.api.texts import plural, show
-from airflow_provider_scantrust.sources.fields import MARKS
+from airflow_provider_scantrust.sources.fields import INVISIBLE
 
 # Texts that pandas, numpy, databases, R, SAS, Stata and JavaScript write for a missing value. For Excel's
 # errors, see _EXCEL_ERROR.
@@ -75,7 +75,7 @@ _ESCAPE_AMONG = re.compile(r"""\\[\\"n\x1f]""")
 _LATER_BYTES = "\x80-\xbf" + bytes(range(0x80, 0xA0)).decode("cp1252", "ignore")
 _DAMAGED = re.compile(f"Ã[{_LATER_BYTES}]|Â[\x80-\xbf]|â[€\x80]|[\x80-\x9f\ufffd]")
 # Invisible marks are blanks, too.
-_MARKS = tuple(MARKS)
+_INVISIBLE = tuple(INVISIBLE)
 
 _TEXTS = {
     "dates": (
@@ -183,7 +183,12 @@ def classify(value: str) -> str:
         return "placeholder" if value.lower() in PLACEHOLDERS else ""
     if not value:
         return ""
-    if value[0].isspace() or value[-1].isspace() or value.startswith(_MARKS) or value.endswith(_MARKS):
+    if (
+        value[0].isspace()
+        or value[-1].isspace()
+        or value.startswith(_INVISIBLE)
+        or value.endswith(_INVISIBLE)
+    ):
         return "placeholder" if value.strip().lower() in PLACEHOLDERS else "blanks"
     if value[0] == "'":
         return "apostrophe"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
 import time
@@ -10,8 +11,14 @@ from collections.abc import Callable
 import requests
 
 from airflow_provider_scantrust.sandbox import Sandbox
+from doc_blocks import ROOT
 from local_airflow import LocalAirflow, runs_task
 
+SAMPLE_DATA = ROOT / "dags_examples" / "sample_data"
+# The extended_ids of the sample data.
+CODES = [
+    row["extended_id"] for row in csv.DictReader((SAMPLE_DATA / "codes.csv").read_text("utf-8").splitlines())
+]
 # Settings: no Dag file changes while tests run, and to parse all of them twice a minute takes a tenth of two
 # cores.
 DAGS_STAY = {"dag_processor.min_file_process_interval": "300", "dag_processor.refresh_interval": "30"}

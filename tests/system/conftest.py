@@ -95,7 +95,7 @@ def prepare(
         },
         env=env,
         config={
-            # A loop that finds nothing to do takes a fifth of this time.
+            # An idle scheduler then takes 5 % of a core; with 0.2 s, 9 %.
             "scheduler.scheduler_idle_sleep_time": "0.5",
             # For the search for secrets.
             "logging.logging_level": "DEBUG",

@@ -8,13 +8,9 @@ from pathlib import Path
 
 from airflow_client import TaskInstance
 from airflow_provider_scantrust.sandbox import Sandbox
-from doc_blocks import ROOT
 from local_airflow import LocalAirflow
+from system_steps import CODES, SAMPLE_DATA
 
-SAMPLE_DATA = ROOT / "dags_examples" / "sample_data"
-CODES = [
-    row["extended_id"] for row in csv.DictReader((SAMPLE_DATA / "codes.csv").read_text("utf-8").splitlines())
-]
 RUN = "sample_day"
 
 

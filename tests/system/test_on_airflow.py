@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import subprocess
@@ -15,16 +14,11 @@ import pytest
 from airflow_client import TaskInstance
 from airflow_provider_scantrust.get_provider_info import get_provider_info
 from airflow_provider_scantrust.sandbox import Sandbox
-from doc_blocks import ROOT
 from local_airflow import LocalAirflow, runs_task
 from secret_search import SecretSearch, files_of, values_of
-from system_steps import submit, wait_until
+from system_steps import CODES, submit, wait_until
 
 PACKAGE = "airflow-provider-scantrust"
-SAMPLE_DATA = ROOT / "dags_examples" / "sample_data"
-CODES = [
-    row["extended_id"] for row in csv.DictReader((SAMPLE_DATA / "codes.csv").read_text("utf-8").splitlines())
-]
 # Several commands in one process, since most of the time of each is the start of Airflow.
 SEVERAL_COMMANDS = """
 import json, sys

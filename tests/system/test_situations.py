@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +10,7 @@ from airflow_client import TaskInstance
 from airflow_provider_scantrust.sandbox import Sandbox
 from doc_blocks import ROOT
 from local_airflow import LocalAirflow
+from system_steps import CODES
 
 Run = Callable[[str], list[TaskInstance]]
 DAGS = {
@@ -27,8 +27,6 @@ DAGS = {
     "asset_by_name": "success",
 }
 MANY = 4
-with (ROOT / "dags_examples" / "sample_data" / "codes.csv").open(encoding="utf-8") as codes_file:
-    CODES = [row["extended_id"] for row in csv.DictReader(codes_file)]
 
 
 def codes_of(dag_id: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import time
 
 import pytest
@@ -10,13 +9,10 @@ import requests
 
 from airflow_client import ApiError, TaskInstance
 from airflow_provider_scantrust.sandbox import Sandbox
-from doc_blocks import ROOT
 from local_airflow import LocalAirflow, runs_task
-from system_steps import wait_until
+from system_steps import CODES, wait_until
 
 ENDED = {"success", "failed", "skipped", "up_for_retry"}
-with (ROOT / "dags_examples" / "sample_data" / "codes.csv").open(encoding="utf-8") as codes_file:
-    CODES = [row["extended_id"] for row in csv.DictReader(codes_file)]
 
 
 # It takes a minute, in which the tests before the one that needs it run.
