@@ -85,8 +85,6 @@ check: $(READY) ## lint, format, types, import contracts, docs, changes
 	@$(BIN)/python tools/checks/check_words.py
 	@echo "make: checking the docs' links and tables"
 	@$(BIN)/python tools/docs/check_docs.py
-	@echo "make: checking that the map of the code is up to date"
-	@$(BIN)/python tools/docs/code_map.py --check
 	@$(MAKE) --no-print-directory docs
 	@echo "make: checking that the changes render"
 	@$(BIN)/towncrier build --draft >/dev/null

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from code_map import arrows, layers
 from docs_links import DOCS, replace_outside_links, show_roles
 
 
@@ -21,11 +20,3 @@ def test_roles_of_docstrings_are_shown_as_names() -> None:
     assert "raise <code>NotFound</code>" == show_roles(
         "raise :class:<code>~airflow_provider_scantrust.exceptions.NotFound</code>"
     )
-
-
-def test_every_arrow_of_the_map_points_downward() -> None:
-    rank = {name: number for number, row in enumerate(layers()) for name in row}
-    # The page and the sandbox stand beside the layers.
-    layered = [pair for pair in arrows() if rank.keys() >= set(pair)]
-    assert layered
-    assert all(rank[one] < rank[other] for one, other in layered)

@@ -1,4 +1,4 @@
-"""Starts and ends the processes of a local Airflow; Linux only, as it reads /proc."""
+"""Starts and ends the processes of a local Airflow; Linux only. Airflow itself needs psutil."""
 
 from __future__ import annotations
 
@@ -9,48 +9,41 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import psutil
+from psutil import Process
 
-@dataclass(frozen=True)
-class Process:
-    """One live process of a part. ``title`` is its command line, which Airflow rewrites as it works."""
-
-    pid: int
-    parent: int
-    title: str
-
-    @property
-    def memory_mb(self) -> float:
-        """Resident memory; a page that processes share counts in parts, so that sums are right."""
-        try:
-            fields = Path(f"/proc/{self.pid}/smaps_rollup").read_text().split()
-        except OSError:
-            return 0.0
-        return int(fields[fields.index("Pss:") + 1]) / 1024
-
-    def kill(self) -> None:
-        """End it with SIGKILL."""
-        os.kill(self.pid, signal.SIGKILL)
+_ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 
 
 def session_processes(session: int) -> list[Process]:
     """List the live processes of a session: unlike the parent, it survives the death of a process between."""
     found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+    for process in psutil.process_iter():
         try:
-            # The name in parentheses may hold anything, so count fields from its end.
-            fields = stat.read_text().rpartition(")")[2].split()
-            state, parent, sid = fields[0], int(fields[1]), int(fields[3])
-            if sid != session or state in "ZX":
-                continue
-            title = (stat.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except (OSError, IndexError, ValueError):
+            if os.getsid(process.pid) == session and process.status() not in _ENDED:
+                found.append(process)
+        except (ProcessLookupError, psutil.NoSuchProcess):
             continue
-        found.append(Process(int(stat.parent.name), parent, title.strip()))
-    return sorted(found, key=lambda process: process.pid)
+    return found
+
+
+def title_of(process: Process) -> str:
+    """Return a process's command line, which Airflow rewrites as it works."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def memory_mb_of(process: Process) -> float:
+    """Return the resident memory; a page that processes share counts in parts, so that sums are right."""
+    try:
+        return float(process.memory_full_info().pss / 2**20)
+    except psutil.Error:
+        return 0.0
 
 
 class Part:
@@ -181,5 +174,5 @@ def end_parts(parts: Iterable[Part], grace_seconds: float) -> None:
             part.signal(signal.SIGKILL, whole=True)
         if wait_until_gone(parts, 2):
             return
-    left = [f"{process.pid} {process.title}" for part in parts for process in part.processes()]
+    left = [f"{process.pid} {title_of(process)}" for part in parts for process in part.processes()]
     raise RuntimeError(f"processes that SIGKILL did not end: {left}")

@@ -31,9 +31,10 @@ from types import TracebackType
 from typing import Any
 
 import requests
+from psutil import Process
 
 from airflow_client import AirflowClient
-from airflow_parts import Part, Process, end_parts, wait_until_gone
+from airflow_parts import Part, end_parts, memory_mb_of, title_of, wait_until_gone
 from airflow_settings import environment, write_settings
 
 # What Airflow calls the process that runs a task's code, from 3.0 on and in 2.11.
@@ -165,7 +166,8 @@ class LocalAirflow(AirflowClient):
     def memory_mb(self) -> dict[str, float]:
         """Return the memory of each part with all its processes."""
         return {
-            name: sum(process.memory_mb for process in part.processes()) for name, part in self.parts.items()
+            name: sum(memory_mb_of(process) for process in part.processes())
+            for name, part in self.parts.items()
         }
 
     def run_cli(self, *arguments: str, timeout: float = 120) -> str:
@@ -253,12 +255,12 @@ class LocalAirflow(AirflowClient):
 
 def is_task_runner(process: Process) -> bool:
     """Say whether a process runs a task's code."""
-    return _TASK_RUNNER.search(process.title) is not None
+    return _TASK_RUNNER.search(title_of(process)) is not None
 
 
 def runs_task(process: Process, task_instance_id: str) -> bool:
     """Say whether a worker process runs this task instance (``TaskInstance.raw["id"]``; Airflow 3)."""
-    return process.title.endswith(task_instance_id)
+    return title_of(process).endswith(task_instance_id)
 
 
 def _take_sigterm_as_ctrl_c() -> None:

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from psutil import NoSuchProcess, Process
 
 import reliability_page
 from airflow_client import END_STATES, AirflowClient, ApiError
-from airflow_parts import Process
 from chaos_judge import Ended, Verdict, judge_codes, judge_jobs, judge_search, judge_tasks
 from chaos_sandbox import SandboxProcess
 from chaos_script import Event, faults_of, write_script
@@ -160,7 +160,7 @@ class Chaos:
         for process in chosen:
             try:
                 process.kill()
-            except ProcessLookupError:
+            except NoSuchProcess:
                 continue
             self.told.kills["worker"] += 1
 

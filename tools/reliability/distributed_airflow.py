@@ -19,7 +19,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from airflow_parts import Part, Process, end_parts
+from psutil import Process
+
+from airflow_parts import Part, end_parts
 from local_airflow import AirflowFailed, LocalAirflow, free_port, is_task_runner
 
 WORKERS = ("celery-worker-1", "celery-worker-2")
