@@ -33,7 +33,8 @@ def session_processes(session: int) -> list[Process]:
 def title_of(process: Process) -> str:
     """Return a process's command line, which Airflow rewrites as it works."""
     try:
-        return " ".join(process.cmdline())
+        # Where a shorter title was written over the arguments, empty ones follow.
+        return " ".join(process.cmdline()).strip()
     except psutil.Error:
         return ""
 
