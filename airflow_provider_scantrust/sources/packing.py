@@ -31,13 +31,17 @@ _GZIP = (b"\x1f\x8b",)
 _ZSTD = (b"\x28\xb5\x2f\xfd", *(bytes((number,)) + b"\x2a\x4d\x18" for number in range(0x50, 0x60)))
 # The first bytes of an archive with files, and of an empty one.
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+# Of each level, with the mark of its first block, or of the end of an empty file.
+_BZIP2 = tuple(b"BZh%d" % level + mark for level in range(1, 10) for mark in (b"1AY&SY", b"\x17rE8P"))
+# The name of a column may begin so, but both have a NUL soon after.
+_PARQUET, _ORC = (b"PAR1",), (b"ORC",)
 _MOST_LAYERS = 3
 # What a file is that cannot be read, how its name ends, and its first bytes.
 _KINDS: tuple[tuple[str, tuple[str, ...], tuple[bytes, ...]], ...] = (
-    ("a bzip2 archive; unpack it, or pack it with gzip", (".bz2",), (b"BZh",)),
+    ("a bzip2 archive; unpack it, or pack it with gzip", (".bz2",), _BZIP2),
     ("an xz archive; unpack it, or pack it with gzip", (".xz",), (b"\xfd7zXZ\x00",)),
     ("a 7z archive; unpack it, or pack it with gzip", (".7z",), (b"7z\xbc\xaf\x27\x1c",)),
-    ("a rar archive; unpack it, or pack it with gzip", (".rar",), (b"Rar!",)),
+    ("a rar archive; unpack it, or pack it with gzip", (".rar",), (b"Rar!\x1a\x07",)),
     ("a compress (.Z) archive; unpack it, or pack it with gzip", (".z",), (b"\x1f\x9d",)),
     ("an lz4 archive; unpack it, or pack it with gzip", (".lz4",), (b"\x04\x22\x4d\x18",)),
     ("an lzma archive; unpack it, or pack it with gzip", (".lzma",), (b"\x5d\x00\x00",)),
@@ -49,9 +53,9 @@ _KINDS: tuple[tuple[str, tuple[str, ...], tuple[bytes, ...]], ...] = (
     ("an RTF document; export the table as CSV", (".rtf",), (b"{\\rtf",)),
     ("a document; export the table as CSV or as .xlsx", (".html", ".htm", ".xml", ".doc", ".docx"), ()),
     ("an old Excel file (xls); name it .xls, or give source_format='xls'", (), (b"\xd0\xcf\x11\xe0",)),
-    ("a Parquet file; name it .parquet, or give source_format='parquet'", (), (b"PAR1",)),
-    ("an Arrow (Feather) file; write it as Parquet", (".feather", ".arrow"), (b"ARROW1",)),
-    ("an ORC file; write it as Parquet", (".orc",), (b"ORC",)),
+    ("a Parquet file; name it .parquet, or give source_format='parquet'", (), _PARQUET),
+    ("an Arrow (Feather) file; write it as Parquet", (".feather", ".arrow"), (b"ARROW1\x00",)),
+    ("an ORC file; write it as Parquet", (".orc",), _ORC),
     ("an Avro file; write it as Parquet", (".avro",), (b"Obj\x01",)),
     ("a SQLite database", (), (b"SQLite format 3\x00",)),
     (
@@ -141,8 +145,7 @@ def check_start(name: str, file: BinaryIO, starts: tuple[bytes, ...], what: str)
 def _refuse_other_kinds(name: str, first: bytes) -> None:
     """Refuse a file of a known kind that cannot be read, with what to do."""
     for what, _, starts in _KINDS:
-        # The name of a column may begin with ORC.
-        if first.startswith(starts) and (starts != (b"ORC",) or b"\0" in first):
+        if first.startswith(starts) and (starts not in (_PARQUET, _ORC) or b"\0" in first):
             raise InvalidInput(f"{name}: this is {what}.")
     if first[_TAR[0] :].startswith(_TAR[1]):
         raise InvalidInput(f"{name}: this is a tar archive; unpack it, or pack its file with gzip.")

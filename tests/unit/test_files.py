@@ -26,6 +26,12 @@ pq: Any = pytest.importorskip("pyarrow.parquet")
 pytest.importorskip("python_calamine")
 
 
+def parquet(**columns: list[Any]) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.table(columns), out)
+    return out.getvalue()
+
+
 def sheet(*rows: list[Any]) -> bytes:
     book = openpyxl.Workbook()
     for row in rows:
@@ -228,7 +234,12 @@ CSV = b"extended_id,lot\nCODE0001,1\n"
 @pytest.mark.parametrize(
     ("data", "word"),
     [
-        (bz2.compress(CSV), "bzip2"),
+        (bz2.compress(CSV, 1), "bzip2"),
+        (bz2.compress(b""), "bzip2"),
+        (b"Rar!\x1a\x07\x01\0" + b"x" * 100, "rar"),
+        (parquet(extended_id=["CODE0001" * 100]), "Parquet"),
+        (b"ARROW1\0\0\xff\xff\xff\xff", "Arrow"),
+        (b"ORC\x11\0\0\n\x06\x12\x04\x08\x01P\0", "ORC"),
         (lzma.compress(CSV), "xz"),
         (b"7z\xbc\xaf\x27\x1c" + b"x" * 100, "7z"),
         (b"%PDF-1.4\n", "PDF"),
@@ -322,10 +333,9 @@ def test_list_of_paths_names_mapping() -> None:
         upload(["/data/a.csv", "/data/b.csv"])
 
 
-def test_table_whose_first_name_begins_with_orc_is_no_orc_file() -> None:
-    assert {"CODE0001": {"ORCHARD": "A"}} == upload("ORCHARD,extended_id\nA,CODE0001\n").rows
-    with pytest.raises(InvalidInput, match="an ORC file"):
-        upload(b"ORC\x11\0\0\n\x06\x12\x04\x08\x01P\0" + bytes(500), "a.csv")
+@pytest.mark.parametrize("name", ["ORCHARD", "PAR1", "ARROW1", "BZh9", "BZhome", "Rar!", "Object"])
+def test_table_whose_first_name_begins_like_a_binary_file_is_a_table(name: str) -> None:
+    assert {"CODE0001": {name: "A"}} == upload(f"{name},extended_id\nA,CODE0001\n").rows
 
 
 def test_marks_of_direction_around_names_and_keys_are_removed() -> None:
