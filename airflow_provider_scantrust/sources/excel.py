@@ -160,8 +160,8 @@ class ExcelSource(FileSource):
             raise
         except Exception as error:  # each kind of damage raises another exception
             raise InvalidInput(
-                f"{self.name}: this cannot be read as an Excel or OpenDocument file; is it damaged, truncated or protected by a "
-                f"password? {error}"
+                f"{self.name}: this cannot be read as an Excel or OpenDocument file; is it damaged, truncated, protected "
+                f"by a password, or inside a zip archive? {error}"
             ) from error
         # The library counts rows from the sheet's first row, but cells from the first column in use.
         self._first_column = sheet.start[1] if sheet.start else 0
