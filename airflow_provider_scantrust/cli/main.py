@@ -30,7 +30,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_scantrust",
         description="Upload to Scantrust without a Dag, and find out what is wrong.",
-        epilog="Exit codes: 0 all is well, 1 it failed, 2 wrong arguments, 3 not all is well, 75 try again later, 130 Ctrl-C.",
+        epilog="Exit codes: 0 success, 1 error, 2 wrong arguments, 3 some rows failed or something differs, 75 temporary error, 130 Ctrl-C.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:

@@ -27,7 +27,8 @@ def sandbox(arguments: argparse.Namespace, out: Output) -> int:
         given = getattr(arguments, flag[2:].replace("-", "_"))
         if given is True:
             words.append(flag)
-        elif given not in (None, False):
+        # `given in (None, False)` would also be true of 0, the free port.
+        elif given is not None and given is not False:
             words += [f"{flag}={each}" for each in (given if isinstance(given, list) else [given])]
     with redirect_stdout(out.stdout):
         return main(words)

@@ -56,6 +56,10 @@ def _seconds(text: str) -> float:
     return number
 
 
+def _above_zero(text: str) -> float:
+    return _seconds(text)
+
+
 def _share(text: str) -> float:
     number = float(text)
     if not 0 <= number < float("inf"):
@@ -64,10 +68,11 @@ def _share(text: str) -> float:
 
 
 # argparse names the type in its message.
-_pair.__name__, _whole.__name__, _seconds.__name__, _share.__name__ = (
+_pair.__name__, _whole.__name__, _seconds.__name__, _above_zero.__name__, _share.__name__ = (
     "NAME=VALUE",
     "whole number above 0",
     "number of seconds above 0",
+    "number above 0",
     "number",
 )
 
@@ -138,9 +143,11 @@ _SOURCE = (
         help="what to do with rows that have the same key (%(default)s)",
     ),
     _a("--rejects", metavar="PATH", help="where to write the rows that are not uploaded, with their reasons"),
-    _a("--codes-per-key", type=_share, metavar="N", help="about how many codes one value of the key has"),
-    _a("--items-per-call", type=_whole, metavar="N", help="the most rows in one synchronous call"),
-    _a("--ids-per-job", type=_whole, metavar="N", help="the most extended_ids in one job"),
+    _a(
+        "--codes-per-key", type=_above_zero, metavar="N", help="about how many codes one value of the key has"
+    ),
+    _a("--items-per-call", type=_whole, metavar="N", help="maximum number of rows in one synchronous call"),
+    _a("--ids-per-job", type=_whole, metavar="N", help="maximum number of extended_ids in one job"),
 )
 _REACTIONS = {"choices": ("warn", "fail", "ignore"), "default": "warn"}
 _WAITING = (
@@ -192,7 +199,7 @@ COMMANDS = (
                 type=_whole,
                 default=16,
                 metavar="N",
-                help="most requests at once (%(default)s)",
+                help="maximum number of requests at the same time (%(default)s)",
             ),
             _a("--on-unmatched", **_REACTIONS, help="what to do if keys match no code (%(default)s)"),
             _a(

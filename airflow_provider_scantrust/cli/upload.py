@@ -129,8 +129,12 @@ def _finish(
         store.remove()
     _show(report, out, report.describe(time.time(), ended=is_done), ended=is_done)
     if not is_done:
-        ids = " ".join(report.task_ids[:_SHOWN]) + " …" * (len(report.task_ids) > _SHOWN)
-        out.say(f"To look at {'it' if len(report.task_ids) == 1 else 'them'}: airflow scantrust task {ids}")
+        shown = report.task_ids[:_SHOWN]
+        which = (
+            f"the first {_SHOWN}" if len(report.task_ids) > _SHOWN else "it" if len(shown) == 1 else "them"
+        )
+        command = f"python -m airflow_provider_scantrust task --conn-id {arguments.conn_id} {' '.join(shown)}"
+        out.say(f"To look at {which}: {command}")
     react(
         report,
         options.data_key,

@@ -158,6 +158,15 @@ def test_sandbox_is_the_sandbox(start: Start) -> None:
     assert 0 == process.returncode
 
 
+def test_sandbox_passes_every_option_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    passed: list[str] = []
+    monkeypatch.setattr(
+        "airflow_provider_scantrust.sandbox.cli.main", lambda words: passed.extend(words) or 0
+    )
+    assert 0 == run("sandbox", "--port", "0", "--field", "a", "--field", "b", "--no-rate-limits").code
+    assert ["--port=0", "--field=a", "--field=b", "--no-rate-limits"] == passed
+
+
 def test_sandbox_has_all_options_of_its_own_command() -> None:
     assert {*SANDBOX_FLAGS, "-h", "--help"} == set(_parser()._option_string_actions)
 

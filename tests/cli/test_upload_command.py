@@ -44,6 +44,14 @@ def test_plan_needs_no_connection(run: Run, make_csv: MakeCsv, monkeypatch: pyte
     assert 0 == run("plan", make_csv(5), "--conn-id", "nowhere").code
 
 
+def test_zero_codes_per_key_are_refused_as_by_the_operator(
+    run: Run, make_csv: MakeCsv, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run("plan", make_csv(5), "--codes-per-key", "0")
+    assert "invalid number above 0 value: '0'" in capsys.readouterr().err
+
+
 def test_plan_shows_rejects_and_writes_them(
     sandbox: Sandbox, run: Run, make_csv: MakeCsv, tmp_path: Path
 ) -> None:
@@ -95,11 +103,20 @@ def test_upload_waits_for_its_jobs(sandbox: Sandbox, run: Run, make_csv: MakeCsv
     assert (0, 2, 50) == (ran.code, found["jobs"], found["codes_affected"])
 
 
-def test_upload_that_does_not_wait_names_its_jobs(sandbox: Sandbox, run: Run, make_csv: MakeCsv) -> None:
-    ran = run("upload", make_csv(50, lots=2), "--mode", "async", "--no-wait", "--output", "json")
+@pytest.mark.parametrize(("lots", "which"), [(1, "it"), (2, "them"), (11, "the first 10")])
+def test_upload_that_does_not_wait_gives_the_command_that_shows_its_jobs(
+    sandbox: Sandbox, run: Run, make_csv: MakeCsv, monkeypatch: pytest.MonkeyPatch, lots: int, which: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", sandbox.connection_json)
+    monkeypatch.delenv("AIRFLOW_CONN_SCANTRUST_DEFAULT")
+    options = ("--mode", "async", "--no-wait", "--conn-id", "other", "--output", "json")
+    ran = run("upload", make_csv(50, lots=lots), *options)
     found = json.loads(ran.out)
     assert (0, None) == (ran.code, found["codes_affected"])
-    assert found["task_ids"][0] in ran.err
+    what, _, command = ran.err.splitlines()[-1].partition(": ")
+    assert f"To look at {which}" == what
+    assert "python -m airflow_provider_scantrust" == command[:36]
+    assert 0 == run(*command.split()[3:], "--wait", "--poll-interval", "0.01").code
 
 
 def test_rows_that_are_not_updated_are_an_exit_code(

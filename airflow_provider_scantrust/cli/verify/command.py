@@ -82,7 +82,7 @@ def _target(arguments: argparse.Namespace) -> Target | None:
 def _confirm(hook: ScantrustHook, target: Target, out: Output) -> None:
     out.say(
         f"This writes to the code {target.extended_id!r} at {hook.settings.base_url}: the field {target.field!r} gets some "
-        f"other values, one after the other, and at the end {target.value!r}. It makes about 25 uploads and 5 jobs."
+        f"other values, one after the other, and at the end {target.value!r}. It makes about 20 uploads and 5 jobs."
     )
     if not sys.stdin.isatty():
         raise ConfigurationError("There is no terminal to confirm this; give --yes. Nothing was sent.")

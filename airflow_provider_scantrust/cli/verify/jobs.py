@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -116,14 +117,18 @@ class Jobs:
         survey.judge("task-states", set(words) <= _STATES, f"seen: {', '.join(words)}")
         self._suggest_states(last)
         affected = fields.get("codes_affected")
-        survey.judge("task-codes", _is_number(affected), f"a {type(affected).__name__}")
+        survey.judge("task-codes", _is_number(affected), f"type {type(affected).__name__}")
         open_ones = [seen.fields.get("codes_affected") for seen in followed if not _has_ended(seen)]
         if open_ones:
-            survey.judge("task-codes-null", open_ones == [None] * len(open_ones), f"seen: {set(open_ones)}")
+            survey.judge(
+                "task-codes-null",
+                open_ones == [None] * len(open_ones),
+                f"seen: {', '.join(sorted(set(map(json.dumps, open_ones))))}",
+            )
         else:
             survey.skip("task-codes-null", "the job had ended at the first poll")
         user = fields.get("created_by")
-        survey.judge("task-created-by", _is_number(user), f"a {type(user).__name__}")
+        survey.judge("task-created-by", _is_number(user), f"type {type(user).__name__}")
         moments = [fields.get(name) for name in ("created_at", "started_at", "completed_at")]
         are_moments = all(isinstance(each, str) and _MOMENT.fullmatch(each) for each in moments)
         survey.judge("task-times", are_moments, "as assumed" if are_moments else "another form")

@@ -85,7 +85,7 @@ class _Uploads:
             raise InvalidInput(
                 f"The campaign of this code does not have the field {target.field!r}; nothing was written."
             )
-        survey.judge("items-fields", isinstance(updated, list), f"for each key a {type(updated).__name__}")
+        survey.judge("items-fields", isinstance(updated, list), f"type {type(updated).__name__} for each key")
         changes = seen.fields.get("changes")
         survey.judge("changes", changes == [], "empty" if changes == [] else "not empty")
 
