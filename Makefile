@@ -106,10 +106,10 @@ bench: $(READY) ## print the benchmark tables (BENCH_ROWS=1000000 BENCH_RUNS=1 t
 bench-waits: $(READY) ## print what thousands of waits cost, here and with two other providers (90 minutes; WAITS=--quick takes 8)
 	@$(BIN)/python benchmarks/waits.py $(WAITS)
 
-matrix: $(READY) ## test all of Airflow 2.11 to 3.3 with Python 3.11 to 3.13, as far as they are here, and write the README table (ONLY=3.1)
+matrix: $(READY) ## test all of Airflow 2.11 to 3.3 with Python 3.11 to 3.13, as far as they are installed, and write the README table (ONLY=3.1)
 	@$(BIN)/nox --noxfile tools/matrix/noxfile.py $(if $(ONLY),--tags $(ONLY))
 
-release-check: $(READY) ## rehearse a release: build, compare, install elsewhere, run the demo from there (FINAL=1 to release)
+release-check: $(READY) ## rehearse a release: build, compare, install elsewhere, run the demo from there (FINAL=1 for the last check before a release)
 	@$(BIN)/python tools/checks/release_check.py $(if $(FINAL),--final)
 
 chaos: $(READY) ## kill Airflow's parts and disturb the service under 280 uploads (SEED=n replays; under ten minutes)
@@ -118,10 +118,10 @@ chaos: $(READY) ## kill Airflow's parts and disturb the service under 280 upload
 distributed: $(DISTRIBUTED) ## the same with Celery, two workers, two triggerers, PostgreSQL and Valkey (no Docker needed)
 	@.distributed/bin/python tools/reliability/distributed.py $(if $(SEED),--seed $(SEED))
 
-soup: $(READY) ## 10,000 waits and 2,000 uploads while half of all answers are broken (about three minutes)
+soup: $(READY) ## 10,000 waits and 2,000 uploads while half of all answers are broken or late (about three minutes)
 	@$(BIN)/python tools/reliability/soup.py $(if $(SEED),--seed $(SEED))
 
-waits-at-scale: $(READY) ## a thousand deferred sensors and one on 5,000 ids on a real Airflow, its triggerer killed half-way (a quarter of an hour)
+waits-at-scale: $(READY) ## a thousand deferred sensors and two on 5,000 ids each on a real Airflow, its triggerer killed half-way (a quarter of an hour)
 	@MAPPED=1000 MANY=5000 $(BIN)/python -m pytest -q -s tests/system/test_waits_at_scale.py
 
 kills: $(READY) ## upload a file of 100,000 rows twenty times, and kill the worker each time (KILLS=n; about half a minute each)

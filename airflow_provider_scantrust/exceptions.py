@@ -16,7 +16,7 @@ All errors of this package, grouped by what the reader should do next.
     ├── UnexpectedRedirect       the host in the connection is not the API's own address
     ├── UploadTimedOut           504 of a synchronous upload: nothing was updated; send less, or asynchronously
     ├── UnmatchedKeys            some keys match no code (only with on_unmatched="fail")
-    ├── TooManyRejected          more rows were rejected than max_rejected allows; fix the file
+    ├── TooManyRejected          too many rows were rejected; fix the file
     ├── DiscardedFields          the campaign does not have a field (only with on_discarded="fail")
     ├── TaskFailed               an asynchronous job ended as failed at Scantrust
     ├── WaitTimedOut             a job did not end before the timeout
@@ -129,7 +129,7 @@ class UnmatchedKeys(ScantrustError):
 
 
 class TooManyRejected(ScantrustError):
-    """More rows were rejected than `max_rejected` allows."""
+    """More rows were rejected than `max_rejected` allows, or all rows, or a hundred rows while none was accepted."""
 
 
 class DiscardedFields(ScantrustError):

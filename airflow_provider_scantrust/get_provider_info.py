@@ -27,14 +27,14 @@ _FIELDS = {
         "Path of Scantrust's login call. Only with the auth scheme login; there is no default.",
     ),
     "verify": ("Verify TLS", "true, false, or the path of a CA bundle on the workers and the triggerer."),
-    "portal_url": ("Portal URL", "Where links in the Airflow UI lead. Known for production."),
+    "portal_url": ("Portal URL", "URL for the links in the Airflow UI. Not needed for production."),
     "allow_plain_http": (
         "Allow plain http",
         "Send the token unencrypted to a host that is not this machine.",
     ),
     "request_timeout": (
         "Request timeout (s)",
-        "Seconds for one request and its answer. Scantrust's gateway gives up after 60.",
+        "Seconds for one request and its answer. Scantrust's gateway times out after 60.",
     ),
     "retry_seconds": (
         "Retry budget (s)",
@@ -42,15 +42,15 @@ _FIELDS = {
     ),
     "max_polls_per_second": (
         "Status polls per second",
-        "The most status polls that one triggerer sends. Scantrust allows 50 for a token: "
-        "with two triggerers, 20 to 25 each.",
+        "Maximum number of status polls from one triggerer. Scantrust allows 50 for a token: "
+        "with two triggerers, 23 each.",
     ),
     "connect_timeout": ("Connect timeout (s)", "Seconds to reach the host."),
     "retry_attempts": (
         "Tries",
-        "Most tries of a call that got a 5xx or no answer. No limit but the retry budget when empty.",
+        "Maximum number of tries for a call that gets a 5xx or no answer. As many as the retry budget allows when empty.",
     ),
-    "items_per_call": ("Rows per call", "Most rows that one synchronous call carries."),
+    "items_per_call": ("Rows per call", "Maximum number of rows in one synchronous call."),
 }
 
 

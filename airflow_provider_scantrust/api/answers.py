@@ -35,7 +35,10 @@ _REFUSED: dict[int, tuple[type[exc.ScantrustError], str]] = {
         exc.NotFound,
         "it does not exist in the token's company, or the host is not that of Scantrust's API",
     ),
-    405: (exc.ConfigurationError, "its path takes no such call; check the connection's host and its paths"),
+    405: (
+        exc.ConfigurationError,
+        "its path does not accept such a call; check the connection's host and its paths",
+    ),
     406: (exc.Conflict, "a known API error; see its message"),
     409: (exc.Conflict, "a known API error; see its message"),
     413: (

@@ -36,7 +36,7 @@ class Budget:
     """
     How long to retry after temporary errors.
 
-    :param attempts: Most tries with 5xx or no answer; None for no limit but the seconds. A 429 is not a
+    :param attempts: Maximum number of tries with 5xx or no answer; None for no limit but the seconds. A 429 is not a
         failed try and counts only against the seconds.
     :param seconds: Seconds for the whole conversation, pauses included.
     """
@@ -55,7 +55,7 @@ class Settings:
 
     :param base_url: Scheme, host, port and path prefix, without a trailing slash.
     :param verify: True, False, or the path of a CA bundle.
-    :param polls_per_second: The most status polls that one triggerer sends in a second.
+    :param polls_per_second: Maximum number of status polls that one triggerer sends in a second.
     :param ignored: Unknown names in the connection's extra.
     """
 
@@ -195,7 +195,7 @@ def _read_token(password: str | None) -> str:
     if any(not 32 < ord(letter) < 127 for letter in token):
         raise ConfigurationError(
             "The token in the connection's password contains a space, a line break or another character that "
-            "no token has. Put the token alone there; the word before it belongs into auth_scheme."
+            "no token has. Put the token alone there; a word such as UAT before it belongs in auth_scheme."
         )
     return token
 

@@ -50,7 +50,7 @@ class ScantrustUploadDecoratedOperator(DecoratedOperator, ScantrustUploadOperato
             )
         if given := {"items", "source", "constraints", "scm_data"} & kwargs.keys():
             raise ValueError(
-                f"@task.scantrust_upload: the function returns the rows, so `{min(given)}` cannot be given, too."
+                f"@task.scantrust_upload: the function returns the rows, so `{min(given)}` cannot be given."
             )
         super().__init__(python_callable=python_callable, source=SET_DURING_EXECUTION, **kwargs)
 

@@ -204,7 +204,9 @@ class RejectsFile:
             note_rejects(self._store, written, self._log)
             if _put_new(part, target):
                 if number > 1:
-                    self._log.warning("%s is of another upload, so the rejects go to %s.", self.path, path)
+                    self._log.warning(
+                        "%s belongs to another upload, so the rejects go to %s.", self.path, path
+                    )
                 if mine is not None and not self._has_name(mine["path"]):
                     self._remove(mine, f"The rejects are in {path} now")
                 return written

@@ -222,7 +222,7 @@ class Controls:
         """
         Show the codes with these values, in the order in which they were added.
 
-        :param limit: The most codes to show; by default all.
+        :param limit: Maximum number of codes to show; by default all.
         :param offset: How many codes to skip first.
         :param filters: Field, as in `code` -> a value, or a list of values; "" for no value.
         """

@@ -94,7 +94,7 @@ def _read_code(code: Mapping[str, Any], where: str, store: Store, registry: Regi
         given = code["campaign"]
         campaign = registry.campaign(int(given) if isinstance(given, str) and given.isdecimal() else given)
         if product and registry.products[product] != campaign:
-            raise WrongValue("product", f"code {identity}: {product!r} is of another campaign")
+            raise WrongValue("product", f"code {identity}: {product!r} belongs to another campaign")
     elif product:
         # The product moves the code to its campaign, as in an upload.
         campaign = registry.products[product]

@@ -56,7 +56,7 @@ class Settings:
     :param code_seconds: Service seconds per code that an SCM field selects; used instead of the seconds per
         item if the sum is larger.
     :param pending_seconds: Service seconds that a job waits before it starts.
-    :param body_limit: The most bytes of a request body; a larger one gets a 413. None for no limit.
+    :param body_limit: Maximum number of bytes of a request body; a larger one gets a 413. None for no limit.
     :param states: The words shown for pending, in-progress, complete and failed.
     :param deviations: Names of assumptions to reverse (`deviations.py`).
     """

@@ -69,7 +69,7 @@ class ExcelSource(FileSource):
             row, value, digits = found
             self.notes.append(
                 f"{self.name}: column {self.header[place]!r} shows numbers with zeros before them, as {value.zfill(digits)} in "
-                f"row {row}. The value is {value}, and is sent so; to send the zeros, write the column as text."
+                f"row {row}. The value is {value} and is sent without zeros; to send them, write the column as text."
             )
 
     def rejected_rows(self) -> Iterator[tuple[int, list[str]]]:

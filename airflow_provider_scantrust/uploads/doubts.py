@@ -92,7 +92,7 @@ _TEXTS = {
     ),
     "point zero": (
         "holds whole numbers with .0 at the end",
-        "They are sent so; if they are ids, export the column as text or as whole numbers.",
+        "They are sent with it; if they are ids, export the column as text or as whole numbers.",
     ),
     "apostrophe": (
         "holds values that begin with an apostrophe",

@@ -57,7 +57,7 @@ class Runner:
         the key. If None, a refused call ends the upload. Otherwise a refused call is split until only the bad
         rows are refused.
     :param max_rejected: With more refused rows than this, the upload ends early.
-    :param is_stopped: Asked four times a second. The upload then ends and keeps what Scantrust has answered.
+    :param is_stopped: Called four times a second; True if the task was stopped. The upload then ends and keeps what Scantrust has answered.
     """
 
     options: Options

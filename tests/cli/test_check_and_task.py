@@ -160,9 +160,12 @@ def test_sandbox_is_the_sandbox(start: Start) -> None:
 
 def test_sandbox_passes_every_option_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     passed: list[str] = []
-    monkeypatch.setattr(
-        "airflow_provider_scantrust.sandbox.cli.main", lambda words: passed.extend(words) or 0
-    )
+
+    def main(words: list[str]) -> int:
+        passed.extend(words)
+        return 0
+
+    monkeypatch.setattr("airflow_provider_scantrust.sandbox.cli.main", main)
     assert 0 == run("sandbox", "--port", "0", "--field", "a", "--field", "b", "--no-rate-limits").code
     assert ["--port=0", "--field=a", "--field=b", "--no-rate-limits"] == passed
 
