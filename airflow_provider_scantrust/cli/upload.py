@@ -87,47 +87,39 @@ def _upload(arguments: argparse.Namespace, out: Output, store: FileStore | None)
             try:
                 with _stoppable(running, service):
                     running.send_rows(file.rows)
-                is_done = _wait(running, hook, arguments, out)
+                _wait(running, hook, arguments, out)
             except (KeyboardInterrupt, UploadInterrupted):
                 raise KeyboardInterrupt(_stopped(report, arguments, service)) from None
             except TaskFailed as error:
                 forget_jobs(store, error.failed_jobs, out)
                 failed = int(error.failed_jobs.get("failed", 0))
-                _show(report, out, report.describe(time.time(), ended=False, failed=failed), ended=False)
+                _show(report, out, report.describe(time.time(), failed=failed))
                 raise
             except (ScantrustError, OSError):
                 if report.requests:
-                    _show(report, out, f"The upload ended early: {report.describe_so_far()}.", ended=False)
+                    _show(report, out, f"The upload ended early: {report.describe_so_far()}.")
                 raise
-    return _finish(report, options, arguments, store, out, is_done=is_done)
+    return _finish(report, options, arguments, store, out)
 
 
-def _wait(running: Upload, hook: ScantrustHook, arguments: argparse.Namespace, out: Output) -> bool:
-    """Wait for jobs, unless ``--no-wait`` is set; return whether all jobs have ended."""
+def _wait(running: Upload, hook: ScantrustHook, arguments: argparse.Namespace, out: Output) -> None:
+    """Wait for jobs, unless ``--no-wait`` is set."""
     report = running.report
-    if not report.jobs or report.jobs_ended:
-        return True
-    if arguments.no_wait:
-        return False
+    if report.has_all_results or arguments.no_wait:
+        return
     with out.waiting(f"Waiting for {plural(len(report.jobs), 'job')}"):
         jobs = Jobs(report.task_ids, deadline=time.time() + arguments.timeout)
         outcome = WorkerWait(hook, jobs).wait(arguments.poll_interval)
     running.end_jobs(outcome)
-    return True
 
 
 def _finish(
-    report: Report,
-    options: Options,
-    arguments: argparse.Namespace,
-    store: FileStore | None,
-    out: Output,
-    *,
-    is_done: bool,
+    report: Report, options: Options, arguments: argparse.Namespace, store: FileStore | None, out: Output
 ) -> int:
+    is_done = report.has_all_results
     if store is not None and is_done:
         store.remove()
-    _show(report, out, report.describe(time.time(), ended=is_done), ended=is_done)
+    _show(report, out, report.describe(time.time()))
     if not is_done:
         shown = report.task_ids[:_SHOWN]
         which = (
@@ -145,8 +137,8 @@ def _finish(
     return NOT_ALL if report.unmatched or report.rejected or (is_done and report.updated_nothing) else 0
 
 
-def _show(report: Report, out: Output, said: str, *, ended: bool) -> None:
-    summary = report.summary(now=time.time(), ended=ended)
+def _show(report: Report, out: Output, said: str) -> None:
+    summary = report.summary(now=time.time())
     out.result(summary, facts(summary))
     out.say(said)
 

@@ -33,8 +33,7 @@ def describe_upload(
 
     if report is None:
         return OperatorLineage(inputs=_inputs(operator, None))
-    # Without a summary, it is not known whether jobs have ended.
-    counts = summary or report.summary(now=time.time(), ended=False)
+    counts = summary or report.summary(now=time.time())
     return OperatorLineage(
         inputs=_inputs(operator, report.rows),
         outputs=[] if operator.dry_run_only else _outputs(operator, report.fields, counts["codes_affected"]),

@@ -113,11 +113,9 @@ class ScantrustUploadOperator(UploadParameters):
                 ours = scantrust_outlets(self.outlets, context)
                 self.outlets[:] = [outlet for outlet in self.outlets if outlet not in ours]
                 return plan.summary()
-            ended = not report.jobs or report.jobs_ended
-            if not ended and self.wait_for_completion:
+            if self.wait_for_completion and not report.has_all_results:
                 self._wait(context, upload)
-                ended = True
-            return self._finish(context, report, ended=ended)
+            return self._finish(context, report)
 
     def execute_complete(
         self,
@@ -306,7 +304,7 @@ class ScantrustUploadOperator(UploadParameters):
         # Always as an XCom, too: `dag.test()` does not keep the arguments of a deferral.
         _push(context, _REPORT_KEY, saved)
         # For the page in Airflow's UI, while the task waits.
-        _push(context, "report", report.summary(now=time.time(), ended=False))
+        _push(context, "report", report.summary(now=time.time()))
         self.defer(
             trigger=deferral.trigger,
             method_name="execute_complete",
@@ -314,20 +312,20 @@ class ScantrustUploadOperator(UploadParameters):
             timeout=deferral.timeout,
         )
 
-    def _finish(self, context: Context, report: Report, *, ended: bool = True) -> dict[str, Any]:
+    def _finish(self, context: Context, report: Report) -> dict[str, Any]:
         from airflow_provider_scantrust.operators.tries import count_upload, store_of, try_of
         from airflow_provider_scantrust.uploads.kept import end_progress
         from airflow_provider_scantrust.uploads.reaction import react
 
         now = time.time()
-        self._summary = summary = report.summary(now=now, ended=ended)
+        self._summary = summary = report.summary(now=now)
         count_upload(self.hook.stats, report)
         key = self.data_key if self.constraints is None else None
-        report.is_complete = ended
+        report.is_complete = report.has_all_results
         try:
             react(report, key, on_unmatched=self.on_unmatched, on_discarded=self.on_discarded, log=self.log)
         finally:
-            self.log.info("%s", report.describe(now, ended=ended))
+            self.log.info("%s", report.describe(now))
             self.log.info("Report: %s", json.dumps(summary))
             end_progress(store_of(context), try_of(context), report, self.log)
         describe_events(context, self.outlets, summary)

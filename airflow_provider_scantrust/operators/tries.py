@@ -111,7 +111,7 @@ def ending(context: Context, report: Report) -> Iterator[None]:
         push_failure(context, error, permanent=ours is not None and ours.permanent, rejects_path=path)
         # Without a mode, nothing is known yet, not even how many rows there are.
         if report.mode:
-            summary = report.summary(now=time.time(), ended=report.is_complete)
+            summary = report.summary(now=time.time())
             if not report.is_complete:
                 # Calls without an answer may have updated codes, too, or matched none.
                 summary["codes_affected"] = summary["unmatched"]["count"] = None

@@ -26,7 +26,7 @@ def react(
     if report.discarded:
         found.append((DiscardedFields, on_discarded, report.describe_discarded()))
     for name, reaction, is_known, why in (
-        ("on_unmatched", on_unmatched, report.is_complete, "the task does not wait for them"),
+        ("on_unmatched", on_unmatched, report.has_all_results, "the task does not wait for them"),
         ("on_discarded", on_discarded, report.fields_told, "jobs do not report discarded fields"),
     ):
         if report.jobs and reaction == "fail" and not is_known:
@@ -34,10 +34,9 @@ def react(
     for _, reaction, text in found:
         if reaction == "warn":
             log.warning("%s", text)
-    is_known = report.jobs_ended or not report.jobs
     # A field may be discarded for some codes only, because codes belong to different campaigns.
     if (
-        is_known
+        report.has_all_results
         and report.updated_nothing
         and report.discarded
         and set(report.fields) <= report.discarded.keys()

@@ -64,8 +64,14 @@ class Report:
     rejects: dict[str, str] | None = None
     throttled: int = 0
 
-    # The upload and its jobs have ended. Not a field: the report of a deferred task is not complete.
+    # All calls and the waits that were wanted have ended. Not a field: the report of a deferred task is not
+    # complete.
     is_complete = False
+
+    @property
+    def has_all_results(self) -> bool:
+        """There is no job whose result is not known yet."""
+        return self.jobs_ended or not self.jobs
 
     @property
     def task_ids(self) -> list[str]:
@@ -134,18 +140,16 @@ class Report:
                 found.setdefault(number[0], []).append(example)
         return found
 
-    def summary(self, *, now: float, ended: bool = True) -> dict[str, Any]:
+    def summary(self, *, now: float) -> dict[str, Any]:
         """Return the report that users see, at a time in seconds since the epoch."""
-        # Until the jobs have ended, some counts are not known.
-        is_counted = ended or not self.jobs
         return {
             "mode": self.mode,
             "reason": self.reason,
             "rows": self.rows,
             "requests": self.requests,
-            "codes_affected": self.codes_affected if is_counted else None,
+            "codes_affected": self.codes_affected if self.has_all_results else None,
             "unmatched": {
-                "count": self.unmatched if is_counted else None,
+                "count": self.unmatched if self.has_all_results else None,
                 "examples": self.examples,
             },
             "discarded_fields": sorted(self.discarded)[:_FIELDS] if self.fields_told else None,
@@ -168,7 +172,7 @@ class Report:
     def _sent(self) -> int:
         return self.rows - sum(self.rejected.values())
 
-    def describe(self, now: float, *, ended: bool = True, failed: int = 0) -> str:
+    def describe(self, now: float, *, failed: int = 0) -> str:
         """Return the upload as one sentence for the log; ``failed`` is the number of jobs that failed."""
         seconds = now - self.started_at
         took = f"in {seconds:.0f} s" if seconds >= 10 else f"in {seconds:.1f} s"
@@ -180,10 +184,10 @@ class Report:
             return "There are no rows, so nothing was sent."
         if failed:
             still = f"; {failed:,} of {jobs} failed"
-        elif counts_codes and not ended:
+        elif counts_codes and not self.has_all_results:
             results = "its result is" if len(self.jobs) == 1 else "their results are"
             what, still = f"Submitted {jobs} {took}", f"; {results} not known yet"
-        elif self.jobs and not ended:
+        elif not self.has_all_results:
             results = f"result of {jobs} is" if len(self.jobs) == 1 else f"results of {jobs} are"
             still = f"; the {results} not known yet"
         elif counts_codes:

@@ -96,11 +96,11 @@ def test_upload_reports(sandbox: Sandbox, run: Run, make_csv: MakeCsv) -> None:
 
 
 def test_upload_waits_for_its_jobs(sandbox: Sandbox, run: Run, make_csv: MakeCsv) -> None:
-    ran = run(
-        "upload", make_csv(50, lots=2), "--mode", "async", "--poll-interval", "0.01", "--output", "json"
-    )
+    arguments = ["--mode", "async", "--poll-interval", "0.01", "--on-unmatched", "fail", "--output", "json"]
+    ran = run("upload", make_csv(50, lots=2), *arguments)
     found = json.loads(ran.out)
     assert (0, 2, 50) == (ran.code, found["jobs"], found["codes_affected"])
+    assert "does not cover the jobs" not in ran.err
 
 
 @pytest.mark.parametrize(("lots", "which"), [(1, "it"), (2, "them"), (11, "the first 10")])

@@ -479,12 +479,12 @@ def test_unmatched_keys_of_more_jobs_than_are_kept_are_counted_exactly(
 def test_codes_of_jobs_that_are_not_waited_for_are_unknown() -> None:
     report = Report("async", 1, 0.0)
     report.add_job(job_of(1, "A", 0), "t-1")
-    assert report.summary(now=0.0, ended=False)["codes_affected"] is None
+    assert report.summary(now=0.0)["codes_affected"] is None
 
 
 @pytest.mark.parametrize(
     ("more", "end"),
-    [({"ended": False}, "the result of 1 job is not known yet"), ({"failed": 1}, "1 of 1 job failed")],
+    [({}, "the result of 1 job is not known yet"), ({"failed": 1}, "1 of 1 job failed")],
 )
 def test_found_rows_and_jobs_without_a_result_are_told_apart(more: dict[str, Any], end: str) -> None:
     report = Report(rows=3, jobs={"t": [2, "A", 0]}, rejected={"invalid": 1})
