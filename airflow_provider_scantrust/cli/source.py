@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from airflow_provider_scantrust.exceptions import ConfigurationError, ScantrustError
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 from airflow_provider_scantrust.operators.rows import rows_of_file
 from airflow_provider_scantrust.sources.tables import Source
-from airflow_provider_scantrust.uploads.kept import fingerprint
-from airflow_provider_scantrust.uploads.options import Options, Rows
+from airflow_provider_scantrust.uploads.options import Options
 
 # Options with the same name here and in the readers.
 _PLAIN = ("encoding", "delimiter", "quotechar", "skip_rows")
@@ -27,10 +27,9 @@ class SourceFile:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.path: str = arguments.file
-        self.options = _file_options(arguments)
-        self._inner = rows_of_file(self.path, arguments.data_key, self.options, arguments.rejects)
+        self._inner = rows_of_file(self.path, arguments.data_key, _file_options(arguments), arguments.rejects)
         self.source: Source | None = None
-        self.rows = Rows(self._open, self._inner.name)
+        self.rows = replace(self._inner, open=self._open)
 
     @contextmanager
     def _open(self) -> Iterator[Source]:
@@ -53,11 +52,6 @@ def make_options(arguments: argparse.Namespace, hook: ScantrustHook, *, dry_run:
         "dry_run": dry_run,
     }
     return Options(**{name: value for name, value in chosen.items() if value is not None})
-
-
-def identify(options: Options, file: SourceFile) -> str:
-    """Return a digest that identifies the upload without reading the file."""
-    return fingerprint([vars(options), file.path, file.options])
 
 
 def _items_per_call(arguments: argparse.Namespace, hook: ScantrustHook, *, dry_run: bool) -> int | None:

@@ -16,7 +16,7 @@ from airflow_provider_scantrust.api.texts import plural
 from airflow_provider_scantrust.cli.hook import CommandHook
 from airflow_provider_scantrust.cli.output import NOT_ALL, Output, facts, rows
 from airflow_provider_scantrust.cli.resume import FileStore
-from airflow_provider_scantrust.cli.source import SourceFile, identify, make_options
+from airflow_provider_scantrust.cli.source import SourceFile, make_options
 from airflow_provider_scantrust.exceptions import ScantrustError, TaskFailed, UploadInterrupted
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 from airflow_provider_scantrust.hooks.waiting import WorkerWait
@@ -24,7 +24,6 @@ from airflow_provider_scantrust.operators.files import RejectsFile
 from airflow_provider_scantrust.uploads.kept import Try, forget_jobs
 from airflow_provider_scantrust.uploads.options import Options
 from airflow_provider_scantrust.uploads.plan import Plan
-from airflow_provider_scantrust.uploads.progress import Progress
 from airflow_provider_scantrust.uploads.reaction import react
 from airflow_provider_scantrust.uploads.rejects import write_rejects
 from airflow_provider_scantrust.uploads.report import Report
@@ -41,7 +40,7 @@ def plan(arguments: argparse.Namespace, out: Output) -> int:
     options = make_options(arguments, hook, dry_run=True)
     rejects = RejectsFile(arguments.rejects, out, None) if arguments.rejects else None
     report = Report("", 0, time.time())
-    with Upload(hook, hook.submit, options, report, make_progress=_never, log=out, rejects=rejects) as upload:
+    with _make_upload(hook, options, report, None, rejects, out) as upload:
         with out.waiting(f"Reading {file.path}"):
             made = upload.send_rows(file.rows)
         assert made is not None  # noqa: S101 - only earlier progress can make a plan needless
@@ -67,23 +66,10 @@ def _upload(arguments: argparse.Namespace, out: Output, store: FileStore | None)
     options = make_options(arguments, hook, dry_run=False)
     report = Report("", 0, time.time())
 
-    def make_progress() -> Progress:
-        return Progress(
-            store,
-            # All starts with one file are one series of tries, so finished calls are not repeated.
-            Try((0,), store.starts if store else 1, None),
-            account=hook.settings.account_digest,
-            options=identify(options, file),
-            max_in_flight=options.max_in_flight,
-            log=out,
-        )
-
     with out.progress() as bars:
         service = _Counted(hook, report, bars)
         rejects = RejectsFile(arguments.rejects, out, store) if arguments.rejects else None
-        with Upload(
-            service, service.submit, options, report, make_progress=make_progress, log=out, rejects=rejects
-        ) as running:
+        with _make_upload(service, options, report, store, rejects, out) as running:
             try:
                 with _stoppable(running, service):
                     running.send_rows(file.rows)
@@ -100,6 +86,21 @@ def _upload(arguments: argparse.Namespace, out: Output, store: FileStore | None)
                     _show(report, out, f"The upload ended early: {report.describe_so_far()}.")
                 raise
     return _finish(report, options, arguments, store, out)
+
+
+def _make_upload(
+    service: ScantrustHook | _Counted,
+    options: Options,
+    report: Report,
+    store: FileStore | None,
+    rejects: RejectsFile | None,
+    out: Output,
+) -> Upload:
+    # All starts with one file are one series of tries, so finished calls are not repeated.
+    this_try = Try((0,), store.starts if store else 1, None)
+    return Upload(
+        service, service.submit, options, report, log=out, store=store, this_try=this_try, rejects=rejects
+    )
 
 
 def _wait(running: Upload, hook: ScantrustHook, arguments: argparse.Namespace, out: Output) -> None:
@@ -210,7 +211,7 @@ class _Counted:
         self._bar = bars.add_task("Rows", total=None)
         self.has_begun = False
         self.pacer = hook.pacer
-        self.items_per_call = hook.items_per_call
+        self.settings = hook.settings
         self.stop_uploads: Callable[[], None] = hook.stop_uploads
 
     def upload(self, items: Sequence[Mapping[str, Any]], data_key: str) -> UploadResult:
@@ -230,7 +231,3 @@ class _Counted:
         if not self.has_begun:
             self.has_begun = True
             self._bars.update(self._bar, total=self._report.rows)
-
-
-def _never() -> Progress:
-    raise AssertionError("a dry run has no progress")

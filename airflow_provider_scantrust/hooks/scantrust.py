@@ -130,10 +130,6 @@ class ScantrustHook(BaseHook):
         dialect = self.settings.dialect
         return self._call_paced(endpoints.upload_scm_data_async(dict(constraints), dict(scm_data), dialect))
 
-    @property
-    def items_per_call(self) -> int:
-        return self.settings.items_per_call
-
     def stop_uploads(self) -> None:
         """End uploads in other threads at their next pause, because the task must stop."""
         self._stopped.set()

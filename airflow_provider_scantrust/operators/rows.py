@@ -35,7 +35,7 @@ def rows_of_file(path: str, data_key: str, options: Mapping[str, Any], rejects_p
             raise ConfigurationError("rejects_path is the source itself, which would be overwritten.")
         check_rejects_name(rejects_path, make().format, options.get("delimiter"))
         check_writable(rejects_path)
-    return Rows(partial(make, keep_copy=rejects_path is not None), path)
+    return Rows(partial(make, keep_copy=rejects_path is not None), path, options)
 
 
 def rows_of_items(items: Any, data_key: str) -> Rows | None:

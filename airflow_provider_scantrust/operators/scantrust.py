@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_scantrust.assets.scantrust import describe_events, scantrust_outlets
@@ -185,10 +185,10 @@ class ScantrustUploadOperator(UploadParameters):
 
     def _make_upload(self, context: Context, report: Report) -> Upload:
         from airflow_provider_scantrust.operators.files import RejectsFile, name_with
-        from airflow_provider_scantrust.operators.tries import map_index_of, progress_of, store_of
+        from airflow_provider_scantrust.operators.tries import map_index_of, store_of, try_of
         from airflow_provider_scantrust.uploads.upload import Upload
 
-        options, source, path = self.upload_options(), as_path(self.source), as_path(self.rejects_path)
+        path, store = as_path(self.rejects_path), store_of(context)
         if self.rejects_path is not None and path is None:
             raise ConfigurationError(
                 f"rejects_path must be a path or URL, not {type(self.rejects_path).__name__}."
@@ -198,13 +198,12 @@ class ScantrustUploadOperator(UploadParameters):
         return Upload(
             self.hook,
             self._submit,
-            options,
+            self.upload_options(),
             report,
-            make_progress=partial(
-                progress_of, context, self.hook, options, source, self.file_options(), self.log
-            ),
             log=self.log,
-            rejects=None if path is None else RejectsFile(path, self.log, store_of(context), report.rejects),
+            store=store,
+            this_try=try_of(context),
+            rejects=None if path is None else RejectsFile(path, self.log, store, report.rejects),
         )
 
     def _rows(self, *, again: bool = False) -> Rows | None:

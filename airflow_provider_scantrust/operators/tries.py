@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
@@ -19,9 +18,7 @@ from airflow_provider_scantrust.hooks.outcome import (
     push_failure,
     raise_for_airflow,
 )
-from airflow_provider_scantrust.uploads.kept import Log, Store, Try, fingerprint, forget_jobs, read_saved
-from airflow_provider_scantrust.uploads.options import Options
-from airflow_provider_scantrust.uploads.progress import Progress
+from airflow_provider_scantrust.uploads.kept import Log, Store, Try, forget_jobs, read_saved
 from airflow_provider_scantrust.uploads.report import Report
 
 if TYPE_CHECKING:
@@ -45,25 +42,6 @@ def try_of(context: Context) -> Try:
     # `airflow tasks test` is not a retry.
     number = 0 if os.environ.get("AIRFLOW_TEST_MODE") else _number(ti, "try_number")
     return Try(series, number, str(try_id) if isinstance(try_id, str | UUID) else None)
-
-
-def progress_of(
-    context: Context,
-    hook: ScantrustHook,
-    options: Options,
-    source: Any,
-    file_options: Mapping[str, Any],
-    log: Log,
-) -> Progress:
-    """Return the progress of an upload; this looks up the connection."""
-    return Progress(
-        store_of(context),
-        try_of(context),
-        account=hook.settings.account_digest,
-        options=fingerprint([asdict(options), source, dict(file_options)]),
-        max_in_flight=options.max_in_flight,
-        log=log,
-    )
 
 
 def map_index_of(context: Context) -> int:

@@ -115,10 +115,8 @@ def end_progress(store: Store | None, this_try: Try, report: Report, log: Log) -
     with _unharmed(log):
         saved = read_saved(store)
         if store is not None and saved is not None:
-            # The whole report: the counts so far leave out calls with rows that were not updated.
-            ended = {"ended": this_try.as_list(), "counts": report.save_counts()}
-            nothing = Report().save_counts()
-            write_kept(store, {**saved, **ended, "doubtful_counts": nothing, "whole": None}, report.jobs, 0)
+            ended = {"ended": this_try.as_list(), "whole": report.save_counts(), "other_jobs": {}}
+            write_kept(store, {**saved, **ended}, report.jobs, 0)
 
 
 def read_rejects(store: Store | None, log: Log) -> dict[str, str] | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Literal, Protocol
 
 from airflow_provider_scantrust.api.models import UploadResult
+from airflow_provider_scantrust.api.settings import Settings
 from airflow_provider_scantrust.sources.tables import Source
 from airflow_provider_scantrust.uploads.mode import DANGER_ZONE, FEW_CODES
 from airflow_provider_scantrust.uploads.plan import Mode
@@ -47,7 +48,7 @@ class Service(Protocol):
     @property
     def pacer(self) -> Pacer: ...
     @property
-    def items_per_call(self) -> int: ...
+    def settings(self) -> Settings: ...
     def upload(self, items: Sequence[Mapping[str, Any]], data_key: str) -> UploadResult: ...
     def stop_uploads(self) -> None: ...
 
@@ -78,7 +79,9 @@ class Rows:
 
     :param open: Opens the source; for a missing file, the first read may raise instead.
     :param name: The path or URL; None for rows from a program.
+    :param options: How a file is read.
     """
 
     open: Callable[[], AbstractContextManager[Source]]
     name: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)

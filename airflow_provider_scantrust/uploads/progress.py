@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_scantrust.api.texts import plural
@@ -47,10 +46,9 @@ class Progress:
         self._unsaved = 0
         self._job_entries = 0
         self._announced: set[int] = set()
-        # How many submits of each call that has begun are in flight: the parts of a call that was halved.
-        self._in_flight: Counter[int] = Counter()
-        # Calls that have submitted a job, or may have -> how many jobs.
-        self._parts: Counter[int] = Counter()
+        # Calls that have begun -> how many jobs they have submitted, or may have; a call that was halved may
+        # have several.
+        self._possible: Counter[int] = Counter()
         # Calls that are repeated, and have left a job.
         self._left: set[int] = set()
         self.done: set[int] = set()
@@ -77,9 +75,9 @@ class Progress:
         in_jobs: int = sum(keys for keys, _, number in self._task_jobs.values() if number in self._jobs)
         return in_jobs + len(self.done.difference(self._jobs)) * items_per_call
 
-    def take_up(self, fingerprint: str, jobs: range) -> bool:
+    def take_up(self, fingerprint: str, jobs: range) -> Report | None:
         """
-        Take up what earlier tries have done; return whether they did everything.
+        Take up what earlier tries have done; if the upload has ended, return its report.
 
         :param fingerprint: Identifies the calls of this try; progress of other calls is forgotten.
         :param jobs: The numbers of the calls that are jobs.
@@ -92,9 +90,14 @@ class Progress:
                     "This Airflow keeps no state between tries (3.3 does), so the upload starts over. Setting the same values "
                     "again does no harm."
                 )
-            return False
+            return None
         found = self._find("fingerprint")
-        return found is not None and self._load(*found)
+        if found is None:
+            return None
+        if found[0].get("ended") is not None:
+            return self._whole_report(*found)
+        self._load(*found)
+        return None
 
     def take_up_without_source(self) -> Report | None:
         """
@@ -106,20 +109,10 @@ class Progress:
         if found is None:
             return None
         saved, _ = found
-        has_ended = saved.get("ended") is not None
-        if not (has_ended or saved.get("whole")) or (
-            self._is_cleared(saved) and saved["doubtful_counts"]["discarded"]
-        ):
+        if not saved.get("whole") or (self._is_cleared(saved) and saved["doubtful_counts"]["discarded"]):
             # Some of its calls have to be made, which takes the source.
             return None
-        self._saved["fingerprint"] = saved["fingerprint"]
-        self._load(*found)
-        report = Report.load(saved["counts" if has_ended else "whole"])
-        report.jobs = dict(self._task_jobs)
-        if not has_ended:
-            report.jobs |= saved["other_jobs"]
-            self.all_calls_made(report)
-        return report
+        return self._whole_report(*found)
 
     def before_call(self, call: Call, in_flight: int) -> None:
         """Before another call starts, write down what is done and which jobs come next."""
@@ -130,24 +123,21 @@ class Progress:
         if new or (self._unsaved and in_flight + self._unsaved >= self._max_in_flight):
             self._save()
         if call.is_job:
-            self._in_flight[call.number] += 1
+            self._possible[call.number] += 1
 
     def answered(self, call: Call, error: Exception | None) -> None:
         """Note whether Scantrust may have made a job for this call."""
-        if not call.is_job:
+        if not call.is_job or error is None or isinstance(error, _UNCERTAIN):
             return
-        self._in_flight[call.number] -= 1
-        if error is None or isinstance(error, _UNCERTAIN) or getattr(error, "after_trouble", True):
-            self._parts[call.number] += 1
-        elif not self._parts[call.number] and not self._in_flight[call.number]:
-            # Not where another part of the call may have submitted a job.
-            self._announced.discard(call.number)
+        if not getattr(error, "after_trouble", True):
+            self._possible[call.number] -= 1
+            if not self._possible[call.number]:
+                self._announced.discard(call.number)
 
     def call_done(self, number: int, counted: Report) -> None:
         """Note that a call has ended."""
         self._announced.discard(number)
-        self._parts.pop(number, None)
-        self._in_flight.pop(number, None)
+        self._possible.pop(number, None)
         if counted.unmatched or counted.rejected:
             if counted.jobs:
                 # A retry repeats the whole call, and so submits this job again.
@@ -169,15 +159,11 @@ class Progress:
         (self._doubtful_counts if is_doubtful else self._counts).add(counted)
         self._unsaved += 1
 
-    @contextmanager
-    def kept(self) -> Iterator[None]:
+    def close(self) -> None:
         """Write everything down at the end, also when an error or a time limit ends the upload."""
-        try:
-            yield
-        finally:
-            # The other announced jobs were never submitted.
-            self._announced &= self._in_flight.keys()
-            self._save()
+        # The other announced jobs were never submitted.
+        self._announced &= self._possible.keys()
+        self._save()
 
     def all_calls_made(self, report: Report) -> None:
         """Note that only the wait for jobs is left."""
@@ -210,7 +196,14 @@ class Progress:
         self._log.warning("%s, so the upload starts over.", reason)
         return None
 
-    def _load(self, saved: Mapping[str, Any], jobs: dict[str, list[Any]]) -> bool:
+    def _whole_report(self, saved: Mapping[str, Any], jobs: dict[str, list[Any]]) -> Report:
+        if saved.get("ended") is not None:
+            self._log.info("The last try succeeded, but Airflow did not record that; nothing is sent again.")
+        report = Report.load(saved["whole"])
+        report.jobs = jobs | saved["other_jobs"]
+        return report
+
+    def _load(self, saved: Mapping[str, Any], jobs: dict[str, list[Any]]) -> None:
         self.done, self._cut, self._doubtful = (
             read_ranges(saved[name]) for name in ("done", "cut", "doubtful")
         )
@@ -218,9 +211,6 @@ class Progress:
         self._doubtful_counts = Report.load(saved["doubtful_counts"])
         self._task_jobs = jobs
         self._job_entries = saved["job_entries"]
-        if saved.get("ended") is not None:
-            self._log.info("The last try succeeded, but Airflow did not record that; nothing is sent again.")
-            return True
         if self._doubtful_counts.discarded and self._is_cleared(saved):
             self._forget_doubtful()
         if self.done:
@@ -231,7 +221,6 @@ class Progress:
             )
         unknown = len(read_ranges(saved["submitting"]) - self.done) + saved.get("submitting_more", 0)
         self._say_twice(len(read_ranges(saved["left"]) - self.done), unknown)
-        return False
 
     def _is_cleared(self, saved: Mapping[str, Any]) -> bool:
         return bool(saved["series"] != list(self._try.series))
@@ -285,7 +274,7 @@ class Progress:
             "cut": write_ranges(self._cut),
             "doubtful": write_ranges(self._doubtful),
             "submitting": write_ranges(self._announced),
-            "submitting_more": sum(parts - 1 for parts in self._parts.values()),
+            "submitting_more": sum(jobs - 1 for jobs in self._possible.values() if jobs),
             "left": write_ranges(self._left),
             "counts": self._counts.save_counts(),
             "doubtful_counts": self._doubtful_counts.save_counts(),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from functools import partial
 from math import inf
 from typing import Any
@@ -23,7 +23,7 @@ from airflow_provider_scantrust.exceptions import (
 )
 from airflow_provider_scantrust.sources.tables import Source
 from airflow_provider_scantrust.uploads.calls import ConstraintsPlan, plan_constraints
-from airflow_provider_scantrust.uploads.kept import Log, fingerprint
+from airflow_provider_scantrust.uploads.kept import Log, Store, Try, fingerprint
 from airflow_provider_scantrust.uploads.options import Options, RejectsFile, Rows, Service
 from airflow_provider_scantrust.uploads.plan import Plan, make_plan
 from airflow_provider_scantrust.uploads.progress import Progress
@@ -43,7 +43,7 @@ class Upload:
 
     It keeps the rows until it is closed: after a wait in this process, the rows of each job are still known.
 
-    :param make_progress: Returns what earlier tries have done; not called for a dry run.
+    :param store: What earlier tries have done is kept there, and read unless this is a dry run.
     :param rejects: None if rows that were not updated are only counted.
     """
 
@@ -52,8 +52,9 @@ class Upload:
     options: Options
     report: Report
     _: KW_ONLY
-    make_progress: Callable[[], Progress]
     log: Log
+    store: Store | None
+    this_try: Try
     rejects: RejectsFile | None = None
 
     def __post_init__(self) -> None:
@@ -90,15 +91,14 @@ class Upload:
         except SourceNotFound as error:
             if self.options.dry_run:
                 raise
-            progress = self.make_progress()
-            known = progress.take_up_without_source()
+            known = self.make_progress(rows).take_up_without_source()
             if known is None:
                 raise
             self.log.warning("%s The last try made every call, so this try only waits for its jobs.", error)
             self._take_over(known)
             return None
         if not self.options.dry_run:
-            self._carry_out(plan)
+            self._carry_out(plan, rows)
         return plan
 
     def end_jobs(self, outcome: Outcome, rows: Callable[[], Rows | None] = lambda: None) -> None:
@@ -131,7 +131,19 @@ class Upload:
     def _items_per_call(self) -> int:
         most = self.options.items_per_call
         # A dry run needs no connection.
-        return most if self.options.dry_run else min(most, self.service.items_per_call)
+        return most if self.options.dry_run else min(most, self.service.settings.items_per_call)
+
+    def make_progress(self, rows: Rows | None) -> Progress:
+        """Return the progress of an upload of rows, or of constraints; this looks up the connection."""
+        source = (rows.name, dict(rows.options)) if rows is not None else (None, {})
+        return Progress(
+            self.store,
+            self.this_try,
+            account=self.service.settings.account_digest,
+            options=fingerprint([asdict(self.options), *source]),
+            max_in_flight=self.options.max_in_flight,
+            log=self.log,
+        )
 
     def _read_again(self, rows: Rows | None) -> tuple[Source, Plan]:
         if rows is None:
@@ -168,15 +180,15 @@ class Upload:
         self._read = source, plan
         return self._read
 
-    def _carry_out(self, plan: Plan | ConstraintsPlan) -> None:
+    def _carry_out(self, plan: Plan | ConstraintsPlan, rows: Rows | None = None) -> None:
         report = self.report
         report.mode, report.rows, report.reason = plan.mode, plan.rows, plan.reason
         report.fingerprint = fingerprint(plan.contents)
         self.log.info("%s", plan.describe())
-        progress = self.make_progress()
+        progress = self.make_progress(rows)
         jobs = range(plan.sync_calls, plan.sync_calls + plan.jobs)
-        if progress.take_up(report.fingerprint, jobs):
-            self._take_over(progress.report)
+        if (known := progress.take_up(report.fingerprint, jobs)) is not None:
+            self._take_over(known)
             return
         report.add(progress.report)
         spool = plan.spool
@@ -228,9 +240,9 @@ class Upload:
             max_rejected=self._allowed(spool) - spool.rejected if spool is not None else inf,
         )
         try:
-            with progress.kept():
-                runner.run(plan.steps(progress.done))
+            runner.run(plan.steps(progress.done))
         finally:
+            progress.close()
             report.throttled = pacer.throttled
         if spool is not None and 0 < plan.rows - spool.rejected == report.rejected.get("refused"):
             raise runner.none_taken()

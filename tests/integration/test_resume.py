@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,7 @@ def test_everything_is_forgotten_where_failed_jobs_cannot_be_told_apart(
 ) -> None:
     store = Store()
     progress = make_progress(store)
-    with progress.kept():
+    with closing(progress):
         for number, task_id in enumerate("abc"):
             counted = Report("async", 0, 0.0, requests=requests)
             counted.add_job(job(number), task_id)
@@ -253,7 +254,7 @@ def test_keys_of_finished_calls_are_not_left_to_send() -> None:
     counted = Report(requests=1)
     ids = {"extended_id": ["A", "B", "C"]}
     counted.add_job(Call(0, constraints=ids, scm_data={"market": "FR"}, example="A"), "t")
-    with progress.kept():
+    with closing(progress):
         progress.call_done(0, counted)
         progress.call_done(2, Report(requests=1))
     assert 3 + 5 == make_progress(store, jobs=2, try_number=2).keys_done(items_per_call=5)
@@ -264,7 +265,7 @@ def test_jobs_that_were_only_to_come_next_are_not_reported() -> None:
     progress = make_progress(store)
 
     def submit_one_in_vain() -> None:
-        with progress.kept():
+        with closing(progress):
             progress.before_call(job(0), 0)
             assert "0-3" == store[KEY]["submitting"]
             raise ServiceUnavailable("503")
@@ -280,7 +281,7 @@ def reported_after(*requests: Callable[[Progress], None], error: Exception | Non
     progress = make_progress(store)
 
     def run() -> None:
-        with progress.kept():
+        with closing(progress):
             for request in requests:
                 request(progress)
             raise error or ServiceUnavailable("503")
@@ -348,7 +349,7 @@ def test_no_entry_of_the_store_grows_with_the_upload() -> None:
         counted = Report("async", 0, 0.0)
         counted.add_job(job(number, "k" * 1000), f"01234567-0123-4567-89ab-{number:012d}")
         progress.call_done(number, counted)
-    with progress.kept():
+    with closing(progress):
         pass
     assert 26 == len(store)
     assert all(len(json.dumps(entry)) < 64_000 for entry in store.values())
@@ -436,6 +437,6 @@ def test_part_that_is_in_flight_stays_announced_when_another_part_is_refused() -
     progress.all_calls_made(Report())
     assert "1" in store[KEY]["submitting"].replace("-", ",").split(",")
     progress.answered(job(1), RequestTooLarge("too large"))
-    with progress.kept():
+    with closing(progress):
         pass
     assert "" == store[KEY]["submitting"]

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -72,7 +73,7 @@ class Service:
         # How often a key was in a job, so that a second job for it can be told from a first.
         self.submitted: dict[str, int] = {}
         self.pacer = Pacer(random=lambda: 0.0)
-        self.items_per_call = 999
+        self.settings: Any = SimpleNamespace(items_per_call=999, account_digest="account")
         self._lock = threading.Lock()
 
     def upload(self, items: Sequence[Mapping[str, Any]], data_key: str) -> UploadResult:
@@ -204,13 +205,13 @@ class Interrupting(Upload):
     def strike(self, chance: random.Random, rate: float) -> None:
         make = self.make_progress
 
-        def progress() -> Progress:
-            made = make()
+        def progress(rows: Rows | None) -> Progress:
+            made = make(rows)
             for name in ("before_call", "answered", "call_done"):
                 setattr(made, name, self._struck(getattr(made, name), chance, rate))
             return made
 
-        self.make_progress = progress
+        self.make_progress = progress  # type: ignore[method-assign]
 
     def _struck(self, step: Any, chance: random.Random, rate: float) -> Any:
         def call(*args: Any) -> None:
@@ -279,19 +280,17 @@ def play(seed: int) -> int:
         this_try = Try(series, number, f"try {number}")
         report = Report("", 0, 0.0)
 
-        def make_progress(this_try: Try = this_try, account: str = account) -> Progress:
-            return Progress(
-                store, this_try, account=account, options="o", max_in_flight=options.max_in_flight, log=LOG
-            )
+        service.settings.account_digest = account
 
-        def make_upload(report: Report, make_progress: Any = make_progress) -> Interrupting:
+        def make_upload(report: Report, this_try: Try = this_try) -> Interrupting:
             return Interrupting(
                 service,
                 service.submit,
                 options,
                 report,
-                make_progress=make_progress,
                 log=LOG,
+                store=store,
+                this_try=this_try,
                 rejects=rejects if with_rejects else None,
             )
 
