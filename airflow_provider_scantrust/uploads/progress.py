@@ -189,7 +189,9 @@ class Progress:
             )
         elif saved.get(what) != self._saved[what]:
             reason = "What is uploaded has changed since the last try"
-        elif (jobs := load_jobs(self._store, saved)) is None:
+        elif (jobs := load_jobs(self._store, saved)) is None or (
+            ended is not None and not saved.get("whole")
+        ):
             reason = "The stored progress of the last try is not complete"
         else:
             return saved, jobs

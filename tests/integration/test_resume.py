@@ -341,6 +341,14 @@ def test_calls_of_another_size_are_another_upload(sandbox: Sandbox) -> None:
     assert (30, 2) == (report["codes_affected"], len(report["task_ids"]))
 
 
+def test_ended_upload_without_its_report_starts_over(caplog: pytest.LogCaptureFixture) -> None:
+    store = Store()
+    make_progress(store).close()
+    store[KEY] |= {"ended": [[2, 2], 1, None], "whole": None}
+    assert make_progress(store, try_number=2).report.jobs == {}
+    assert "is not complete, so the upload starts over" in caplog.text
+
+
 def test_no_entry_of_the_store_grows_with_the_upload() -> None:
     store = Store()
     progress = make_progress(store, 5000, 16)
