@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import reduce
 from html import unescape
@@ -23,10 +23,26 @@ _BLOCK = 1 << 20
 # A formula has up to 8,192 characters.
 _OVERLAP = 32 * 1024
 _ERROR = re.compile(rb"""<(?:\w+:)?c\b([^<>]*\bt=["']e["'][^<>]*)>""")
-_FORMULA = rb"<(?:\w+:)?c\b([^<>]*)>\s*<(?:\w+:)?f\b(?:[^<>]*/>|[^<>]*>[^<]*</(?:\w+:)?f>)\s*"
+_CELL = rb"<(?:\w+:)?c\b([^<>]*)>\s*"
+_ANY_FORMULA = rb"<(?:\w+:)?f\b(?:[^<>]*/>|[^<>]*>[^<]*</(?:\w+:)?f>)\s*"
+_MAY_FORMULA = rb"(?:" + _ANY_FORMULA + rb")?"
+_FORMULA = _CELL + _ANY_FORMULA
 _UNCALCULATED = re.compile(_FORMULA + rb"(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v>\s*</(?:\w+:)?v>)?\s*</(?:\w+:)?c>")
 # XlsxWriter stores 0 for each formula, and asks Excel to calculate them when the file is opened.
 _ZERO = re.compile(_FORMULA + rb"<(?:\w+:)?v>0</(?:\w+:)?v>\s*</(?:\w+:)?c>")
+# Content that the library does not read: in CDATA, after an inline text, or in place of one.
+_IN_CDATA = re.compile(_CELL + _MAY_FORMULA + rb"<(?:\w+:)?v>\s*<!\[CDATA\[")
+_AFTER_INLINE = re.compile(
+    _CELL + rb"<(?:\w+:)?is>(?:(?!</(?:\w+:)?c>).)*</(?:\w+:)?is>\s*<(?:\w+:)?v>", re.DOTALL
+)
+_NO_INLINE = re.compile(
+    rb"""<(?:\w+:)?c\b(?=[^<>]*\bt=["']inlineStr["'])([^<>]*)>\s*<(?:\w+:)?v>[^<]*[^<\s][^<]*</(?:\w+:)?v>\s*</(?:\w+:)?c>"""
+)
+# A formula that refers to an empty cell is 0; this is no date, and neither is a number below 0.
+_STYLE = rb"""s=["'](?:%b)["'][^<>]*"""
+_ZERO_OR_LESS = rb">\s*" + _MAY_FORMULA + rb"<(?:\w+:)?v>(?:0<|-)"
+_NO_DATE = rb"""<(?:\w+:)?c\b(?![^<>]*\bt=["'][^n])([^<>]*\b""" + _STYLE + rb")" + _ZERO_OR_LESS
+_SIGN_OF_NO_DATE = _STYLE + _ZERO_OR_LESS
 _CALCULATE_LATER = re.compile(rb"""\bfullCalcOnLoad=["'](?:1|true)["']""")
 # A formula may give an empty text.
 _IS_TEXT = re.compile(rb"""\bt=["']str["']""")
@@ -49,9 +65,14 @@ _ODS_UNTOLD = re.compile(
 )
 # With what stands in a block that has one, since looking for that is ten times as fast.
 _HAS_FORMULA = re.compile(rb"<(?:\w+:)?f\b")
-_KINDS = (
+_NOT_A_DATE = "is formatted as a date, and 0 or less is none; a formula gives 0 if it refers to an empty cell"
+_UNREADABLE = "holds a value that cannot be read"
+_KINDS: tuple[tuple[re.Pattern[bytes], re.Pattern[bytes], str], ...] = (
     (_ERROR, re.compile(rb"""t=["']e["']"""), "holds an error"),
     (_UNCALCULATED, _HAS_FORMULA, "holds a formula that was never calculated"),
+    (_IN_CDATA, re.compile(rb"CDATA"), _UNREADABLE),
+    (_AFTER_INLINE, re.compile(rb"is>\s*<(?:\w+:)?v>"), _UNREADABLE),
+    (_NO_INLINE, re.compile(rb"""inlineStr["'][^<>]*>\s*<(?:\w+:)?v>"""), _UNREADABLE),
     (_ZERO, _HAS_FORMULA, "holds a formula that was never calculated"),
 )
 
@@ -61,13 +82,16 @@ _CELL_FORMAT = re.compile(r"<(?:\w+:)?xf\s[^>]*>")
 # Of a number format: a text in it, and what is left of one that only fills up with zeros.
 _LITERAL = re.compile(r'"[^"]*"|[\\_*].|\[[^\]]*\]')
 _ZEROS = re.compile(r"[-\s/()#?]*0[-\s/()0]*0[-\s/()]*")
+# Excel's own formats of dates, also in East Asia.
+_DATE_FORMATS = {*range(14, 18), 22, *range(27, 32), 36, *range(50, 55), 57, 58}
 _MOST_MERGED = 1_000_000
 _MERGED = "it is merged with a cell before it, which has the value; unmerge the cells and fill in each"
 
 # A number in one of some styles.
 _NUMBER = (
     rb"""<(?:\w+:)?c\b(?=[^<>]*\bs=["'](%b)["'])(?![^<>]*\bt=["'][^n])[^<>]*\br=["']([A-Z]+)(\d+)["'][^<>]*>\s*"""
-    rb"""(?:<(?:\w+:)?f\b(?:[^<>]*/>|[^<>]*>[^<]*</(?:\w+:)?f>)\s*)?<(?:\w+:)?v>(\d+)</"""
+    + _MAY_FORMULA
+    + rb"<(?:\w+:)?v>(\d+)</"
 )
 
 # Row (from 1) -> column (from 0) -> what is wrong.
@@ -123,17 +147,25 @@ def find_merged(sheet: Any, name: str) -> Problems:
     return found
 
 
-def _digits_of_styles(text: str) -> dict[int, int]:
-    """Return style -> number of digits that it shows, with zeros in front."""
-    digits: dict[str, int] = {}
-    for tag in _NUMBER_FORMAT.findall(text):
-        code = _LITERAL.sub("", _attribute("formatCode", tag).partition(";")[0])
-        if _ZEROS.fullmatch(code):
-            digits[_attribute("numFmtId", tag)] = code.count("0")
-    formats = _CELL_FORMATS.search(text)
-    tags = _CELL_FORMAT.findall(formats[0]) if formats and digits else []
-    numbers = [_attribute("numFmtId", tag) for tag in tags]
-    return {style: digits[number] for style, number in enumerate(numbers) if number in digits}
+def _formats_of(styles: str) -> list[str]:
+    """Return what each style shows a number as: the code of its format without texts, or the number of Excel's own."""
+    codes = {
+        _attribute("numFmtId", tag): _LITERAL.sub("", _attribute("formatCode", tag).partition(";")[0])
+        for tag in _NUMBER_FORMAT.findall(styles)
+    }
+    formats = _CELL_FORMATS.search(styles)
+    numbers = [_attribute("numFmtId", tag) for tag in _CELL_FORMAT.findall(formats[0] if formats else "")]
+    return [codes.get(number, f"#{number}") for number in numbers]
+
+
+def _is_date(code: str) -> bool:
+    if code.startswith("#") and code[1:].isdecimal():
+        return int(code[1:]) in _DATE_FORMATS
+    return bool(re.search("[yd]", code, re.IGNORECASE))
+
+
+def _joined(styles: Iterable[int]) -> bytes:
+    return "|".join(map(str, styles)).encode()
 
 
 def _column(letters: bytes) -> int:
@@ -173,8 +205,12 @@ def _find_in_xlsx(archive: zipfile.ZipFile, sheet: str) -> tuple[Problems, Zeros
     kinds = _KINDS if _CALCULATE_LATER.search(archive.read("xl/workbook.xml")) else _KINDS[:-1]
     has_styles = "xl/styles.xml" in archive.namelist()
     styles = archive.read("xl/styles.xml").decode(errors="replace") if has_styles else ""
-    digits = _digits_of_styles(styles)
-    number = re.compile(_NUMBER % "|".join(map(str, digits)).encode())
+    formats = dict(enumerate(_formats_of(styles)))
+    digits = {style: code.count("0") for style, code in formats.items() if _ZEROS.fullmatch(code)}
+    number = re.compile(_NUMBER % _joined(digits))
+    if dates := [style for style, code in formats.items() if _is_date(code)]:
+        no_date, its_sign = (re.compile(each % _joined(dates)) for each in (_NO_DATE, _SIGN_OF_NO_DATE))
+        kinds = (*kinds, (no_date, its_sign, _NOT_A_DATE))
     with archive.open(_part_of(archive, sheet)) as part:
         for block in _blocks(part):
             # A cell that is found twice does no harm.

@@ -1,4 +1,4 @@
-"""Write the files of this folder that are no text; run it to change one."""
+"""Write the files of this folder that are no text; run it to change one. Only ``old-cells.xls`` is of another library."""
 
 from __future__ import annotations
 
