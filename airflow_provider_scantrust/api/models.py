@@ -6,6 +6,7 @@ Rule: for an answer that lacks something, the functions raise ``ValueError`` wit
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -30,7 +31,7 @@ class TaskState(StrEnum):
 
 # Longer than any real name, reference or state.
 _LONGEST_TEXT = 200
-_LONGEST_MOMENT = 64
+_MOMENT = re.compile(r"\d{4}[^/]{0,60}")
 _MOST = 10**18
 
 # Scantrust's guide has pending, running and error; its public client and the portal have the other words.
@@ -199,7 +200,8 @@ def _text(value: Any) -> str | None:
 
 def _moment(value: Any) -> pendulum.DateTime | None:
     """Return a time, or None if it cannot be parsed: a timestamp must not fail a task."""
-    if not isinstance(value, str) or len(value) > _LONGEST_MOMENT:
+    # For "now", a time alone or an interval, pendulum gives a time of today, or an error of another kind.
+    if not isinstance(value, str) or not _MOMENT.fullmatch(value):
         return None
     try:
         moment = pendulum.parse(value)

@@ -209,6 +209,10 @@ def _inflate(
                 try:
                     block = stream.decompress(piece)
                 except errors as error:
+                    if "too much memory" in str(error):
+                        raise InvalidInput(
+                            f"{name}: reading this {packing} file takes more than 128 MiB of memory; pack it without --long."
+                        ) from error
                     raise Broken(f"{name}: the {packing} data is damaged ({error})") from error
                 bound.take(0, len(block))
                 piece = b""

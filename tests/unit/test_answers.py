@@ -123,7 +123,13 @@ def test_task_is_read_in_snake_and_camel_case_with_pendulum_times() -> None:
         assert isinstance(task.completed_at, pendulum.DateTime)
 
 
-@pytest.mark.parametrize("moment", ["yesterday", "", 7, None, "2026-13-01", "P1D", [], "9" * 50])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        *("yesterday", "", 7, None, "2026-13-01", "P1D", [], "9" * 50),
+        *("2026-11-01/12:30:00", "2026-11-01/P3D", "P1Y/2026-11-01", "now", "10:00", "T10"),
+    ],
+)
 def test_unreadable_time_is_no_time(moment: Any) -> None:
     assert read_task("t-1", {"state": "pending", "created_at": moment}).created_at is None
 

@@ -339,3 +339,11 @@ def test_zstd_may_begin_with_a_frame_to_skip() -> None:
     skipped = b"\x50\x2a\x4d\x18\x04\0\0\0size"
     frames = [skipped + zstandard.compress(part) for part in (b"extended_id,lot\n", b"CODE0001,L1\n")]
     assert {"CODE0001": {"lot": "L1"}} == upload(b"".join(frames), "a.csv.zst").rows
+
+
+def test_zstd_with_a_long_window_is_not_called_damaged() -> None:
+    zstandard = pytest.importorskip("zstandard")
+    packing = zstandard.ZstdCompressionParameters(window_log=28, write_content_size=False)
+    packer = zstandard.ZstdCompressor(compression_params=packing).compressobj()
+    with pytest.raises(InvalidInput, match="pack it without --long"):
+        upload(packer.compress(b"extended_id,lot\nCODE0001,L1\n") + packer.flush(), "a.csv.zst")
