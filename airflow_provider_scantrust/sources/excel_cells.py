@@ -56,9 +56,9 @@ _XLS_ERROR = re.compile(
 )
 # Of xlsb: BrtCellError, BrtFmlaError and BrtMergeCell.
 _XLSB_UNTOLD = (3, 11, 176)
-# Of ods: an error, merged cells, a formula or text without a type, and marks that are left out of a text.
+# Of ods: an error, CDATA, merged cells, a formula or text without a type, and marks that are left out of a text.
 _ODS_UNTOLD = re.compile(
-    rb"""value-type=["']error["']|number-(?:rows|columns)-spanned=["'](?!1["'])"""
+    rb"""value-type=["']error["']|<!\[CDATA\[|number-(?:rows|columns)-spanned=["'](?!1["'])"""
     rb"""|<(?:\w+:)?table-cell\b(?![^<>]*value-type=)(?:[^<>]*:formula=|[^<>]*>\s*<(?:\w+:)?p\b[^<>]*(?<!/)>(?!</))"""
     rb"""|<(?:\w+:)?table-cell\b(?![^<>]*string-value=)[^<>]*(?<!/)>[^<]*"""
     rb"""(?:<(?!(?:/?\w+:)?(?:table-cell|tab|line-break)\b)[^<]*)*<(?:\w+:)?(?:tab|line-break)\b"""

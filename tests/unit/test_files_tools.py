@@ -100,6 +100,7 @@ def test_repeated_header_of_a_sheet_is_skipped_and_another_one_refused() -> None
         # As odfpy writes text without a type, and as LibreOffice writes a tab.
         "<table:table-cell><text:p>L1</text:p></table:table-cell>",
         '<table:table-cell office:value-type="string"><text:p>a<text:tab/>b</text:p></table:table-cell>',
+        '<table:table-cell office:value-type="string"><text:p><![CDATA[a]]></text:p></table:table-cell>',
         '<table:table-cell office:value-type="string"><text:p>a<text:s/>b<text:line-break/>c</text:p></table:table-cell>',
     ],
 )
