@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import reduce
 from html import unescape
@@ -111,14 +111,15 @@ def find_in_file(file: BinaryIO, sheet: str, name: str) -> tuple[Problems, Zeros
     zeros: Zeros = {}
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
-            parts = archive.namelist()
+            # Some tools write backslashes, or other letter cases, which Excel accepts.
+            parts = {name.replace("\\", "/").lower(): name for name in archive.namelist()}
             if "xl/workbook.xml" in parts:
-                problems, zeros, is_told = _find_in_xlsx(archive, sheet)
+                problems, zeros, is_told = _find_in_xlsx(archive, parts, sheet)
             elif "content.xml" in parts:
                 with archive.open("content.xml") as part:
                     is_told = not any(_ODS_UNTOLD.search(block) for block in _blocks(part))
             else:
-                binary = [part for part in parts if re.fullmatch(r"xl/worksheets/[^/]*\.bin", part)]
+                binary = [parts[part] for part in parts if re.fullmatch(r"xl/worksheets/[^/]*\.bin", part)]
                 is_told = bool(binary) and not any(_is_untold(archive.read(part)) for part in binary)
     else:
         file.seek(0)
@@ -181,15 +182,15 @@ def _blocks(file: IO[bytes]) -> Iterator[bytes]:
         rest = rest[-_OVERLAP:]
 
 
-def _part_of(archive: zipfile.ZipFile, sheet: str) -> str:
+def _part_of(archive: zipfile.ZipFile, parts: Mapping[str, str], sheet: str) -> str:
     """Return the part of an .xlsx file that holds a sheet."""
     sheets, links = (
-        _TAG.findall(archive.read(f"xl/{part}").decode())
+        _TAG.findall(archive.read(parts[f"xl/{part}"]).decode())
         for part in ("workbook.xml", "_rels/workbook.xml.rels")
     )
     link = next(_attribute("id", tag) for tag in sheets if _attribute("name", tag) == sheet)
     target = next(_attribute("Target", tag) for tag in links if _attribute("Id", tag) == link)
-    return target.lstrip("/") if target.startswith("/") else f"xl/{target}"
+    return parts[(target.lstrip("/") if target.startswith("/") else f"xl/{target}").lower()]
 
 
 def _attribute(name: str, tag: str) -> str:
@@ -197,21 +198,23 @@ def _attribute(name: str, tag: str) -> str:
     return unescape(found[1] or found[2] or "") if found else ""
 
 
-def _find_in_xlsx(archive: zipfile.ZipFile, sheet: str) -> tuple[Problems, Zeros, bool]:
+def _find_in_xlsx(
+    archive: zipfile.ZipFile, parts: Mapping[str, str], sheet: str
+) -> tuple[Problems, Zeros, bool]:
     """Return what :func:`find_in_file` does, and whether each cell with a problem has told where it is."""
     problems: Problems = {}
     zeros: Zeros = {}
     is_told = True
-    kinds = _KINDS if _CALCULATE_LATER.search(archive.read("xl/workbook.xml")) else _KINDS[:-1]
-    has_styles = "xl/styles.xml" in archive.namelist()
-    styles = archive.read("xl/styles.xml").decode(errors="replace") if has_styles else ""
+    kinds = _KINDS if _CALCULATE_LATER.search(archive.read(parts["xl/workbook.xml"])) else _KINDS[:-1]
+    has_styles = "xl/styles.xml" in parts
+    styles = archive.read(parts["xl/styles.xml"]).decode(errors="replace") if has_styles else ""
     formats = dict(enumerate(_formats_of(styles)))
     digits = {style: code.count("0") for style, code in formats.items() if _ZEROS.fullmatch(code)}
     number = re.compile(_NUMBER % _joined(digits))
     if dates := [style for style, code in formats.items() if _is_date(code)]:
         no_date, its_sign = (re.compile(each % _joined(dates)) for each in (_NO_DATE, _SIGN_OF_NO_DATE))
         kinds = (*kinds, (no_date, its_sign, _NOT_A_DATE))
-    with archive.open(_part_of(archive, sheet)) as part:
+    with archive.open(_part_of(archive, parts, sheet)) as part:
         for block in _blocks(part):
             # A cell that is found twice does no harm.
             for kind, sign, what in kinds:

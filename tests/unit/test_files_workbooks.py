@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Callable
 
 import pytest
 
@@ -104,3 +105,17 @@ def test_cell_whose_value_would_be_lost_or_be_another_is_rejected(cell: str, rea
     assert reason in said
     # The row that was not fixed is rejected again.
     assert not upload(found.rejects, found.rejects_name).rows
+
+
+@pytest.mark.parametrize(
+    "spell", [lambda name: name.replace("/", "\\"), lambda name: name.replace("xl/w", "xl/W")]
+)
+def test_parts_may_have_names_that_only_some_tools_write(spell: Callable[[str], str]) -> None:
+    out = io.BytesIO()
+    data = workbook('<c r="B2" t="e"><v>#N/A</v></c>')
+    with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(out, "w") as other:
+        for name in archive.namelist():
+            other.writestr(spell(name), archive.read(name))
+    found = upload(out.getvalue(), "a.xlsx")
+    assert {"CODE0002": {"lot": "L2"}} == found.rows
+    assert "the cell B2 holds an error" in found.rejected[0][2]
