@@ -45,6 +45,9 @@ def read_base_url(host: str | None, schema: str | None, port: int | None, *, all
             "contains a space, a control character or a letter outside ASCII; it must be without spaces, "
             "and a name with other letters must be in its xn-- form"
         )
+    if port and _is_ipv6(host):
+        # From a connection URI, Airflow takes the address without its brackets.
+        host = f"[{host}]"
     scheme, rest = _split_scheme(host, schema)
     authority, slash, path = rest.partition("/")
     path = (slash + path).rstrip("/")

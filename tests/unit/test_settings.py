@@ -40,6 +40,8 @@ from airflow_provider_scantrust.exceptions import ConfigurationError
         ({"host": "HTTPS://API.Scantrust.com"}, "https://api.scantrust.com"),
         ({"host": "  https://api.scantrust.com//\n"}, "https://api.scantrust.com"),
         ({"host": "[::1]:8017", "schema": "http"}, "http://[::1]:8017"),
+        # As Airflow reads scantrust://:token@[::1]:8017/http.
+        ({"host": "::1", "port": 8017, "schema": "http"}, "http://[::1]:8017"),
         ({"host": "https.example.test"}, "https://https.example.test"),
         ({"host": "httpbin.test/https:x"}, "https://httpbin.test/https:x"),
         ({"host": "http://nas.test", "extra": {"allow_plain_http": "true"}}, "http://nas.test"),
