@@ -123,21 +123,25 @@ class ScantrustUploadOperator(UploadParameters):
         event: Any = None,
         report: Mapping[str, Any] | None = None,
         deadline_is: str = "timeout",
+        try_number: int | None = None,
     ) -> dict[str, Any]:
         """Continue after the trigger has fired."""
         from airflow_provider_scantrust.operators.tries import ending, reacting_to_jobs
-        from airflow_provider_scantrust.triggers.deferral import TASK_IDS_KEY, read_end_of_wait
+        from airflow_provider_scantrust.triggers import deferral
         from airflow_provider_scantrust.uploads.report import Report
+
+        if deferral.is_of_an_earlier_try(context, try_number):
+            return self.execute(context)
 
         def pull(key: str) -> Any:
             ti = context.get("ti")
             return ti and ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
 
-        ids = pull(TASK_IDS_KEY)
+        ids = pull(deferral.TASK_IDS_KEY)
         self._report = loaded = Report.load(report or pull(_REPORT_KEY), ids if isinstance(ids, list) else [])
         with ending(context, loaded), self._make_upload(context, loaded) as upload:
             with reacting_to_jobs(context, self.hook, self.log):
-                outcome = read_end_of_wait(event, deadline_is)
+                outcome = deferral.read_end_of_wait(event, deadline_is)
             upload.end_jobs(outcome, lambda: self._rows(again=True))
             result = self._finish(context, loaded)
             # In place of the report from before the wait.
@@ -285,7 +289,7 @@ class ScantrustUploadOperator(UploadParameters):
 
     def _defer(self, context: Context, report: Report, deadline: float, account: str | None) -> None:
         from airflow_provider_scantrust.api.texts import plural
-        from airflow_provider_scantrust.triggers.deferral import fits_a_row, make_deferral
+        from airflow_provider_scantrust.triggers.deferral import fits_a_row, make_deferral, try_number_of
 
         self.log.info("Waiting in the triggerer for %s.", plural(len(report.jobs), "job"))
         deferral = make_deferral(
@@ -307,7 +311,11 @@ class ScantrustUploadOperator(UploadParameters):
         self.defer(
             trigger=deferral.trigger,
             method_name="execute_complete",
-            kwargs={"report": saved if fits_a_row(saved) else None, "deadline_is": deferral.deadline_is},
+            kwargs={
+                "report": saved if fits_a_row(saved) else None,
+                "deadline_is": deferral.deadline_is,
+                "try_number": try_number_of(context),
+            },
             timeout=deferral.timeout,
         )
 

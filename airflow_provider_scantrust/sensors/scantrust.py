@@ -134,11 +134,17 @@ class ScantrustTaskSensor(BaseSensorOperator):
         return False if outcome is None else PokeReturnValue(is_done=True, xcom_value=self._result(outcome))
 
     def execute_complete(
-        self, context: Context, event: Any = None, deadline_is: str = "timeout"
-    ) -> dict[str, Any]:
+        self,
+        context: Context,
+        event: Any = None,
+        deadline_is: str = "timeout",
+        try_number: int | None = None,
+    ) -> Any:
         """Continue after the trigger has fired."""
-        from airflow_provider_scantrust.triggers.deferral import read_end_of_wait
+        from airflow_provider_scantrust.triggers.deferral import is_of_an_earlier_try, read_end_of_wait
 
+        if is_of_an_earlier_try(context, try_number):
+            return self.execute(context)
         try:
             return self._result(read_end_of_wait(event, deadline_is))
         except ScantrustError as error:
@@ -173,7 +179,7 @@ class ScantrustTaskSensor(BaseSensorOperator):
         return WorkerWait(self._hook, jobs)
 
     def _defer(self, context: Context, now: float, account: str | None) -> Any:
-        from airflow_provider_scantrust.triggers.deferral import make_deferral
+        from airflow_provider_scantrust.triggers.deferral import make_deferral, try_number_of
         from airflow_provider_scantrust.triggers.start import why_end_on_worker
 
         if self.end_from_trigger and (reason := why_end_on_worker(self)):
@@ -191,7 +197,7 @@ class ScantrustTaskSensor(BaseSensorOperator):
         self.defer(
             trigger=deferral.trigger,
             method_name="execute_complete",
-            kwargs={"deadline_is": deferral.deadline_is},
+            kwargs={"deadline_is": deferral.deadline_is, "try_number": try_number_of(context)},
             timeout=deferral.timeout,
         )
 

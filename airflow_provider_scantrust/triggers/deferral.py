@@ -84,6 +84,24 @@ def can_resume(context: Any, log: Any) -> bool:
     return False
 
 
+def try_number_of(context: Any) -> int | None:
+    number = getattr(context.get("ti"), "try_number", None)
+    return number if isinstance(number, int) else None
+
+
+def is_of_an_earlier_try(context: Any, try_number: int | None) -> bool:
+    """
+    Whether a task that continues after a deferral is a retry of the task that was deferred.
+
+    Airflow 3.0 to 3.1.0 continues a retry where the last try failed, with the event of that try. Newer ones
+    start a retry with ``execute``.
+
+    :param try_number: The try that was deferred, if it is known.
+    """
+    number = try_number_of(context)
+    return number is not None and try_number is not None and number > try_number
+
+
 def fits_a_row(value: Any) -> bool:
     """Whether a value is small enough to be stored in the row of a trigger, or with a deferred task."""
     return len(json.dumps(value)) <= ROW_BYTES

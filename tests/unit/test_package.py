@@ -288,7 +288,7 @@ def test_every_option_of_the_sensor_reaches_the_trigger() -> None:
         "do_xcom_push": True,
         "account": None,
     } == arguments
-    assert {"deadline_is": "timeout"} == deferred.value.kwargs
+    assert {"deadline_is": "timeout", "try_number": None} == deferred.value.kwargs
 
 
 @pytest.mark.parametrize(
