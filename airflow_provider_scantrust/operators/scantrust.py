@@ -130,7 +130,7 @@ class ScantrustUploadOperator(UploadParameters):
         from airflow_provider_scantrust.triggers import deferral
         from airflow_provider_scantrust.uploads.report import Report
 
-        if deferral.is_of_an_earlier_try(context, try_number):
+        if deferral.starts_over(context, event, try_number):
             return self.execute(context)
 
         def pull(key: str) -> Any:

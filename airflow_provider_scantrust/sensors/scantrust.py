@@ -141,9 +141,9 @@ class ScantrustTaskSensor(BaseSensorOperator):
         try_number: int | None = None,
     ) -> Any:
         """Continue after the trigger has fired."""
-        from airflow_provider_scantrust.triggers.deferral import is_of_an_earlier_try, read_end_of_wait
+        from airflow_provider_scantrust.triggers.deferral import read_end_of_wait, starts_over
 
-        if is_of_an_earlier_try(context, try_number):
+        if starts_over(context, event, try_number):
             return self.execute(context)
         try:
             return self._result(read_end_of_wait(event, deadline_is))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple, NoReturn
 
@@ -89,17 +89,19 @@ def try_number_of(context: Any) -> int | None:
     return number if isinstance(number, int) else None
 
 
-def is_of_an_earlier_try(context: Any, try_number: int | None) -> bool:
+def starts_over(context: Any, event: Any, try_number: int | None) -> bool:
     """
-    Whether a task that continues after a deferral is a retry of the task that was deferred.
+    Whether a task that continues after a deferral must start over: it is a retry, and the event is the last try's error.
 
     Airflow 3.0 to 3.1.0 continues a retry where the last try failed, with the event of that try. Newer ones
-    start a retry with ``execute``.
+    start it with ``execute``. If the jobs have ended well, their event is as good as a new one.
 
     :param try_number: The try that was deferred, if it is known.
     """
     number = try_number_of(context)
-    return number is not None and try_number is not None and number > try_number
+    if number is None or try_number is None or number <= try_number:
+        return False
+    return isinstance(event, Mapping) and event.get("status") == "error"
 
 
 def fits_a_row(value: Any) -> bool:

@@ -70,3 +70,11 @@ def test_retry_of_a_sensor_waits_again(sandbox: Sandbox) -> None:
         sensor().resume_execution("execute_complete", kwargs, first)
     retry: Any = {"ti": TaskInstance(try_number=2)}
     assert 1 == sensor().resume_execution("execute_complete", kwargs, retry)["codes_affected"]
+
+
+def test_retry_whose_jobs_have_ended_well_uploads_nothing_again(sandbox: Sandbox) -> None:
+    sandbox.jobs(polls=3)
+    kwargs = defer(UPLOADS["items"](), TaskInstance())
+    retry: Any = {"ti": TaskInstance(try_number=2)}
+    assert 2 == UPLOADS["items"]().resume_execution("execute_complete", kwargs, retry)["codes_affected"]
+    assert 1 == len(sandbox.tasks())
