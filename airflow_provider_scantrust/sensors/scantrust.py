@@ -159,8 +159,13 @@ class ScantrustTaskSensor(BaseSensorOperator):
         except (AirflowSensorTimeout, AirflowSkipException) as error:
             timed_out = error if isinstance(error, AirflowSensorTimeout) else error.__cause__
             cause = timed_out.__cause__ if timed_out is not None else None
-            if cause is not None and is_deferral_timeout(cause) and self._execution_timeout_comes_first():
+            if cause is None or not is_deferral_timeout(cause):
+                raise
+            if self._execution_timeout_comes_first():
                 raise_deferral_timeout(cause, self.timeout, self.execution_timeout)
+            if error is timed_out and (self.soft_fail or self.never_fail):
+                # Airflow 3.0 to 3.1.6 fails the task.
+                raise AirflowSkipException(f"Skipping a wait that timed out: {error}") from error
             raise
 
     def on_kill(self) -> None:

@@ -1,7 +1,8 @@
 """
-A retry of a task that failed after a deferral.
+How a task continues after a deferral on Airflow 3.0 and 3.1, where it is not as on other versions.
 
-Airflow 3.0 to 3.1.0 continues it where the last try failed, with the event of that try.
+Airflow 3.0 to 3.1.0 continues a retry where the last try failed, with the event of that try. Airflow 3.0 to
+3.1.6 fails a sensor with ``soft_fail`` whose trigger sent no event.
 """
 
 from __future__ import annotations
@@ -12,14 +13,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    BaseOperator,
+    BaseSensorOperator,
+    TaskDeferred,
+)
 
 from airflow_provider_scantrust.decorators.scantrust import ScantrustUploadDecoratedOperator
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sandbox import Sandbox
 from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
-from tasks import TaskInstance, bottles, fire
+from tasks import AIRFLOW_2, TaskInstance, bottles, fire
 
 ONCE: dict[str, Any] = {"task_id": "task", "poll_interval": 0.05}
 UPLOADS: dict[str, Callable[[], Any]] = {
@@ -78,3 +85,22 @@ def test_retry_whose_jobs_have_ended_well_uploads_nothing_again(sandbox: Sandbox
     retry: Any = {"ti": TaskInstance(try_number=2)}
     assert 2 == UPLOADS["items"]().resume_execution("execute_complete", kwargs, retry)["codes_affected"]
     assert 1 == len(sandbox.tasks())
+
+
+@pytest.mark.skipif(AIRFLOW_2, reason="Airflow 2 has one error for all faults of a deferral")
+@pytest.mark.parametrize("option", ["soft_fail", "never_fail"])
+def test_silent_triggerer_skips_a_sensor_that_may_be_skipped(
+    option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resume(self: Any, method: str, kwargs: dict[str, Any], context: Any) -> Any:
+        """As in Airflow 3.0 to 3.1.6."""
+        try:
+            return BaseOperator.resume_execution(self, method, kwargs, context)
+        except Exception as error:
+            raise AirflowSensorTimeout(*error.args) from error
+
+    monkeypatch.setattr(BaseSensorOperator, "resume_execution", resume)
+    options: dict[str, Any] = {"task_id": "wait", "scantrust_task_id": "t-1", option: True}
+    context: Any = {"ti": TaskInstance()}
+    with pytest.raises(AirflowSkipException):
+        ScantrustTaskSensor(**options).resume_execution("__fail__", {"error": "Trigger timeout"}, context)
