@@ -7,7 +7,6 @@ Rule: a rejects file is overwritten or removed only if its content is what this 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
 import secrets
@@ -25,7 +24,6 @@ from airflow_provider_scantrust.lineage.scantrust import split_url
 from airflow_provider_scantrust.sources.opening import FORMATS, PACKED
 from airflow_provider_scantrust.uploads.kept import Log, Store, note_rejects, read_rejects
 from airflow_provider_scantrust.uploads.options import Append, Write
-from airflow_provider_scantrust.uploads.rejects import packed
 
 # Who brings the storage of a URL's scheme.
 _PROVIDERS = {
@@ -143,22 +141,14 @@ class RejectsFile:
     def append(self, write: Append) -> str:
         mine = self.mine
         if mine is None or not self._is_mine(mine):
-            return self.write(lambda out: write(out, self.path, True), beside=True)
-        plain = self.path
-        for ending in PACKED:
-            plain = plain[: -len(ending)] if plain.lower().endswith(ending) else plain
-        head, whole = io.BytesIO(), io.BytesIO()
-        write(head, plain, False)
-        write(whole, plain, True)
-        added = whole.getvalue()[len(head.getvalue()) :]
+            return self.write(lambda out: write(out, True), beside=True)
 
-        def copy(out: BinaryIO) -> None:
+        def add(out: BinaryIO) -> None:
             with open_path(mine["path"], "rb") as before:
                 shutil.copyfileobj(before, out)
-            with packed(out, self.path) as stream:
-                stream.write(added)
+            write(out, False)
 
-        return self.write(copy)
+        return self.write(add)
 
     def remove(self) -> None:
         if self.mine is not None:

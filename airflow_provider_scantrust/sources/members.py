@@ -19,7 +19,7 @@ _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 Member = tuple[str, str]
 
 
-def write_line(line: int, kind: str, reason: str, members: list[Member]) -> str:
+def write_line(line: int | str, kind: str, reason: str, members: list[Member]) -> str:
     names = {name for name, _ in members}
     if names.issuperset(REJECTED):
         # A rejects file that is uploaded again already has these columns.

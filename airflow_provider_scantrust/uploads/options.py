@@ -15,9 +15,8 @@ from airflow_provider_scantrust.uploads.plan import Mode
 from airflow_provider_scantrust.waits.pacing import Pacer
 
 Write = Callable[[BinaryIO], None]
-# Also gets the file's name, whose ending selects the compression, and whether to write the rows or only the
-# header.
-Append = Callable[[BinaryIO, str, bool], None]
+# Is also told whether to write a header.
+Append = Callable[[BinaryIO, bool], None]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from airflow_provider_scantrust.sources.delimited import DELIMITERS, DelimitedSo
 from airflow_provider_scantrust.sources.excel import EXCEL_FORMATS, ExcelSource
 from airflow_provider_scantrust.sources.fields import REJECTED
 from airflow_provider_scantrust.sources.jsonlines import JsonLinesSource
-from airflow_provider_scantrust.sources.members import Member, members_of_text, write_line
+from airflow_provider_scantrust.sources.members import Member, make_member, members_of_text, write_line
 from airflow_provider_scantrust.sources.opening import find_format
 from airflow_provider_scantrust.sources.parquet import ParquetSource
 from airflow_provider_scantrust.sources.rows import RowSource
@@ -66,7 +65,9 @@ def check_rejects_name(name: str, format: str, delimiter: str | None = None) -> 
         need("zstandard", "zstd", name)
 
 
-def write_rejects(source: Source, rejects: Iterable[Reject], out: BinaryIO, *, name: str) -> None:
+def write_rejects(
+    source: Source, rejects: Iterable[Reject], out: BinaryIO, *, name: str, header: bool = True
+) -> None:
     """
     Write the rows that were not uploaded, from the copy that the source kept.
 
@@ -78,6 +79,7 @@ def write_rejects(source: Source, rejects: Iterable[Reject], out: BinaryIO, *, n
     :param rejects: Line, kind and reason of each reject, ordered by line.
     :param out: Stays open.
     :param name: The file's name; with the ending ``.gz`` or ``.zst``, the file is compressed.
+    :param header: Begin a file; without it, the rows can be added to one.
     :raises ConfigurationError: The name does not fit the format, or no copy was kept.
     """
     check_rejects_name(name, source.format, source.delimiter if isinstance(source, DelimitedSource) else None)
@@ -85,57 +87,59 @@ def write_rejects(source: Source, rejects: Iterable[Reject], out: BinaryIO, *, n
         if isinstance(source, DelimitedSource):
             # If the user gave a delimiter, the fixed file will be read with it, too.
             tabs = source.delimiter is None and find_format(name) == "tsv"
-            _write_delimited(source, rejects, stream, tabs=tabs)
+            _write_delimited(source, rejects, stream, tabs=tabs, header=header)
         elif isinstance(source, ExcelSource):
-            _write_sheet(source, rejects, stream)
+            writer = csv.writer(_encoded(stream, "utf-8"), quoting=csv.QUOTE_ALL, lineterminator="\n")
+            found = _matched(source.rejected_rows(), rejects)
+            _write_table(source.header, found, writer.writerow, header=header)
         elif isinstance(source, JsonLinesSource):
             lines = source.rejected_lines()
             rows = ((line, members_of_text(text)) for line, text in enumerate(lines, start=1))
-            _write_members(rows, rejects, stream, lines.encoding)
+            _write_members(rows, rejects, _encoded(stream, lines.encoding, begins=header))
         elif isinstance(source, ParquetSource):
-            _write_members(source.rejected_members(), rejects, stream)
+            _write_members(source.rejected_members(), rejects, _encoded(stream, "utf-8"))
         elif isinstance(source, RowSource):
-            _write_members(enumerate(source.rejected_members(), start=1), rejects, stream)
+            numbered = enumerate(source.rejected_members(), start=1)
+            _write_members(numbered, rejects, _encoded(stream, "utf-8"))
         else:
             raise TypeError(f"{type(source).__name__} is not a source whose rejects can be written")
 
 
 def write_keys(keys: Sequence[str], reason: str, out: BinaryIO, *, name: str, data_key: str) -> None:
     """Write keys that matched no code, for rows that cannot be read again; see :func:`write_rejects`."""
-    names = (*REJECTED, data_key)
-    rows = (("", "unmatched", reason, key) for key in keys)
     format = find_format(name)
     with packed(out, name) as stream:
-        text = _Encoded(stream, "utf-8")
+        text = _encoded(stream, "utf-8")
         if format in ("csv", "tsv"):
             delimiter = "\t" if format == "tsv" else ","
             writer = csv.writer(text, delimiter=delimiter, quoting=csv.QUOTE_ALL, lineterminator="\n")
-            writer.writerow(names)
-            writer.writerows(rows)
+            _write_table([data_key], (("", [key], "unmatched", reason) for key in keys), writer.writerow)
         else:
-            for row in rows:
-                text.write(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) + "\n")
+            for key in keys:
+                text.write(write_line("", "unmatched", reason, [(data_key, make_member(data_key, key))]))
 
 
 def add_late_rejects(
     file: RejectsFile,
     wanted: Mapping[int, list[str]],
     *,
-    read_again: Callable[[], tuple[Source, Plan]],
+    read: Callable[[], tuple[Source, Plan]],
     data_key: str,
     log: Log,
 ) -> None:
     """
     Add rows of jobs that matched no code to the rejects file of the upload, or write one.
 
-    After a deferral, the upload ran in another process. No error here fails an upload that has ended.
+    No error here fails an upload that has ended.
 
     :param wanted: Number of a call -> the keys that matched no code; of a long key, only the beginning.
-    :param read_again: Reads the source once more; raises if it cannot be read as it was uploaded.
+    :param read: Returns what was uploaded; after a deferral, it reads the source once more, and raises if that
+        cannot be read as it was uploaded.
     """
     rows = sum(map(len, wanted.values()))
     try:
-        source, plan = read_again()
+        source, plan = read()
+        plan.spool.forget_rejects()
         found = [plan.spool.reject(key, "unmatched", UNMATCHED) for key in find_keys(plan, data_key, wanted)]
         if missing := rows - len(found):
             log.warning(
@@ -143,9 +147,8 @@ def add_late_rejects(
                 plural(missing, "row"),
             )
 
-        def write(out: BinaryIO, name: str, with_rows: bool) -> None:
-            rejects = plan.spool.rejects() if with_rows else ()
-            write_rejects(source, (each for each in rejects if each[1] == "unmatched"), out, name=name)
+        def write(out: BinaryIO, header: bool) -> None:
+            write_rejects(source, plan.spool.rejects(), out, name=file.path, header=header)
 
         log.warning("Rows of jobs that matched no code were added to %s.", file.append(write))
         return
@@ -207,15 +210,15 @@ def _matched(rows: Iterable[tuple[int, T]], rejects: Iterable[Reject]) -> Iterat
 
 
 def _write_delimited(
-    source: DelimitedSource, rejects: Iterable[Reject], out: BinaryIO, *, tabs: bool
+    source: DelimitedSource, rejects: Iterable[Reject], out: BinaryIO, *, tabs: bool, header: bool
 ) -> None:
     records = source.rejected_records()
     # Every cell is quoted, so that a delimiter inside a reason cannot mislead the reader.
     quoting = csv.QUOTE_ALL if source.quotechar else csv.QUOTE_NONE
     delimiter = "\t" if tabs else records.delimiter
     dialect = {"delimiter": delimiter, "lineterminator": records.line_end, "quoting": quoting}
-    stream = _Encoded(out, records.encoding)
-    if records.sep == delimiter and delimiter not in DELIMITERS:
+    stream = _encoded(out, records.encoding, begins=header)
+    if header and records.sep == delimiter and delimiter not in DELIMITERS:
         stream.write(f"sep={delimiter}{records.line_end}")
     writer = csv.writer(stream, **{**records.dialect, **dialect})
     rows = ((line, cells) for line, cells, _ in records)
@@ -226,24 +229,21 @@ def _write_delimited(
             cells = [re.sub(f"[{re.escape(delimiter)}\r\n]", " ", str(cell)) for cell in cells]
         writer.writerow(cells)
 
-    _write_table(records.header, _matched(rows, rejects), write)
-
-
-def _write_sheet(source: ExcelSource, rejects: Iterable[Reject], out: BinaryIO) -> None:
-    found = _matched(source.rejected_rows(), rejects)
-    writer = csv.writer(_Encoded(out, "utf-8"), quoting=csv.QUOTE_ALL, lineterminator="\n")
-    _write_table(source.header, found, writer.writerow)
+    _write_table(records.header, _matched(rows, rejects), write, header=header)
 
 
 def _write_table(
-    header: list[str],
-    found: Iterable[tuple[int, list[str], str, str]],
+    names: list[str],
+    found: Iterable[tuple[Any, list[str], str, str]],
     write: Callable[[list[Any]], object],
+    *,
+    header: bool = True,
 ) -> None:
     # A rejects file that is uploaded again already has these columns.
-    dropped = set(REJECTED) if set(REJECTED) <= set(header) else set()
-    kept = [name not in dropped for name in header]
-    write([*REJECTED, *_select(header, kept)])
+    dropped = set(REJECTED) if set(REJECTED) <= set(names) else set()
+    kept = [name not in dropped for name in names]
+    if header:
+        write([*REJECTED, *_select(names, kept)])
     for line, cells, kind, reason in found:
         write([line, kind, " ".join(reason.split()), *_select(cells, kept)])
 
@@ -258,25 +258,19 @@ def _select(cells: list[str], kept: list[bool]) -> list[str]:
 
 
 def _write_members(
-    rows: Iterable[tuple[int, list[Member]]],
-    rejects: Iterable[Reject],
-    out: BinaryIO,
-    encoding: str = "utf-8",
+    rows: Iterable[tuple[int, list[Member]]], rejects: Iterable[Reject], out: codecs.StreamWriter
 ) -> None:
-    stream = _Encoded(out, encoding)
     for line, members, kind, reason in _matched(rows, rejects):
-        stream.write(write_line(line, kind, reason, members))
+        out.write(write_line(line, kind, reason, members))
 
 
-class _Encoded:
-    """A text stream that escapes what the encoding lacks; only a reason has such characters, never a value."""
-
-    def __init__(self, out: BinaryIO, encoding: str) -> None:
-        self._out = out
-        self._encoder = codecs.getincrementalencoder(encoding)("backslashreplace")
-
-    def write(self, text: str) -> None:
-        self._out.write(self._encoder.encode(text))
+def _encoded(out: BinaryIO, encoding: str, *, begins: bool = True) -> codecs.StreamWriter:
+    """Return a text stream that escapes what the encoding lacks; only a reason has such characters, never a value."""
+    stream = codecs.getwriter(encoding)(out, "backslashreplace")
+    if not begins:
+        # A byte order mark is for the beginning of a file.
+        stream.encode("")
+    return stream
 
 
 @contextmanager

@@ -122,6 +122,9 @@ class Spool:
             (kind, _storable(reason), key),
         ).rowcount
 
+    def forget_rejects(self) -> None:
+        self._db.execute("DELETE FROM rejects")
+
     def rejects(self) -> Iterator[tuple[int, str, str]]:
         """Return line, kind and reason of each rejected row, ordered by line."""
         yield from self._db.execute("SELECT line, kind, reason FROM rejects ORDER BY line")

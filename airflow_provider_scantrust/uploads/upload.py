@@ -28,10 +28,10 @@ from airflow_provider_scantrust.uploads.options import Options, RejectsFile, Row
 from airflow_provider_scantrust.uploads.plan import Plan, make_plan
 from airflow_provider_scantrust.uploads.progress import Progress
 from airflow_provider_scantrust.uploads.progress_log import ProgressLog
-from airflow_provider_scantrust.uploads.rejects import add_late_rejects, find_keys, write_rejects
+from airflow_provider_scantrust.uploads.rejects import add_late_rejects, write_rejects
 from airflow_provider_scantrust.uploads.report import Report
 from airflow_provider_scantrust.uploads.requests import Submit
-from airflow_provider_scantrust.uploads.run import UNMATCHED, Runner
+from airflow_provider_scantrust.uploads.run import Runner
 from airflow_provider_scantrust.uploads.spool import Spool, name_problems
 from airflow_provider_scantrust.waits.outcome import Outcome
 
@@ -112,20 +112,15 @@ class Upload:
                 "Rows of jobs that matched no code are counted and not listed: too many jobs of different sizes."
             )
         nothing = report.jobs_without_code(outcome)
-        if nothing and self._read is None:
+        if nothing:
             add_late_rejects(
                 rejects,
                 nothing,
-                read_again=lambda: self._read_again(rows()),
+                read=lambda: self._read or self._read_again(rows()),
                 data_key=self.options.data_key,
                 log=self.log,
             )
             report.rejects = rejects.mine
-        elif nothing and self._read is not None:
-            _, plan = self._read
-            for key in find_keys(plan, self.options.data_key, nothing):
-                plan.spool.reject(key, "unmatched", UNMATCHED)
-            self._write_rejects()
 
     @property
     def _items_per_call(self) -> int:

@@ -14,7 +14,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from airflow_provider_scantrust.exceptions import InvalidInput
-from uploaded import KEY, upload
+from airflow_provider_scantrust.uploads.rejects import write_rejects
+from uploaded import KEY, opened, upload
 
 openpyxl: Any = pytest.importorskip("openpyxl")
 pa: Any = pytest.importorskip("pyarrow")
@@ -257,3 +258,23 @@ def test_inexact_float_of_parquet_is_rejected_again(kind: str, first_inexact: fl
     found = upload(out.getvalue(), "a.parquet")
     assert 1 == len(found.rejected)
     assert {} == upload(found.rejects, found.rejects_name).rows
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "cp1252"])
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+@pytest.mark.parametrize("packed", ["", ".gz"])
+def test_rejects_that_are_added_to_a_file_carry_no_second_header(
+    name: str, encoding: str, packed: str
+) -> None:
+    table = [["CODE0001", "ü", "", "1"], ["CODE0002", "é", "", "1"]]
+    text = as_csv(table) if name == "a.csv" else as_lines(table)
+    rejects = [(2 - (name != "a.csv") + place, "unmatched", f"no {place}") for place in range(2)]
+    whole, begun = io.BytesIO(), io.BytesIO()
+    with opened(text.encode(encoding), name, encoding=encoding, keep_copy=True) as source:
+        assert 2 == len(list(source))
+        rejects_name = f"{name}{packed}"
+        write_rejects(source, rejects, whole, name=rejects_name)
+        write_rejects(source, rejects[:1], begun, name=rejects_name)
+        write_rejects(source, rejects[1:], begun, name=rejects_name, header=False)
+    unpack = gzip.decompress if packed else bytes
+    assert unpack(whole.getvalue()) == unpack(begun.getvalue())

@@ -182,7 +182,7 @@ class Rejects:
 
     def append(self, write: Any) -> str:
         before = self.rows or []
-        self.write(lambda out: write(out, self.path, True))
+        self.write(lambda out: write(out, True))
         self.rows = [*before, *(self.rows or [])]
         return self.path
 
