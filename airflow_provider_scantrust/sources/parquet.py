@@ -154,6 +154,11 @@ class ParquetSource(FileSource):
             coerce_int96_timestamp_unit="us",
         )
         Unpacked(self.name, self._size).take(0, _unpacked_size(file))
+        if _is_joined(raw, file.metadata):
+            raise InvalidInput(
+                f"{self.name}: this is several Parquet files in one, and only the last of them could be read. It looks as if "
+                "files were joined: upload them one by one."
+            )
         return file
 
     @contextmanager
@@ -167,6 +172,28 @@ class ParquetSource(FileSource):
             raise InvalidInput(
                 f"{self.name}: this cannot be read as Parquet; is it damaged or truncated? {error}"
             ) from error
+
+
+def _is_joined(raw: BinaryIO, about: Any) -> bool:
+    """
+    Whether one Parquet file stands behind another.
+
+    The last footer counts from the start of the file, so the values of the first file would be read, and those
+    of the last would be lost. A footer follows its values, with nothing but indexes between them.
+    """
+    end = 0
+    if about.num_row_groups:
+        group = about.row_group(about.num_row_groups - 1)
+        for chunk in map(group.column, range(group.num_columns)):
+            start = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
+            end = max(end, start + chunk.total_compressed_size)
+    raw.seek(end)
+    rest = b""
+    while block := raw.read(_BUFFER):
+        if b"PAR1PAR1" in rest + block:
+            return True
+        rest = block[-7:]
+    return False
 
 
 def _unpacked_size(file: Any) -> int:
