@@ -48,7 +48,7 @@ _FIELDS = {
     "connect_timeout": ("Connect timeout (s)", "Seconds to reach the host."),
     "retry_attempts": (
         "Tries",
-        "Maximum number of tries for a call that gets a 5xx or no answer. As many as the retry budget allows when empty.",
+        "Maximum number of tries for a call that gets a 5xx or no answer. Default: as many as the retry budget allows.",
     ),
     "items_per_call": ("Rows per call", "Maximum number of rows in one synchronous call."),
 }
@@ -135,7 +135,7 @@ def _field(name: str) -> dict[str, Any]:
     a new default would not apply to these.
     """
     extra, (label, description) = EXTRAS[name], _FIELDS[name]
-    default = f" {_spell(extra.default)} when empty." if extra.default is not None else ""
+    default = f" Default: {_spell(extra.default)}." if extra.default is not None else ""
     schema: dict[str, Any] = {"type": [extra.type, "null"]}
     if extra.choices:
         schema["enum"] = list(extra.choices)

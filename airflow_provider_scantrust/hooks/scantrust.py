@@ -74,7 +74,7 @@ class ScantrustHook(BaseHook):
     """
     Call Scantrust's REST API with the credentials of an Airflow connection.
 
-    Every method waits when Scantrust throttles, and retries temporary errors, within the connection's retry
+    Every call waits when Scantrust throttles, and retries temporary errors, within the connection's retry
     budget. ``upload`` and ``submit`` may be called from several threads; together they stay below Scantrust's
     limit of ten calls a second. All errors are
     :class:`~airflow_provider_scantrust.exceptions.ScantrustError`. The subclass says what to do; if

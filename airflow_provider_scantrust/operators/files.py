@@ -25,9 +25,9 @@ from airflow_provider_scantrust.sources.opening import FORMATS, PACKED
 from airflow_provider_scantrust.uploads.kept import Log, Store, note_rejects, read_rejects
 from airflow_provider_scantrust.uploads.options import Append, Write
 
-# Who brings the storage of a URL's scheme.
+# The provider that has the storage of a URL's scheme, with the extra that it needs.
 _PROVIDERS = {
-    "s3": "amazon",
+    "s3": "amazon[s3fs]",
     "gs": "google",
     **dict.fromkeys(("abfs", "abfss", "adl"), "microsoft-azure"),
 }
@@ -59,6 +59,9 @@ def find_path(path: str) -> Any:
         location = ObjectStoragePath(path)
         # It is looked up when it is used for the first time.
         _ = location.fs
+    except ImportError as error:
+        # The provider is there, without the extra that its storage needs.
+        raise ConfigurationError(f"{path}: the storage of {scheme}:// cannot be used: {error}") from error
     except ValueError as error:
         if "filesystem" not in str(error):
             raise

@@ -141,7 +141,7 @@ class RowCheck:
         if problems:
             raise BadRow("invalid", list_problems(problems))
         if not fields:
-            raise BadRow("invalid", f"field {show(self.data_key)}: the row has a key and nothing to set")
+            raise BadRow("invalid", f"the row has a key and nothing to set besides {show(self.data_key)}")
         names = tuple(sorted(fields))
         get = itemgetter(key, *(fields[name] for name in names))
         plain = all(type(name) is str for name in given) and SPECIAL_FIELDS.keys().isdisjoint(names)

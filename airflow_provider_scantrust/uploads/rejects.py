@@ -57,7 +57,8 @@ def check_rejects_name(name: str, format: str, delimiter: str | None = None) -> 
     fits = {said, written} <= {"csv", "tsv"} and (said == "csv" or delimiter in (None, "\t", "\\t"))
     if said not in (None, written) and not fits:
         raise ConfigurationError(
-            f"{name}: the rejects of a source in the format {format} are written as {written}; the name says {said}."
+            f"{name}: the rejects of a source in the format {format} are written as {written}, but the name says {said}. "
+            f"Give a name that ends in .{written}."
         )
     if name.lower().endswith(".zip"):
         raise ConfigurationError(f"{name}: rejects are packed as .gz or .zst, not as .zip.")

@@ -72,7 +72,7 @@ def test_form_shows_settings_that_exist_and_names_their_defaults() -> None:
         # Airflow 3 stores the defaults of a schema in each connection, where later ones do not reach.
         assert "default" not in field["schema"]
         if name in placeholders:
-            assert field["description"].endswith(f"{placeholders[name]} when empty.")
+            assert field["description"].endswith(f" Default: {placeholders[name]}.")
             given = settings.read_settings(password="t", extra={name: placeholders[name]})
             assert settings.read_settings(password="t") == given
 

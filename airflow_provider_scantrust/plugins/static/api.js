@@ -18,7 +18,7 @@ export async function fetchUploads(scope, days, signal) {
 }
 
 function explain(status) {
-  if (status === 401) return "You are not signed in any more. Reload the page to sign in.";
+  if (status === 401) return "You are signed out. Reload the page to sign in.";
   if (status === 403) return "You may not read task instances and XComs here. Ask an administrator of this Airflow.";
   if (status === 501) return "This page does not work with this version of Airflow. Upgrade airflow-provider-scantrust.";
   return `Airflow answered with HTTP ${status}. The API server's log says why.`;

@@ -33,7 +33,7 @@ export function nextStep({ status, failure, try_number, tries, acknowledged, nee
       : `${next} On Airflow 3.3 and later it continues where this try stopped; on older versions it sends all rows again.`;
   }
   if (["failed", "warning"].includes(status) && acknowledged) return "A user has acknowledged this.";
-  if (["failed", "warning"].includes(status) && !needs_attention) return "A later run of this task succeeded without this.";
+  if (["failed", "warning"].includes(status) && !needs_attention) return "A later run of this task succeeded without this problem.";
   if (status === "failed") {
     if (failure?.permanent) return "A retry cannot fix this. Fix the cause, then run the task again.";
     return "Airflow does not try again. Run the task again when the cause is gone.";

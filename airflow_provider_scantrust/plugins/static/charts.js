@@ -17,7 +17,7 @@ const CHARTS = [
   },
   {
     title: "Uploads and waits per day",
-    nothing: "None of the entries below has ended.",
+    nothing: "No entry below has ended.",
     format: formatCount,
     series: [
       { name: "Done", value: "done", color: "success" },
@@ -27,7 +27,7 @@ const CHARTS = [
   },
   {
     title: "Time until jobs ended",
-    nothing: "None of them has a completed job.",
+    nothing: "No entry below has a completed job.",
     format: formatSeconds,
     isBeside: true,
     series: [

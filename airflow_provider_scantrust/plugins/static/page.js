@@ -117,7 +117,7 @@ function Summary({ found, uploads, time, loading, clock, change }) {
     ". ",
     waiting > 0 && link("waiting", `${plural(waiting, "task")} ${waiting === 1 ? "waits" : "wait"} without a worker`),
     waiting > 0 && ". ",
-    found.truncated && "Older ones are not shown: choose fewer days. ",
+    found.truncated && "The list is full, so older ones are not shown. ",
     `As of ${clock.moment(found.now)}.`,
   );
 }
