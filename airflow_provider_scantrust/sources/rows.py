@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -76,8 +76,9 @@ class RowSource(Source):
 
 def _as_dict(row: Any) -> Any:
     """Return a database driver's row, which has names and values, as a dict."""
-    if isinstance(row, tuple):
-        return row._asdict() if hasattr(row, "_asdict") else row
+    # A named tuple, or a row of SQLAlchemy, which is no tuple.
+    if isinstance(row, Sequence) and hasattr(row, "_asdict"):
+        return row._asdict()
     if type(row).__name__ == "Row" and hasattr(row, "keys"):
         return dict(zip(row.keys(), row, strict=True))
     return row

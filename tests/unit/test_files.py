@@ -9,10 +9,12 @@ import io
 import json
 import lzma
 import zipfile
+from collections import namedtuple
 from decimal import Decimal
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from airflow_provider_scantrust.exceptions import InvalidInput
 from airflow_provider_scantrust.sources.fields import Fields
@@ -341,3 +343,12 @@ def test_table_whose_first_name_begins_like_a_binary_file_is_a_table(name: str) 
 def test_marks_of_direction_around_names_and_keys_are_removed() -> None:
     data = "\u200eextended_id,lot\n\u202aCODE0001\u202c,L1\n"
     assert {"CODE0001": {"lot": "L1"}} == upload(data).rows
+
+
+def test_rows_of_databases_are_rows() -> None:
+    columns = (sa.literal("A1234567").label(KEY), sa.literal("L1").label("lot"))
+    with sa.create_engine("sqlite://").connect() as connection:
+        of_sqlalchemy = connection.execute(sa.select(*columns)).all()
+    bottle = namedtuple("bottle", ["extended_id", "lot"])
+    for rows in (of_sqlalchemy, [bottle("A1234567", "L1")]):
+        assert {"A1234567": {"lot": "L1"}} == upload(rows).rows
