@@ -56,10 +56,16 @@ _XLS_ERROR = re.compile(
 )
 # Of xlsb: BrtCellError, BrtFmlaError and BrtMergeCell.
 _XLSB_UNTOLD = (3, 11, 176)
-# Of ods: an error, CDATA, merged cells, a formula or text without a type, and marks that are left out of a text.
+# Of ods: an error, CDATA, merged cells, a formula or text without a type, an error that is shown for an empty
+# text or 0 (without LibreOffice's extensions), marks that are left out of a text, and a shape, whose text would
+# be added.
 _ODS_UNTOLD = re.compile(
     rb"""value-type=["']error["']|<!\[CDATA\[|number-(?:rows|columns)-spanned=["'](?!1["'])"""
     rb"""|<(?:\w+:)?table-cell\b(?![^<>]*value-type=)(?:[^<>]*:formula=|[^<>]*>\s*<(?:\w+:)?p\b[^<>]*(?<!/)>(?!</))"""
+    rb"""|<(?:\w+:)?table-cell\b(?=[^<>]*:formula=)(?=[^<>]*(?:string-value=(?:""|'')|:value=["']0["']))[^<>]*>\s*"""
+    rb"""<(?:\w+:)?p\b[^<>]*>(?:#[A-Z\xC0-\xFF]|Err:\d)"""
+    rb"""|<(?:\w+:)?table-cell\b(?=[^<>]*value-type=["']string)(?![^<>]*string-value=)[^<>]*(?<!/)>[^<]*"""
+    rb"""(?:<(?!/?(?:\w+:)?table-cell\b|draw:|dr3d:)[^<]*)*<(?:draw|dr3d):"""
     rb"""|<(?:\w+:)?table-cell\b(?![^<>]*string-value=)[^<>]*(?<!/)>[^<]*"""
     rb"""(?:<(?!(?:/?\w+:)?(?:table-cell|tab|line-break)\b)[^<]*)*<(?:\w+:)?(?:tab|line-break)\b"""
 )
@@ -126,8 +132,8 @@ def find_in_file(file: BinaryIO, sheet: str, name: str) -> tuple[Problems, Zeros
         is_told = not any(_XLS_ERROR.search(block) for block in _blocks(file))
     if not is_told:
         raise InvalidInput(
-            f"{name}: cells hold an error (such as #N/A), a formula that was never calculated, or text that cannot be read, or "
-            "are merged, and this file does not tell which. Fix them, or save the file as .xlsx."
+            f"{name}: cells hold an error (such as #N/A), a formula that was never calculated, a picture or shape beside text, or "
+            "text that cannot be read, or are merged, and this file does not tell which. Fix them, or save the file as .xlsx."
         )
     return problems, zeros
 

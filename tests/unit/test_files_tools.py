@@ -33,27 +33,6 @@ def workbook(*rows: list[Any], title: str = "Sheet") -> bytes:
     return out.getvalue()
 
 
-def ods(cells: str) -> bytes:
-    """Return an .ods file of a header and one row, whose second cell and following ones are given as XML."""
-    text = '<table:table-cell office:value-type="string"><text:p>{}</text:p></table:table-cell>'
-    names = "".join(text.format(name) for name in (KEY, "a", "b"))
-    spaces = " ".join(
-        f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"'
-        for name in ("office", "table", "text")
-    )
-    content = (
-        f"<office:document-content {spaces}><office:body><office:spreadsheet><table:table table:name='S'>"
-        f"<table:table-row>{names}</table:table-row><table:table-row>{text.format('CODE0001')}{cells}</table:table-row>"
-        "</table:table></office:spreadsheet></office:body></office:document-content>"
-    )
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
-        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
-        archive.writestr("content.xml", content)
-        archive.writestr("META-INF/manifest.xml", "<manifest/>")
-    return out.getvalue()
-
-
 def table(**columns: Any) -> bytes:
     out = io.BytesIO()
     parquet.write_table(pyarrow.table(columns), out)
@@ -90,41 +69,6 @@ def test_repeated_header_of_a_sheet_is_skipped_and_another_one_refused() -> None
     rows[2][1:] = ["market", "lot"]
     with pytest.raises(InvalidInput, match="row 3: this is a header with other columns"):
         upload(workbook(*rows), "a.xlsx")
-
-
-@pytest.mark.parametrize(
-    "cells",
-    [
-        '<table:table-cell table:number-columns-spanned="2" table:number-rows-spanned="1"/><table:covered-table-cell/>',
-        '<table:table-cell table:formula="of:=[.A1]"/>',
-        '<table:table-cell table:formula="of:=1/0" office:value-type="error"/>',
-        # As odfpy writes text without a type, and as LibreOffice writes a tab.
-        "<table:table-cell><text:p>L1</text:p></table:table-cell>",
-        '<table:table-cell office:value-type="string"><text:p>a<text:tab/>b</text:p></table:table-cell>',
-        '<table:table-cell office:value-type="string"><text:p><![CDATA[a]]></text:p></table:table-cell>',
-        '<table:table-cell office:value-type="string"><text:p>a<text:s/>b<text:line-break/>c</text:p></table:table-cell>',
-    ],
-)
-def test_sheet_of_opendocument_that_hides_values_is_refused(cells: str) -> None:
-    with pytest.raises(InvalidInput, match=r"save the file as \.xlsx"):
-        upload(ods(cells), "a.ods")
-
-
-def test_time_of_opendocument_is_invalid_and_other_cells_are_read() -> None:
-    number = '<table:table-cell office:value-type="float" office:value="42"/>'
-    time = '<table:table-cell office:value-type="time" office:time-value="PT32H30M00S"/>'
-    assert {"CODE0001": {"a": "42", "b": "42"}} == upload(ods(number * 2), "a.ods").rows
-    found = upload(ods(number + time), "a.ods")
-    assert [(2, "invalid")] == [(line, kind) for line, kind, _ in found.rejected]
-
-
-def test_text_of_opendocument_that_is_also_an_attribute_keeps_its_lines() -> None:
-    empty = "<table:table-cell><text:p/></table:table-cell>"
-    text = (
-        '<table:table-cell office:value-type="string" office:string-value="a&#10;b">'
-        "<text:p>a<text:line-break/>b</text:p></table:table-cell>"
-    )
-    assert {"CODE0001": {"a": "", "b": "a\nb"}} == upload(ods(empty + text), "a.ods").rows
 
 
 def test_fraction_of_a_sheet_has_the_digits_that_excel_shows() -> None:
