@@ -25,6 +25,8 @@ _MOST_LINES = 1000
 _SAMPLE = 25
 _LONG_ID = 8
 _MARK = "\ufeff"
+# Line ends of EBCDIC, Unicode and ASCII that CSV does not know: the rows would be part of the header.
+_OTHER_ENDS = re.compile("[\x1c-\x1e\x85\u2028\u2029]")
 _SEP = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 
 
@@ -115,6 +117,10 @@ class Records:
             raise InvalidInput(
                 f"{self._name}: the header holds NUL characters. If this is a text file, give its encoding, "
                 "for example encoding='utf-16-le'."
+            )
+        if found := _OTHER_ENDS.search("".join(header)):
+            raise InvalidInput(
+                f"{self._name}: the header holds {found[0]!r}. If it ends the lines, convert them to \\n; if not, check encoding=."
             )
         quote = self._quote
         if quote and (

@@ -158,7 +158,10 @@ class ExcelSource(FileSource):
             self._merged = find_merged(sheet, self.name)
         except InvalidInput:
             raise
-        except Exception as error:  # each kind of damage raises another exception
+        except BaseException as error:  # each kind of damage raises another exception
+            # A panic of the library, which is written in Rust, is no Exception.
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
             raise InvalidInput(
                 f"{self.name}: this cannot be read as an Excel or OpenDocument file; is it damaged, truncated, protected "
                 f"by a password, or inside a zip archive? {error}"

@@ -34,3 +34,26 @@ def test_parquet_files_that_were_joined_are_refused(
     assert 2 == len(upload(first, "a.parquet").rows)
     with pytest.raises(InvalidInput, match=r"several Parquet files in one.*upload them one by one"):
         upload(first + table(*last, **options), "a.parquet")
+
+
+def test_old_workbook_whose_end_is_missing_is_refused() -> None:
+    # Its table of sectors would be in sector 8.
+    header = (
+        bytes.fromhex("d0cf11e0a1b11ae1")
+        + bytes(16)
+        + bytes.fromhex("3e000300feff0900060000000000000000000000")
+    )
+    header += bytes.fromhex("01000000090000000000000000100000feffffff00000000feffffff0000000008000000").ljust(
+        468, b"\xff"
+    )
+    with pytest.raises(InvalidInput, match="is it damaged, truncated"):
+        upload(header + bytes(7 * 512), "a.xls")
+
+
+@pytest.mark.parametrize(
+    ("end", "encoding"), [("\x85", "cp037"), ("\u2028", None), ("\u2029", "utf-16"), ("\x1e", None)]
+)
+def test_line_ends_that_csv_does_not_know_refuse_the_file(end: str, encoding: str | None) -> None:
+    text = f"{KEY},lot{end}CODE0001,L1{end}"
+    with pytest.raises(InvalidInput, match=f"the header holds {end!r}.*convert them".replace("\\", "\\\\")):
+        upload(text.encode(encoding or "utf-8"), encoding=encoding)
