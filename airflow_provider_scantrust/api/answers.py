@@ -159,7 +159,7 @@ def _read_success(answer: Answer, endpoint: Endpoint[T]) -> T:
         excerpt = names or "(not shown)"
     text = f"The answer to {endpoint.what} ({answer.status}) cannot be understood, {problem}: {excerpt!r}."
     if endpoint.submits_a_job:
-        text += " The job may have been submitted all the same; its task_id is not known."
+        text += " The job may still have been submitted; its task_id is not known."
     raise exc.UnreadableAnswer(text, status=answer.status, excerpt=excerpt)
 
 

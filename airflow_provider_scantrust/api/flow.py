@@ -179,9 +179,9 @@ def _converse(
         if troubles and endpoint.submits_a_job:
             before = "the first try" if len(troubles) == 1 else f"the first of {len(troubles)} tries"
             yield Notice(
-                f"A job was submitted again because {before} failed: {troubles[0]} Each failed "
-                f"try may have left a job of unknown id besides {auth.hide(str(result))}, at most {len(troubles)}; "
-                "they set the same values on the same codes, which does no harm."
+                f"A job was submitted again because {before} failed: {troubles[0]} Besides {auth.hide(str(result))}, "
+                f"Scantrust may have up to {len(troubles)} more of this job, with unknown ids. All set the same values "
+                "on the same codes, which does no harm."
             )
         if login is not None:
             login.accepted(signed_with)

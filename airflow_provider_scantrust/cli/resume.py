@@ -33,7 +33,7 @@ class FileStore:
         """
         Read what an earlier process has kept.
 
-        :raises ConfigurationError: The file is not a file of progress, another process uses it, or it cannot
+        :raises ConfigurationError: The file is not a progress file, another process uses it, or it cannot
             be written.
         """
         try:
@@ -86,7 +86,7 @@ class FileStore:
             self.starts, self._values = data["starts"] + 1, dict(data["values"])
         except (ValueError, TypeError, KeyError) as error:
             raise ConfigurationError(
-                f"{self._path} is not a file of progress, so it is left unchanged. Give --resume another path."
+                f"{self._path} is not a progress file, so it is left unchanged. Give --resume another path."
             ) from error
 
     def _write(self) -> None:

@@ -125,7 +125,7 @@ class ScantrustHook(BaseHook):
             work for ``extended_id`` only.
         :param scm_data: Field -> value to set on each of these codes.
         :raises InvalidInput: There is no constraint, so all codes would match.
-        :raises UnreadableAnswer: The answer has no task_id. The job may run all the same.
+        :raises UnreadableAnswer: The answer has no task_id. The job may still have been submitted.
         """
         dialect = self.settings.dialect
         return self._call_paced(endpoints.upload_scm_data_async(dict(constraints), dict(scm_data), dialect))

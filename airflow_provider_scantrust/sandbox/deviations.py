@@ -91,8 +91,8 @@ DEVIATIONS: dict[str, Deviation] = {
     "wrong_method_404": Deviation("method", "a wrong method: 404"),
     "no_head": Deviation("head", "HEAD: 405"),
     "no_options": Deviation("options", "OPTIONS: 405"),
-    "html_if_accepted": Deviation("accept", "a page, if Accept asks for one"),
-    "html_404": Deviation("unknown-path", "an unknown path: 404 with a page"),
+    "html_if_accepted": Deviation("accept", "HTML, if Accept asks for it"),
+    "html_404": Deviation("unknown-path", "an unknown path: 404 with HTML"),
 }
 _PAGE = "<!doctype html>\n<html><body></body></html>\n"
 _STATES = {"pending": "queued", "in-progress": "processing", "complete": "finished", "failed": "aborted"}

@@ -90,8 +90,8 @@ class Unpacked:
         self._left += packed * MOST_TIMES - unpacked
         if self._left < 0:
             raise InvalidInput(
-                f"{self._name}: the file unpacks to more than {MOST_TIMES} times its size, as no table does; it looks "
-                "like a decompression bomb. If it is not, unpack it first."
+                f"{self._name}: the file unpacks to more than {MOST_TIMES} times its size. No table does this, so it looks "
+                "like a decompression bomb. If it is a table, unpack it first."
             )
 
 

@@ -113,7 +113,7 @@ class BlockingTransport(Transport):
 
         def check_time() -> None:
             if self._clock() > started + request.timeout[1]:
-                raise TimeoutError("the time for the request is up")
+                raise TimeoutError("the time limit of the request has passed")
 
         try:
             # Not prepared by the session: it would let ~/.netrc replace the token.

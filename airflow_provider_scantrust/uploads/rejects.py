@@ -144,7 +144,7 @@ def add_late_rejects(
         found = [plan.spool.reject(key, "unmatched", UNMATCHED) for key in find_keys(plan, data_key, wanted)]
         if missing := rows - len(found):
             log.warning(
-                "%s of jobs matched no code and cannot be told from others; counted, and not in the rejects file.",
+                "%s of jobs matched no code, but it is not known which. They are counted, and are not in the rejects file.",
                 plural(missing, "row"),
             )
 

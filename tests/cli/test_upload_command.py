@@ -226,5 +226,5 @@ def test_another_kind_of_file_is_not_written_over(
     path = make_csv(5)
     ran = run("upload", path, "--resume", path)
     assert 1 == ran.code
-    assert "is not a file of progress" in ran.err
+    assert "is not a progress file" in ran.err
     assert path.read_text().startswith("extended_id")

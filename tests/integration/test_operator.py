@@ -385,7 +385,7 @@ def test_repeated_submit_is_told(sandbox: Sandbox, cut: Any, capsys: Any, caplog
     report, _ = upload(items=bottles(1, 2), mode="async")
     assert 2 == report["codes_affected"]
     assert (1 if cut == "before" else 2) == len(sandbox.tasks())
-    assert "left a job of unknown id" in capsys.readouterr().out + caplog.text
+    assert "with unknown ids" in capsys.readouterr().out + caplog.text
 
 
 def test_wrong_connection_fails_at_once(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

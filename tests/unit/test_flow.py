@@ -209,7 +209,7 @@ def test_replayed_submit_says_what_is_known_of_both_jobs() -> None:
     assert "job-2" == conversation.run()
     (notice,) = conversation.notices
     assert "reset by peer" in notice
-    assert "unknown id besides job-2, at most 1;" in notice
+    assert "Besides job-2, Scantrust may have up to 1 more of this job" in notice
 
 
 def test_submit_that_is_replayed_often_says_how_often() -> None:
@@ -219,7 +219,7 @@ def test_submit_that_is_replayed_often_says_how_often() -> None:
     conversation.run()
     (notice,) = conversation.notices
     assert "the first of 3 tries" in notice
-    assert "job-4, at most 3;" in notice
+    assert "Besides job-4, Scantrust may have up to 3 more of this job" in notice
 
 
 def test_throttled_submit_leaves_no_doubt() -> None:

@@ -38,7 +38,7 @@ def _write(says: str) -> Assumption:
 
 ASSUMPTIONS: dict[str, Assumption] = {
     "me-path": Assumption("GET /api/v2/me/ tells whether access works"),
-    "me-answer": Assumption("it has id and email at the top"),
+    "me-answer": Assumption("its answer has id and email at the top level"),
     "unauthenticated": Assumption("a call without a token: 401"),
     "www-authenticate": Assumption("a 401 carries WWW-Authenticate"),
     "jwt-others": Assumption("a login leaves earlier JWTs of the user valid", "login"),
@@ -59,7 +59,7 @@ ASSUMPTIONS: dict[str, Assumption] = {
     "items-fields": _write("items lists the names of the updated fields for each key"),
     "changes": _write("changes is empty"),
     "key-default": _write("extended_id is the data_key when none is given"),
-    "same-value": _write("a value that was there already counts as updated"),
+    "same-value": _write("a value that the code already has counts as updated"),
     "code-once": _write("a code that several items touch counts once"),
     "items-unmatched": _write("a key that matched nothing is not in items"),
     "key-any": _write("an SCM field may be the data_key"),
@@ -76,8 +76,8 @@ ASSUMPTIONS: dict[str, Assumption] = {
     "special-values": _write("activation_status 9: 400"),
     "submit-answer": _write("a submit answers with task_id"),
     "task-path": _write("GET /api/v2/scm/tasks/<task_id>/ is the status"),
-    "task-path-client": _write("GET /api/v2/scm/tasks//<task_id> leads there"),
-    "task-fields": _write("the status has its eight fields"),
+    "task-path-client": _write("GET /api/v2/scm/tasks//<task_id> leads to it"),
+    "task-fields": _write("the status has all eight fields"),
     "task-keys": _write("its keys are in snake case"),
     "task-states": _write("states are pending, in-progress, complete, failed"),
     "task-codes": _write("codes_affected of a job is a number"),

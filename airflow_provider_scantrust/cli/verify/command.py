@@ -95,7 +95,7 @@ def _write_report(survey: Survey, path: str, out: Output) -> None:
     report = make_report(survey)
     found = report["findings"]
     columns = ("line", "assumption", "verdict", "seen")
-    out.result(report, rows(columns, [[each[name] for name in columns] for each in found]))
+    out.result(report, rows(("id", *columns[1:]), [[each[name] for name in columns] for each in found]))
     part = Path(f"{path}.{os.getpid()}.part")
     try:
         part.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
