@@ -127,21 +127,22 @@ class ScantrustUploadOperator(UploadParameters):
     ) -> dict[str, Any]:
         """Continue after the trigger has fired."""
         from airflow_provider_scantrust.operators.tries import ending, reacting_to_jobs
-        from airflow_provider_scantrust.triggers import deferral
+        from airflow_provider_scantrust.triggers.deferral import TASK_IDS_KEY, starts_over
+        from airflow_provider_scantrust.triggers.scantrust import read_event
         from airflow_provider_scantrust.uploads.report import Report
 
-        if deferral.starts_over(context, event, try_number):
+        if starts_over(context, event, try_number):
             return self.execute(context)
 
         def pull(key: str) -> Any:
             ti = context.get("ti")
             return ti and ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
 
-        ids = pull(deferral.TASK_IDS_KEY)
+        ids = pull(TASK_IDS_KEY)
         self._report = loaded = Report.load(report or pull(_REPORT_KEY), ids if isinstance(ids, list) else [])
         with ending(context, loaded), self._make_upload(context, loaded) as upload:
             with reacting_to_jobs(context, self.hook, self.log):
-                outcome = deferral.read_end_of_wait(event, deadline_is)
+                outcome = read_event(event, deadline_is)
             upload.end_jobs(outcome, lambda: self._rows(again=True))
             result = self._finish(context, loaded)
             # In place of the report from before the wait.
@@ -150,14 +151,13 @@ class ScantrustUploadOperator(UploadParameters):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Raise the exception of the shorter time limit; Airflow's timeout does not tell which has passed."""
-        from airflow_provider_scantrust.triggers.deferral import is_deferral_timeout, raise_deferral_timeout
+        from airflow_provider_scantrust.triggers.deferral import raise_limit
 
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except Exception as error:
-            if not is_deferral_timeout(error):
-                raise
-            raise_deferral_timeout(error, self.timeout, self.execution_timeout)
+            raise_limit(error, self.timeout, self.execution_timeout)
+            raise
 
     def on_kill(self) -> None:
         """Stop calls within a second, keep the answers so far, and log that jobs continue at Scantrust."""
@@ -288,35 +288,24 @@ class ScantrustUploadOperator(UploadParameters):
         upload.end_jobs(outcome)
 
     def _defer(self, context: Context, report: Report, deadline: float, account: str | None) -> None:
-        from airflow_provider_scantrust.api.texts import plural
-        from airflow_provider_scantrust.triggers.deferral import fits_a_row, make_deferral, try_number_of
+        from airflow_provider_scantrust.triggers.deferral import defer_wait, fits_a_row
 
-        self.log.info("Waiting in the triggerer for %s.", plural(len(report.jobs), "job"))
-        deferral = make_deferral(
-            context.get("ti"),
-            report.task_ids,
-            deadline=deadline,
-            started=report.started_at,
-            execution_timeout=self.execution_timeout,
-            poll_interval=self.poll_interval,
-            error_budget=self.error_budget,
-            scantrust_conn_id=self.scantrust_conn_id,
-            account=account,
-        )
         saved = report.save()
         # Always as an XCom, too: `dag.test()` does not keep the arguments of a deferral.
         _push(context, _REPORT_KEY, saved)
         # For the page in Airflow's UI, while the task waits.
         _push(context, "report", report.summary(now=time.time()))
-        self.defer(
-            trigger=deferral.trigger,
-            method_name="execute_complete",
-            kwargs={
-                "report": saved if fits_a_row(saved) else None,
-                "deadline_is": deferral.deadline_is,
-                "try_number": try_number_of(context),
-            },
-            timeout=deferral.timeout,
+        defer_wait(
+            self,
+            context,
+            report.task_ids,
+            deadline=deadline,
+            started=report.started_at,
+            kwargs={"report": saved if fits_a_row(saved) else None},
+            poll_interval=self.poll_interval,
+            error_budget=self.error_budget,
+            scantrust_conn_id=self.scantrust_conn_id,
+            account=account,
         )
 
     def _finish(self, context: Context, report: Report) -> dict[str, Any]:

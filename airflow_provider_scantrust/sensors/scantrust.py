@@ -17,7 +17,6 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_scantrust.api.inputs import read_seconds, read_task_ids
-from airflow_provider_scantrust.api.texts import plural
 from airflow_provider_scantrust.exceptions import ScantrustError
 from airflow_provider_scantrust.links.scantrust import LINKS
 from airflow_provider_scantrust.waits.outcome import Outcome
@@ -141,29 +140,26 @@ class ScantrustTaskSensor(BaseSensorOperator):
         try_number: int | None = None,
     ) -> Any:
         """Continue after the trigger has fired."""
-        from airflow_provider_scantrust.triggers.deferral import read_end_of_wait, starts_over
+        from airflow_provider_scantrust.triggers.deferral import starts_over
+        from airflow_provider_scantrust.triggers.scantrust import read_event
 
         if starts_over(context, event, try_number):
             return self.execute(context)
         try:
-            return self._result(read_end_of_wait(event, deadline_is))
+            return self._result(read_event(event, deadline_is))
         except ScantrustError as error:
             self._end(context, error)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Raise the exception of the limit that has passed, also if Airflow's own came before the event."""
-        from airflow_provider_scantrust.triggers.deferral import is_deferral_timeout, raise_deferral_timeout
+        from airflow_provider_scantrust.triggers.deferral import raise_limit
 
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except (AirflowSensorTimeout, AirflowSkipException) as error:
-            timed_out = error if isinstance(error, AirflowSensorTimeout) else error.__cause__
-            cause = timed_out.__cause__ if timed_out is not None else None
-            if cause is None or not is_deferral_timeout(cause):
-                raise
-            if self._execution_timeout_comes_first():
-                raise_deferral_timeout(cause, self.timeout, self.execution_timeout)
-            if error is timed_out and (self.soft_fail or self.never_fail):
+            is_airflows = raise_limit(error, self.timeout, self.execution_timeout)
+            may_skip = self.soft_fail or self.never_fail
+            if is_airflows and may_skip and isinstance(error, AirflowSensorTimeout):
                 # Airflow 3.0 to 3.1.6 fails the task.
                 raise AirflowSkipException(f"Skipping a wait that timed out: {error}") from error
             raise
@@ -184,26 +180,14 @@ class ScantrustTaskSensor(BaseSensorOperator):
         return WorkerWait(self._hook, jobs)
 
     def _defer(self, context: Context, now: float, account: str | None) -> Any:
-        from airflow_provider_scantrust.triggers.deferral import make_deferral, try_number_of
+        from airflow_provider_scantrust.triggers.deferral import defer_wait
         from airflow_provider_scantrust.triggers.start import why_end_on_worker
 
         if self.end_from_trigger and (reason := why_end_on_worker(self)):
             self.log.info("end_from_trigger: the wait ends on a worker, because %s.", reason)
-        self.log.info("Waiting in the triggerer for %s.", plural(len(self._task_ids), "job"))
-        deferral = make_deferral(
-            context.get("ti"),
-            self._task_ids,
-            deadline=self._deadline,
-            started=now,
-            execution_timeout=self.execution_timeout,
-            account=account,
-            **self._trigger_options(),
-        )
-        self.defer(
-            trigger=deferral.trigger,
-            method_name="execute_complete",
-            kwargs={"deadline_is": deferral.deadline_is, "try_number": try_number_of(context)},
-            timeout=deferral.timeout,
+        options = self._trigger_options()
+        defer_wait(
+            self, context, self._task_ids, deadline=self._deadline, started=now, account=account, **options
         )
 
     def _start_from_trigger(self) -> None:
@@ -216,7 +200,6 @@ class ScantrustTaskSensor(BaseSensorOperator):
                 self,
                 self.scantrust_task_id,
                 timeout=self.timeout,
-                deadline_is="execution_timeout" if self._execution_timeout_comes_first() else "timeout",
                 **self._trigger_options(),
             )
             self.start_from_trigger = True
@@ -242,9 +225,6 @@ class ScantrustTaskSensor(BaseSensorOperator):
     @property
     def _budget(self) -> float:
         return _NO_BUDGET if self.silent_fail else self.error_budget
-
-    def _execution_timeout_comes_first(self) -> bool:
-        return self.execution_timeout is not None and self.execution_timeout.total_seconds() < self.timeout
 
     def _end(self, context: Context, error: ScantrustError) -> NoReturn:
         """Raise the exception that Airflow's own poke loop would raise for the error."""

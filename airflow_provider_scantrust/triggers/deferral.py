@@ -6,13 +6,12 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, NamedTuple, NoReturn
+from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout, BaseOperator
 
-from airflow_provider_scantrust.exceptions import WaitTimedOut
-from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger, read_event
-from airflow_provider_scantrust.waits.outcome import Outcome
+from airflow_provider_scantrust.api.texts import plural
+from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger
 
 # Seconds after the trigger's deadline. Airflow's own defer timeout gives no reason, so it is only a backstop.
 BACKSTOP = 300.0
@@ -22,50 +21,45 @@ ROW_BYTES = 32 * 1024
 TASK_IDS_KEY = "task_ids"
 
 
-class Deferral(NamedTuple):
-    """
-    The arguments of ``defer``.
-
-    :param deadline_is: Which limit the trigger's deadline is: ``timeout`` or ``execution_timeout``.
-    """
-
-    trigger: ScantrustTaskTrigger
-    deadline_is: str
-    timeout: timedelta
-
-
-def make_deferral(
-    ti: Any,
+def defer_wait(
+    task: BaseOperator,
+    context: Any,
     task_ids: Sequence[str],
     *,
     deadline: float,
     started: float,
-    execution_timeout: timedelta | None,
+    kwargs: Mapping[str, Any] | None = None,
     **options: Any,
-) -> Deferral:
+) -> None:
     """
-    Return the arguments of ``defer``.
+    Defer a task until its jobs have ended; it continues in ``execute_complete``.
 
     ``execution_timeout`` becomes the trigger's deadline if it comes first, because Airflow 3 does not enforce
     it while a task is deferred. If there are too many ids for the trigger's row, they are in the XCom
     ``task_ids`` of this task, which Airflow does not clear when a deferred task continues.
 
-    :param ti: The task instance.
     :param deadline: Seconds since the epoch at which the user's ``timeout`` has passed.
     :param started: Seconds since the epoch at which the task started.
+    :param kwargs: Further arguments of ``execute_complete``.
     :param options: Further arguments of :class:`ScantrustTaskTrigger`.
     """
-    deadline_is = "timeout"
-    if execution_timeout is not None and started + execution_timeout.total_seconds() < deadline:
-        deadline, deadline_is = started + execution_timeout.total_seconds(), "execution_timeout"
+    task.log.info("Waiting in the triggerer for %s.", plural(len(task_ids), "job"))
+    limit, deadline_is = task.execution_timeout, "timeout"
+    if limit is not None and started + limit.total_seconds() < deadline:
+        deadline, deadline_is = started + limit.total_seconds(), "execution_timeout"
     if fits_a_row(task_ids):
         options["task_ids"] = list(task_ids)
     else:
+        ti = context["ti"]
         ti.xcom_push(key=TASK_IDS_KEY, value=list(task_ids))
         place = {name: getattr(ti, name) for name in ("dag_id", "run_id", "task_id", "map_index")}
         options["stored_at"] = {"key": TASK_IDS_KEY, **place}
-    trigger = ScantrustTaskTrigger(deadline=deadline, **options)
-    return Deferral(trigger, deadline_is, timedelta(seconds=max(0.0, deadline - time.time()) + BACKSTOP))
+    task.defer(
+        trigger=ScantrustTaskTrigger(deadline=deadline, **options),
+        method_name="execute_complete",
+        kwargs={**(kwargs or {}), "deadline_is": deadline_is, "try_number": _try_number(context)},
+        timeout=timedelta(seconds=max(0.0, deadline - time.time()) + BACKSTOP),
+    )
 
 
 def can_resume(context: Any, log: Any) -> bool:
@@ -84,11 +78,6 @@ def can_resume(context: Any, log: Any) -> bool:
     return False
 
 
-def try_number_of(context: Any) -> int | None:
-    number = getattr(context.get("ti"), "try_number", None)
-    return number if isinstance(number, int) else None
-
-
 def starts_over(context: Any, event: Any, try_number: int | None) -> bool:
     """
     Whether a task that continues after a deferral must start over: it is a retry, and the event is the last try's error.
@@ -98,7 +87,7 @@ def starts_over(context: Any, event: Any, try_number: int | None) -> bool:
 
     :param try_number: The try that was deferred, if it is known.
     """
-    number = try_number_of(context)
+    number = _try_number(context)
     if number is None or try_number is None or number <= try_number:
         return False
     return isinstance(event, Mapping) and event.get("status") == "error"
@@ -109,40 +98,29 @@ def fits_a_row(value: Any) -> bool:
     return len(json.dumps(value)) <= ROW_BYTES
 
 
-def read_end_of_wait(event: Any, deadline_is: str) -> Outcome:
+def raise_limit(error: BaseException, timeout: float, execution_timeout: timedelta | None) -> bool:
     """
-    Return the result of the wait.
+    Raise the error of the shorter limit if Airflow ended a deferral: it does not tell which limit has passed.
 
-    :raises AirflowTaskTimeout: The task's ``execution_timeout`` has passed.
-    :raises ScantrustError: As for :func:`read_event`.
-    """
-    try:
-        return read_event(event)
-    except WaitTimedOut as error:
-        if deadline_is != "execution_timeout":
-            raise
-        raise AirflowTaskTimeout(f"execution_timeout has passed. {error}") from error
+    It ends a deferral whose trigger sent no event. From 2.11 to 3.3, it has no common public class for this
+    error, so this compares the name of the class. Return whether Airflow ended the deferral.
 
-
-def is_deferral_timeout(error: BaseException | None) -> bool:
-    """
-    Whether an error is Airflow's own timeout of a deferral, raised because the trigger sent no event.
-
-    From 2.11 to 3.3, Airflow has no common public class for it, so this compares the name of the class.
-    """
-    return type(error).__name__ == "TaskDeferralTimeout"
-
-
-def raise_deferral_timeout(
-    error: BaseException, timeout: float, execution_timeout: timedelta | None
-) -> NoReturn:
-    """
-    Raise the error of the shorter limit: Airflow does not tell which of the two has passed.
-
-    :param error: An error for which :func:`is_deferral_timeout` is true.
+    :param error: An error of a task that continues; a sensor's own error has Airflow's as its cause.
     :raises AirflowTaskTimeout: ``execution_timeout`` is shorter.
-    :raises AirflowSensorTimeout: ``timeout`` is shorter.
+    :raises AirflowSensorTimeout: ``timeout`` is shorter, and the error is Airflow's own.
     """
+    ended: BaseException | None = error
+    while ended is not None and type(ended).__name__ != "TaskDeferralTimeout":
+        ended = ended.__cause__
+    if ended is None:
+        return False
     if execution_timeout is not None and execution_timeout.total_seconds() < timeout:
-        raise AirflowTaskTimeout("execution_timeout has passed, and the triggerer sent no event.") from error
-    raise AirflowSensorTimeout(*error.args) from error
+        raise AirflowTaskTimeout("execution_timeout has passed, and the triggerer sent no event.") from ended
+    if ended is error:
+        raise AirflowSensorTimeout(*error.args) from error
+    return True
+
+
+def _try_number(context: Any) -> int | None:
+    number = getattr(context.get("ti"), "try_number", None)
+    return number if isinstance(number, int) else None

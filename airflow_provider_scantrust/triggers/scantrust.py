@@ -15,6 +15,7 @@ from datetime import datetime
 from math import inf
 from typing import Any
 
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 from asgiref.sync import sync_to_async
 
@@ -23,12 +24,13 @@ from airflow_provider_scantrust.exceptions import (
     ConfigurationError,
     ScantrustError,
     TransientError,
+    WaitTimedOut,
     from_dict,
 )
 from airflow_provider_scantrust.waits.jobs import ERROR_BUDGET, Jobs, jobs_go_on
 from airflow_provider_scantrust.waits.outcome import Outcome
 
-_CLASS_PATH = "airflow_provider_scantrust.triggers.scantrust.ScantrustTaskTrigger"
+CLASS_PATH = "airflow_provider_scantrust.triggers.scantrust.ScantrustTaskTrigger"
 _LOOKUP_PAUSES = (1.0, 2.0, 4.0)
 _RENDERING_SECONDS = 60.0
 # The least seconds from the start of a deferred wait to its event. If the event comes before Airflow has
@@ -109,7 +111,7 @@ class ScantrustTaskTrigger(BaseTrigger):
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments as they were given, as plain JSON."""
         task_id, conn_id = self._templates or (None, self.scantrust_conn_id)
-        return _CLASS_PATH, {
+        return CLASS_PATH, {
             "task_ids": self.task_ids if task_id is None and self.stored_at is None else [],
             "deadline": self._deadline,
             "poll_interval": self.poll_interval,
@@ -234,10 +236,12 @@ class ScantrustTaskTrigger(BaseTrigger):
         return True
 
 
-def read_event(event: Any) -> Outcome:
+def read_event(event: Any, deadline_is: str = "timeout") -> Outcome:
     """
     Return the outcome in a trigger's event.
 
+    :param deadline_is: Which limit the trigger's deadline is: ``timeout`` or ``execution_timeout``.
+    :raises AirflowTaskTimeout: The task's ``execution_timeout`` has passed.
     :raises ScantrustError: The error that ended the wait, or an event that is not understood: events cross
         processes and a database, and an unknown status must not count as success.
     """
@@ -250,5 +254,8 @@ def read_event(event: Any) -> Outcome:
         if status == "complete" and isinstance(codes := event.get("codes_affected"), Mapping):
             return Outcome.of(codes)
         if status == "error" and isinstance(error, Mapping):
-            raise from_dict(error)
+            ended = from_dict(error)
+            if isinstance(ended, WaitTimedOut) and deadline_is == "execution_timeout":
+                raise AirflowTaskTimeout(f"execution_timeout has passed. {ended}") from ended
+            raise ended
     raise ScantrustError(f"The trigger sent an event that this version does not understand: {event!r:.300}")

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import airflow
 
 from airflow_provider_scantrust.triggers.deferral import BACKSTOP, fits_a_row
+from airflow_provider_scantrust.triggers.scantrust import CLASS_PATH
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator
     from airflow.triggers.base import StartTriggerArgs
 
-_CLASS_PATH = "airflow_provider_scantrust.triggers.scantrust.ScantrustTaskTrigger"
 # The trigger must report before Airflow's own timeout, which ends the task without a reason.
 _SPARE = 10.0
 # What a worker does at the end of a task, and the triggerer does not. For on_success_callback, Airflow 3.3
@@ -51,7 +52,7 @@ def why_end_on_worker(task: BaseOperator) -> str | None:
 
 
 def make_start(
-    task: BaseOperator, scantrust_task_id: Any, *, timeout: float, deadline_is: str, **options: Any
+    task: BaseOperator, scantrust_task_id: Any, *, timeout: float, **options: Any
 ) -> StartTriggerArgs:
     """
     Return what Airflow needs to start the wait in the triggerer.
@@ -73,19 +74,17 @@ def make_start(
         raise StartsOnWorker(f"the triggerer does not know {', '.join(used)} of the Dag")
     if not fits_a_row(template):
         raise StartsOnWorker("its ids are too many for the row of a trigger")
-    airflow_ends = timeout + BACKSTOP
-    if task.execution_timeout is not None:
-        limit = task.execution_timeout.total_seconds()
-        airflow_ends, timeout = min(airflow_ends, limit), min(timeout, limit)
+    limit = inf if task.execution_timeout is None else task.execution_timeout.total_seconds()
+    airflow_ends = min(timeout + BACKSTOP, limit)
     return StartTriggerArgs(
-        trigger_cls=_CLASS_PATH,
+        trigger_cls=CLASS_PATH,
         trigger_kwargs={
             "scantrust_task_id": template,
-            "spare_seconds": max(airflow_ends - timeout, min(_SPARE, airflow_ends / 10)),
+            "spare_seconds": max(airflow_ends - min(timeout, limit), min(_SPARE, airflow_ends / 10)),
             **options,
         },
         next_method="execute_complete",
-        next_kwargs={"deadline_is": deadline_is},
+        next_kwargs={"deadline_is": "execution_timeout" if limit < timeout else "timeout"},
         timeout=timedelta(seconds=airflow_ends),
     )
 

@@ -24,7 +24,7 @@ from airflow_provider_scantrust.get_provider_info import get_provider_info
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
-from airflow_provider_scantrust.triggers.deferral import make_deferral, read_end_of_wait
+from airflow_provider_scantrust.triggers.deferral import defer_wait
 from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger, read_event
 
 AIRFLOW = Path(airflow.__file__).parent
@@ -297,13 +297,16 @@ def test_every_option_of_the_sensor_reaches_the_trigger() -> None:
 def test_the_earlier_of_both_timeouts_is_the_triggers_deadline(
     limit: int, deadline: float, name: str
 ) -> None:
-    deferral = make_deferral(
-        None, ["a"], deadline=1000.0, started=900.0, execution_timeout=timedelta(seconds=limit)
+    sensor = ScantrustTaskSensor(
+        task_id="t", scantrust_task_id="a", execution_timeout=timedelta(seconds=limit)
     )
-    assert (deadline, name) == (deferral.trigger.deadline, deferral.deadline_is)
+    with pytest.raises(TaskDeferred) as deferred:
+        defer_wait(sensor, {}, ["a"], deadline=1000.0, started=900.0)
+    assert deadline == deferred.value.trigger.deadline
+    assert name == (deferred.value.kwargs or {})["deadline_is"]
     event = {"status": "error", "error": exc.WaitTimedOut("late").as_dict()}
     with pytest.raises(AirflowTaskTimeout if name == "execution_timeout" else exc.WaitTimedOut):
-        read_end_of_wait(event, deferral.deadline_is)
+        read_event(event, name)
 
 
 @pytest.mark.parametrize(

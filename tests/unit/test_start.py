@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk import DAG, task, task_group
 from airflow.triggers.base import TaskSuccessEvent
 
@@ -15,7 +16,7 @@ from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInp
 from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
 from airflow_provider_scantrust.triggers import scantrust as triggers
 from airflow_provider_scantrust.triggers import sharing, start
-from airflow_provider_scantrust.triggers.deferral import ROW_BYTES, make_deferral
+from airflow_provider_scantrust.triggers.deferral import ROW_BYTES, defer_wait
 from airflow_provider_scantrust.triggers.scantrust import ScantrustTaskTrigger, read_event
 from airflow_provider_scantrust.triggers.watcher import TriggerWait
 from airflow_provider_scantrust.waits.outcome import Outcome
@@ -214,8 +215,10 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_many_ids_are_kept_outside_the_row_and_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
     ti = TaskInstance()
     ids = [f"{number:036d}" for number in range(5000)]
-    deferral = make_deferral(ti, ids, deadline=9e9, started=0.0, execution_timeout=None)
-    assert len(str(deferral.trigger.serialize())) < 1000
+    with pytest.raises(TaskDeferred) as deferred:
+        defer_wait(sensor(), {"ti": ti}, ids, deadline=9e9, started=0.0)
+    _, stored = deferred.value.trigger.serialize()
+    assert len(str(deferred.value.trigger.serialize())) < 1000
     assert len(str(ids)) > ROW_BYTES
     asked = []
 
@@ -224,11 +227,11 @@ def test_many_ids_are_kept_outside_the_row_and_found_again(monkeypatch: pytest.M
         return Outcome.of(dict.fromkeys(wait.jobs.open, 1))
 
     monkeypatch.setattr(sharing, "wait_shared", wait)
-    event = asyncio.run(fire(ScantrustTaskTrigger(**deferral.trigger.serialize()[1]), ti))
+    event = asyncio.run(fire(ScantrustTaskTrigger(**stored), ti))
     assert [ids] == asked
     assert (5000, 5000) == (read_event(event.payload).jobs, read_event(event.payload).codes_affected)
     ti.xcoms.clear()
-    event = asyncio.run(fire(ScantrustTaskTrigger(**deferral.trigger.serialize()[1]), ti))
+    event = asyncio.run(fire(ScantrustTaskTrigger(**stored), ti))
     with pytest.raises(TransientError, match="does not find the ids"):
         read_event(event.payload)
 
