@@ -169,6 +169,8 @@ def _converse(
                 raise
             pause = ledger.pause_for(error, random)
             if pause is None:
+                if not ledger.budget.seconds:
+                    raise
                 tries = ledger.attempts + ledger.throttled
                 raise given_up(error, tries, ledger.seconds, ledger.budget) from error
             if not isinstance(error, exc.Throttled):

@@ -38,7 +38,8 @@ class Budget:
 
     :param attempts: Maximum number of tries with 5xx or no answer; None for no limit but the seconds. A 429 is not a
         failed try and counts only against the seconds.
-    :param seconds: Seconds for the whole conversation, pauses included.
+    :param seconds: Seconds for the whole conversation, pauses included. With 0, there is one try, and its
+        error does not tell how many there were.
     """
 
     attempts: int | None = EXTRAS["retry_attempts"].default

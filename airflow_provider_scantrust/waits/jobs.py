@@ -118,15 +118,7 @@ def poll_job(task_id: str, settings: Settings, auth: Auth, *, random: Random) ->
     :param random: Returns a number in [0, 1); used for jitter only.
     :raises ScantrustError: There is no usable answer.
     """
-    try:
-        return (
-            yield from converse(
-                get_scm_task(task_id, settings.dialect), settings, auth, random=random, budget=_ONE_TRY
-            )
-        )
-    except TransientError as error:
-        # The original error, without the conversation's text about its single try.
-        raise (error.__cause__ if isinstance(error.__cause__, TransientError) else error) from None
+    return converse(get_scm_task(task_id, settings.dialect), settings, auth, random=random, budget=_ONE_TRY)
 
 
 def calls_for_lookup(error: ScantrustError) -> bool:

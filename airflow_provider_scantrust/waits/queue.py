@@ -133,10 +133,9 @@ class Queue:
 
     :param pacer: Limits the rate.
     :param random: Returns a number in [0, 1); used for jitter only.
-    :param most_at_once: Most polls in flight at the same time.
     """
 
-    def __init__(self, pacer: Pacer, *, random: Random, most_at_once: int = MOST_AT_ONCE) -> None:
+    def __init__(self, pacer: Pacer, *, random: Random) -> None:
         self.waits: set[Wait] = set()
         # The time since which no answer could be read; infinite while answers can be read.
         self.silent_since = inf
@@ -145,7 +144,6 @@ class Queue:
         self.under_way: set[Job] = set()
         self._pacer = pacer
         self._random = random
-        self._most_at_once = most_at_once
         # Jobs that wait for their turn, and jobs whose failed poll is repeated.
         self._turns: list[Job] = []
         self._repeats: list[Job] = []
@@ -188,7 +186,7 @@ class Queue:
         for heap in (self._turns, self._repeats):
             while heap and heap[0].wait not in self.waits:
                 heappop(heap)
-        most = 1 if self.is_down else min(at_most, self._most_at_once)
+        most = 1 if self.is_down else at_most
         if len(self.under_way) >= most:
             return inf
         turn, repeat = (heap[0].due if heap else inf for heap in (self._turns, self._repeats))
