@@ -37,17 +37,16 @@ def as_airflow_error(error: ScantrustError) -> Exception:
     return error
 
 
-def push_failed_jobs(context: Context, error: ScantrustError) -> None:
-    """Push the XCom ``failed_jobs`` for tasks that handle failed jobs: a failed task has no return value."""
-    # In a test of a Dag, the context may have no task instance.
-    if isinstance(error, TaskFailed) and error.failed_jobs and (ti := context.get("ti")) is not None:
-        ti.xcom_push(key="failed_jobs", value=error.failed_jobs)
-
-
 def push_failure(
     context: Context, error: BaseException, *, permanent: bool, rejects_path: str | None = None
 ) -> None:
-    """Push the XCom ``failure``: why this try failed, in one sentence, and where its rejects are."""
+    """
+    Push the XCom ``failure``: why this try failed, in one sentence, and where its rejects are.
+
+    Push ``failed_jobs``, too, for tasks that handle failed jobs: a failed task has no return value.
+    """
+    if isinstance(error, TaskFailed) and error.failed_jobs:
+        push_beside_error(context, "failed_jobs", error.failed_jobs)
     first = re.split(r"(?<=[.!?])\s", one_line(str(error), _LONGEST_MESSAGE), maxsplit=1)[0]
     number = getattr(context.get("ti"), "try_number", None)
     failure = {

@@ -12,12 +12,7 @@ from uuid import UUID
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_provider_scantrust.exceptions import NotFound, ScantrustError, TaskFailed
-from airflow_provider_scantrust.hooks.outcome import (
-    push_beside_error,
-    push_failed_jobs,
-    push_failure,
-    raise_for_airflow,
-)
+from airflow_provider_scantrust.hooks.outcome import push_beside_error, push_failure, raise_for_airflow
 from airflow_provider_scantrust.uploads.kept import Log, Store, Try, forget_jobs, read_saved
 from airflow_provider_scantrust.uploads.report import Report
 
@@ -55,7 +50,6 @@ def reacting_to_jobs(context: Context, hook: ScantrustHook, log: Log) -> Iterato
     try:
         yield
     except ScantrustError as error:
-        push_failed_jobs(context, error)
         if isinstance(error, TaskFailed):
             forget_jobs(store_of(context), error.failed_jobs, log)
         elif isinstance(error, NotFound):

@@ -230,12 +230,10 @@ class ScantrustTaskSensor(BaseSensorOperator):
         """Raise the exception that Airflow's own poke loop would raise for the error."""
         from airflow_provider_scantrust.hooks.outcome import (
             as_airflow_error,
-            push_failed_jobs,
             push_failure,
             raise_for_airflow,
         )
 
-        push_failed_jobs(context, error)
         push_failure(context, error, permanent=error.permanent)
         final = isinstance(as_airflow_error(error), AirflowFailException | AirflowSensorTimeout)
         for name, applies in (("soft_fail", self.soft_fail and final), ("never_fail", self.never_fail)):
