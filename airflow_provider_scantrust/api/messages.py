@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -60,6 +60,14 @@ class Answer:
     def is_failure(self) -> bool:
         """Whether the service failed (5xx), or a gateway did not pass the request on (408, 421, 425)."""
         return self.status >= 500 or self.status in (408, 421, 425)
+
+
+class Log(Protocol):
+    """What gets the lines for a user; the loggers of Airflow and of the commands have different classes."""
+
+    def info(self, event: str, *args: Any) -> Any: ...
+
+    def warning(self, event: str, *args: Any) -> Any: ...
 
 
 class FaultKind(StrEnum):

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_provider_scantrust.api.answers import read_http_date
 from airflow_provider_scantrust.api.endpoints import get_me
-from airflow_provider_scantrust.api.messages import Answer, Endpoint, Fault
+from airflow_provider_scantrust.api.messages import Answer, Endpoint, Fault, Pause
 from airflow_provider_scantrust.api.models import read_account
 from airflow_provider_scantrust.cli.hook import CommandHook
 from airflow_provider_scantrust.cli.output import Output, facts
@@ -50,27 +50,16 @@ class Access:
         return abs(self.clock_skew or 0) > _CLOCK_TOLERANCE
 
 
-class _LastAnswer:
-    answer: Answer | None = None
-
-    def replied(self, reply: Answer | Fault) -> None:
-        if isinstance(reply, Answer):
-            self.answer = reply
-
-    def retried(self) -> None:
-        pass
-
-
 def check_access(hook: ScantrustHook) -> Access:
     """Ask the service who the token belongs to."""
-    last = _LastAnswer()
-    transport = BlockingTransport(hook.get_conn(), log=hook.log, meter=last)
+    steps: list[Answer | Fault | Pause] = []
+    transport = BlockingTransport(hook.get_conn(), log=hook.log, meter=steps.append)
     me: Endpoint[Any] = get_me(hook.settings.dialect)
     account, permissions = transport.perform(
         hook.converse(replace(me, read=_read), budget=hook.settings.budget.at_most(_SECONDS))
     )
-    answer = last.answer
-    assert answer is not None  # noqa: S101 - there is no result without an answer
+    answer = steps[-1]
+    assert isinstance(answer, Answer)  # noqa: S101 - there is no result without an answer
     return Access(account, permissions, answer.elapsed, read_skew(answer))
 
 

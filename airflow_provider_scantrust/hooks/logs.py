@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from airflow_provider_scantrust.transports.common import Log
+from airflow_provider_scantrust.api.messages import Log
 
 _SAME_SECONDS = 60.0
 # Enough for all retries of one call.

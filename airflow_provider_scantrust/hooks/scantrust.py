@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 
 from airflow_provider_scantrust.api import endpoints
 from airflow_provider_scantrust.api.flow import converse, send_once
-from airflow_provider_scantrust.api.messages import Answer, Conversation, Endpoint, Fault
+from airflow_provider_scantrust.api.messages import Answer, Conversation, Endpoint, Fault, Pause
 from airflow_provider_scantrust.api.settings import Budget, Settings
 from airflow_provider_scantrust.exceptions import ScantrustError
 from airflow_provider_scantrust.get_provider_info import get_provider_info
@@ -45,15 +45,16 @@ class WorkerStats:
     def __init__(self, conn_id: str) -> None:
         self._tags = {"conn_id": conn_id}
 
-    def replied(self, reply: Answer | Fault) -> None:
+    def meter(self, step: Answer | Fault | Pause) -> None:
+        """Count a reply, or the retry after a pause."""
+        if isinstance(step, Pause):
+            self.count("calls_retried")
+            return
         self.count("calls")
-        if isinstance(reply, Fault) or reply.is_failure:
+        if isinstance(step, Fault) or step.is_failure:
             self.count("calls_failed")
-        elif reply.status == 429:
+        elif step.status == 429:
             self.count("calls_throttled")
-
-    def retried(self) -> None:
-        self.count("calls_retried")
 
     def count(self, name: str, count: int = 1, **tags: str) -> None:
         """Add to ``scantrust.<name>``."""
@@ -245,7 +246,9 @@ class ScantrustHook(BaseHook):
     def _transport(self) -> BlockingTransport:
         from airflow_provider_scantrust.transports.blocking import BlockingTransport, make_session
 
-        return BlockingTransport(make_session(self.settings, self._auth), log=self.log, meter=self.stats)
+        return BlockingTransport(
+            make_session(self.settings, self._auth), log=self.log, meter=self.stats.meter
+        )
 
     @cached_property
     def _upload_transport(self) -> BlockingTransport:
@@ -256,7 +259,7 @@ class ScantrustHook(BaseHook):
             self._transport.session,
             log=self.log,
             pauses=RareLog(self.log),
-            meter=self.stats,
+            meter=self.stats.meter,
             sleep=self._sleep,
         )
 

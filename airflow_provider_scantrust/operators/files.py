@@ -19,10 +19,11 @@ from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal, cast
 
+from airflow_provider_scantrust.api.messages import Log
 from airflow_provider_scantrust.exceptions import ConfigurationError
 from airflow_provider_scantrust.lineage.scantrust import split_url
 from airflow_provider_scantrust.sources.opening import FORMATS, PACKED
-from airflow_provider_scantrust.uploads.kept import Log, Store, note_rejects, read_rejects
+from airflow_provider_scantrust.uploads.kept import Store, note_rejects, read_rejects
 from airflow_provider_scantrust.uploads.options import Append, Write
 
 # The provider that has the storage of a URL's scheme, with the extra that it needs.

@@ -11,9 +11,10 @@ from uuid import UUID
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
+from airflow_provider_scantrust.api.messages import Log
 from airflow_provider_scantrust.exceptions import NotFound, ScantrustError, TaskFailed
 from airflow_provider_scantrust.hooks.outcome import push_beside_error, push_failure, raise_for_airflow
-from airflow_provider_scantrust.uploads.kept import Log, Store, Try, forget_jobs, read_saved
+from airflow_provider_scantrust.uploads.kept import Store, Try, forget_jobs, read_saved
 from airflow_provider_scantrust.uploads.report import Report
 
 if TYPE_CHECKING:

@@ -12,14 +12,20 @@ from typing import TypeVar
 
 import aiohttp
 
-from airflow_provider_scantrust.api.messages import Answer, Conversation, Fault, FaultKind, Pause, Request
+from airflow_provider_scantrust.api.messages import (
+    Answer,
+    Conversation,
+    Fault,
+    FaultKind,
+    Log,
+    Pause,
+    Request,
+)
 from airflow_provider_scantrust.transports.common import (
     MOST_BYTES,
-    Log,
     TooLong,
     Transport,
     check_proxy,
-    check_verify,
     is_plain_and_local,
     load_trust,
     read_tls_trouble,
@@ -55,7 +61,7 @@ class AioTransport(Transport):
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         super().__init__("aiohttp", log, time.monotonic)
-        self._verify = check_verify(verify)
+        self._verify = verify
         self._connections = connections
         self._sleep = sleep
         self._session: aiohttp.ClientSession | None = None

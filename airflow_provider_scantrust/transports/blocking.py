@@ -13,7 +13,7 @@ import io
 import time
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import requests
 import requests.adapters
@@ -22,15 +22,21 @@ import requests.utils
 import urllib3.exceptions
 
 from airflow_provider_scantrust.api.auth import Auth
-from airflow_provider_scantrust.api.messages import Answer, Conversation, Fault, FaultKind, Pause, Request
+from airflow_provider_scantrust.api.messages import (
+    Answer,
+    Conversation,
+    Fault,
+    FaultKind,
+    Log,
+    Pause,
+    Request,
+)
 from airflow_provider_scantrust.api.settings import Settings
 from airflow_provider_scantrust.transports.common import (
     MOST_BYTES,
-    Log,
     TooLong,
     Transport,
     check_proxy,
-    check_verify,
     is_plain_and_local,
     load_trust,
     make_user_agent,
@@ -45,16 +51,6 @@ _INTERIM = range(100, 200)
 _KEPT_CONNECTIONS = 64
 
 
-class Meter(Protocol):
-    """Counts requests."""
-
-    def replied(self, reply: Answer | Fault) -> None:
-        """Count a request, by its answer."""
-
-    def retried(self) -> None:
-        """Count a request that will be sent again."""
-
-
 class BlockingTransport(Transport):
     """
     Send the requests of a conversation over one session.
@@ -62,7 +58,7 @@ class BlockingTransport(Transport):
     :param session: Its connections, proxies, CA bundle and ``verify`` are used; its headers and its auth are
         not.
     :param pauses: Gets the reasons for pauses; by default ``log``.
-    :param meter: Counts requests and retries.
+    :param meter: Called with each reply, and with each pause before a retry; for counts.
     :param sleep: Waits for the given seconds.
     :param clock: Monotonic seconds.
     """
@@ -73,7 +69,7 @@ class BlockingTransport(Transport):
         *,
         log: Log,
         pauses: Log | None = None,
-        meter: Meter | None = None,
+        meter: Callable[[Answer | Fault | Pause], object] = lambda step: None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -96,13 +92,12 @@ class BlockingTransport(Transport):
                 reply = None
                 if isinstance(step, Request):
                     reply = self._send(step)
-                    if self._meter is not None:
-                        self._meter.replied(reply)
+                    self._meter(reply)
                 elif isinstance(step, Pause):
                     say(step, self._pauses)
                     # Only a pause with a reason is a retry.
-                    if step.reason and self._meter is not None:
-                        self._meter.retried()
+                    if step.reason:
+                        self._meter(step)
                     self._sleep(step.seconds)
                 else:
                     say(step, self._log)
@@ -209,8 +204,8 @@ def make_session(settings: Settings, auth: Auth) -> requests.Session:
     :raises ConfigurationError: ``verify`` is the path of a CA bundle that does not exist.
     """
     session = _Session()
-    session.verify = check_verify(settings.verify)
-    if settings.verify is not False and settings.base_url.startswith("https://"):
+    session.verify = settings.verify
+    if isinstance(settings.verify, str) or (settings.verify and settings.base_url.startswith("https://")):
         # With requests alone, a bundle without a certificate would look like a broken connection.
         load_trust(settings.verify)
     session.auth = _SignForOrigin(settings.base_url, auth)

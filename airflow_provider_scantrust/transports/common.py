@@ -9,12 +9,12 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider_scantrust import __version__
 from airflow_provider_scantrust.api.hosts import is_this_machine
-from airflow_provider_scantrust.api.messages import Answer, Fault, FaultKind, Notice, Pause
+from airflow_provider_scantrust.api.messages import Answer, Fault, FaultKind, Log, Notice, Pause
 from airflow_provider_scantrust.api.texts import one_line
 from airflow_provider_scantrust.exceptions import ConfigurationError
 
@@ -22,14 +22,6 @@ from airflow_provider_scantrust.exceptions import ConfigurationError
 # memory.
 MOST_BYTES = 16 * 1024 * 1024
 _TLS_PROBE = 1.0
-
-
-class Log(Protocol):
-    """The part of a logger that a transport uses; Airflow's loggers have different classes."""
-
-    def info(self, event: str, *args: Any) -> Any: ...
-
-    def warning(self, event: str, *args: Any) -> Any: ...
 
 
 class TooLong(Exception):
@@ -126,6 +118,11 @@ def load_trust(verify: bool | str) -> ssl.SSLContext:
     """
     from certifi import where
 
+    if isinstance(verify, str) and not os.path.exists(verify):
+        raise ConfigurationError(
+            f"verify in the connection's extra is the path {verify!r}, which does not exist on this machine. It "
+            "must be true, false, or the path of a CA bundle."
+        )
     bundle = verify if isinstance(verify, str) else None
     bundle = bundle or os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or where()
     try:
@@ -165,20 +162,6 @@ def read_tls_trouble(error: Exception) -> FaultKind:
     ):
         return FaultKind.SPEAKS_NO_TLS
     return FaultKind.CUT
-
-
-def check_verify(verify: bool | str) -> bool | str:
-    """
-    Return ``verify`` if it can be used.
-
-    :raises ConfigurationError: It is a path that does not exist.
-    """
-    if isinstance(verify, str) and not os.path.exists(verify):
-        raise ConfigurationError(
-            f"verify in the connection's extra is the path {verify!r}, which does not exist on this machine. It "
-            "must be true, false, or the path of a CA bundle."
-        )
-    return verify
 
 
 def say(step: Pause | Notice, log: Log) -> None:

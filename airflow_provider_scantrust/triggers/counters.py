@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_scantrust.transports.common import Log
+from airflow_provider_scantrust.api.messages import Log
 from airflow_provider_scantrust.waits.queue import Queue
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable
 from math import inf
 from typing import TYPE_CHECKING
 
+from airflow_provider_scantrust.api.messages import Log
 from airflow_provider_scantrust.api.models import Task
 from airflow_provider_scantrust.api.settings import Settings
 from airflow_provider_scantrust.exceptions import (
@@ -29,7 +30,7 @@ from airflow_provider_scantrust.exceptions import (
     TransientError,
 )
 from airflow_provider_scantrust.hooks.logs import RareLog
-from airflow_provider_scantrust.transports.common import Log, say
+from airflow_provider_scantrust.transports.common import say
 from airflow_provider_scantrust.triggers.counters import Counters
 from airflow_provider_scantrust.waits.jobs import Jobs, calls_for_lookup, poll_job
 from airflow_provider_scantrust.waits.queue import MOST_AT_ONCE, Job, Queue, Wait, make_pacer

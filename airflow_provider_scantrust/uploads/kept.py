@@ -28,19 +28,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
+from airflow_provider_scantrust.api.messages import Log
 from airflow_provider_scantrust.uploads.report import Report
 
 STORE_KEY = "scantrust_upload"
 _REJECTS_KEY = f"{STORE_KEY}_rejects"
 # About 75 bytes for each job, so an entry stays far below 64 KB, where Airflow begins to warn.
 JOBS_TOGETHER = 200
-
-
-class Log(Protocol):
-    """The log lines of an upload, for the user."""
-
-    def info(self, event: str, *args: Any) -> None: ...
-    def warning(self, event: str, *args: Any) -> None: ...
 
 
 class Store(Protocol):

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_provider_scantrust.api.messages import Log
 from airflow_provider_scantrust.api.texts import plural
 from airflow_provider_scantrust.exceptions import ConnectionFailed, ServiceUnavailable, UnreadableAnswer
 from airflow_provider_scantrust.uploads.calls import Call
 from airflow_provider_scantrust.uploads.kept import (
-    Log,
     Store,
     Try,
     load_jobs,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from airflow_provider_scantrust.api.messages import Log
 from airflow_provider_scantrust.api.texts import plural
-from airflow_provider_scantrust.uploads.kept import Log
 from airflow_provider_scantrust.waits.pacing import Pacer
 
 PROGRESS_SECONDS = 10.0

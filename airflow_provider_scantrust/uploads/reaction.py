@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from airflow_provider_scantrust.api.messages import Log
 from airflow_provider_scantrust.exceptions import DiscardedFields, ScantrustError, UnmatchedKeys
-from airflow_provider_scantrust.uploads.kept import Log
 from airflow_provider_scantrust.uploads.report import Report
 
 Reaction = Literal["warn", "fail", "ignore"]

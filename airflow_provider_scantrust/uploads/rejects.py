@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, TypeVar, cast
 
+from airflow_provider_scantrust.api.messages import Log
 from airflow_provider_scantrust.api.texts import plural
 from airflow_provider_scantrust.exceptions import ConfigurationError
 from airflow_provider_scantrust.sources.delimited import DELIMITERS, DelimitedSource
@@ -25,7 +26,6 @@ from airflow_provider_scantrust.sources.opening import find_format
 from airflow_provider_scantrust.sources.parquet import ParquetSource
 from airflow_provider_scantrust.sources.rows import RowSource
 from airflow_provider_scantrust.sources.tables import Source, need
-from airflow_provider_scantrust.uploads.kept import Log
 from airflow_provider_scantrust.uploads.options import RejectsFile
 from airflow_provider_scantrust.uploads.plan import Plan
 from airflow_provider_scantrust.uploads.report import make_example

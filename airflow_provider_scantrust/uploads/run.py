@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from time import monotonic
 
+from airflow_provider_scantrust.api.messages import Log
 from airflow_provider_scantrust.api.models import UploadResult
 from airflow_provider_scantrust.api.texts import plural, show
 from airflow_provider_scantrust.exceptions import (
@@ -29,7 +30,6 @@ from airflow_provider_scantrust.exceptions import (
 )
 from airflow_provider_scantrust.uploads.calls import Call, Steps, make_job
 from airflow_provider_scantrust.uploads.check import Row
-from airflow_provider_scantrust.uploads.kept import Log
 from airflow_provider_scantrust.uploads.options import Options, Service
 from airflow_provider_scantrust.uploads.progress import Progress
 from airflow_provider_scantrust.uploads.progress_log import ProgressLog

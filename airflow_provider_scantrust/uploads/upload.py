@@ -14,6 +14,7 @@ from functools import partial
 from math import inf
 from typing import Any
 
+from airflow_provider_scantrust.api.messages import Log
 from airflow_provider_scantrust.api.texts import plural
 from airflow_provider_scantrust.exceptions import (
     InvalidInput,
@@ -23,7 +24,7 @@ from airflow_provider_scantrust.exceptions import (
 )
 from airflow_provider_scantrust.sources.tables import Source
 from airflow_provider_scantrust.uploads.calls import ConstraintsPlan, plan_constraints
-from airflow_provider_scantrust.uploads.kept import Log, Store, Try, fingerprint
+from airflow_provider_scantrust.uploads.kept import Store, Try, fingerprint
 from airflow_provider_scantrust.uploads.options import Options, RejectsFile, Rows, Service
 from airflow_provider_scantrust.uploads.plan import Plan, make_plan
 from airflow_provider_scantrust.uploads.progress import Progress
