@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from airflow_provider_scantrust.api.models import UploadResult
@@ -45,8 +44,7 @@ class Requests:
         self._data_key = data_key
         self._threads = 0
         self._todo: SimpleQueue[Call | None] = SimpleQueue()
-        self._arrived: deque[Ended] = deque()
-        self._arrival = threading.Event()
+        self._arrived: SimpleQueue[Ended] = SimpleQueue()
 
     def start(self, call: Call) -> None:
         self.in_flight += 1
@@ -56,15 +54,14 @@ class Requests:
             threading.Thread(target=self._work, name="scantrust-upload", daemon=True).start()
         self._todo.put(call)
 
-    def wait(self, seconds: float) -> None:
-        self._arrival.wait(seconds)
-        self._arrival.clear()
-
-    def take(self) -> Ended | None:
-        if not self._arrived:
+    def take(self, seconds: float = 0.0) -> Ended | None:
+        """Return a request that has ended, or None if there is none within so many seconds."""
+        try:
+            ended = self._arrived.get(timeout=seconds)
+        except Empty:
             return None
         self.in_flight -= 1
-        return self._arrived.popleft()
+        return ended
 
     def close(self) -> None:
         """Let each thread end after its request, without waiting for it."""
@@ -73,8 +70,7 @@ class Requests:
 
     def _work(self) -> None:
         while (call := self._todo.get()) is not None:
-            self._arrived.append(self._send(call))
-            self._arrival.set()
+            self._arrived.put(self._send(call))
 
     def _send(self, call: Call) -> Ended:
         """Make one request; its errors come back as values."""

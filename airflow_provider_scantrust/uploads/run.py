@@ -108,9 +108,8 @@ class Runner:
                     raise UploadInterrupted("The task was stopped before the upload had ended.")
                 if not self._requests.in_flight:
                     break
-                self._requests.wait(_TICK)
+                failed = self._take_arrived(_TICK, failed)
                 self.lines.tick(self.report.codes_affected)
-                failed = self._take_arrived(failed)
         except BaseException:
             # A time limit of the task, a stop, or a fault: a call in a long pause must not keep the task
             # alive.
@@ -168,15 +167,17 @@ class Runner:
         if self.options.stop_on_discarded and self.report.discarded:
             raise DiscardedFields(f"{self.report.describe_discarded()} No job was submitted with them.")
 
-    def _take_arrived(self, failed: Exception | None = None) -> Exception | None:
-        """Take all answers that have arrived; return the first error that ends the upload."""
-        while (ended := self._requests.take()) is not None:
+    def _take_arrived(self, seconds: float, failed: Exception | None = None) -> Exception | None:
+        """Wait for an answer, take all that have arrived, and return the first error that ends the upload."""
+        ended = self._requests.take(seconds)
+        while ended is not None:
             self._taking = ended
             try:
                 self._take(ended)
             except Exception as error:
                 failed = failed or error
             self._taking = None
+            ended = self._requests.take()
         return failed
 
     def _wind_down(self) -> None:
@@ -185,10 +186,9 @@ class Runner:
             # The interruption came while this answer was being counted. The task_id must not be lost.
             self.report.add_job(taking.call, taking.result)
         end = monotonic() + _WIND_DOWN
-        self._take_arrived()
+        self._take_arrived(0.0)
         while self._requests.in_flight and (left := end - monotonic()) > 0:
-            self._requests.wait(min(left, _TICK))
-            self._take_arrived()
+            self._take_arrived(min(left, _TICK))
         self._count_rest()
 
     def _take(self, ended: Ended) -> None:
