@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_scantrust.exceptions import ConfigurationError, ScantrustError
-from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
+from airflow_provider_scantrust.exceptions import ConfigurationError
 from airflow_provider_scantrust.operators.rows import rows_of_file
 from airflow_provider_scantrust.sources.tables import Source
 from airflow_provider_scantrust.uploads.options import Options
@@ -37,36 +36,20 @@ class SourceFile:
             yield self.source
 
 
-def make_options(arguments: argparse.Namespace, hook: ScantrustHook, *, dry_run: bool) -> Options:
+def make_options(arguments: argparse.Namespace) -> Options:
     """Return the options of the upload."""
     chosen: dict[str, Any] = {
         "data_key": arguments.data_key,
         "mode": arguments.mode,
         "codes_per_key": arguments.codes_per_key,
         "on_duplicate": arguments.on_duplicate,
-        "items_per_call": _items_per_call(arguments, hook, dry_run=dry_run),
+        "items_per_call": arguments.items_per_call,
         "ids_per_job": arguments.ids_per_job,
         "max_rejected": getattr(arguments, "max_rejected", None),
         "max_in_flight": getattr(arguments, "max_in_flight", None),
         "stop_on_discarded": getattr(arguments, "on_discarded", "") == "fail",
-        "dry_run": dry_run,
     }
     return Options(**{name: value for name, value in chosen.items() if value is not None})
-
-
-def _items_per_call(arguments: argparse.Namespace, hook: ScantrustHook, *, dry_run: bool) -> int | None:
-    try:
-        most = hook.settings.items_per_call
-    except ScantrustError:
-        if not dry_run:
-            raise
-        # A plan needs no connection.
-        return _most(arguments.items_per_call, 999)
-    return _most(arguments.items_per_call, most)
-
-
-def _most(wanted: int | None, most: int) -> int:
-    return min(wanted or most, most)
 
 
 def _file_options(arguments: argparse.Namespace) -> dict[str, Any]:

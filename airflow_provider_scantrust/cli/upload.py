@@ -37,13 +37,12 @@ def plan(arguments: argparse.Namespace, out: Output) -> int:
     """Read and plan, and send nothing."""
     hook = CommandHook(arguments.conn_id, out)
     file = SourceFile(arguments)
-    options = make_options(arguments, hook, dry_run=True)
+    options = make_options(arguments)
     rejects = RejectsFile(arguments.rejects, out, None) if arguments.rejects else None
     report = Report("", 0, time.time())
     with _make_upload(hook, options, report, None, rejects, out) as upload:
         with out.waiting(f"Reading {file.path}"):
-            made = upload.send_rows(file.rows)
-        assert made is not None  # noqa: S101 - only earlier progress can make a plan needless
+            made = upload.plan_rows(file.rows)
         written = None
         if rejects is not None and made.spool.rejected and file.source is not None:
             source, spool = file.source, made.spool
@@ -63,7 +62,7 @@ def upload(arguments: argparse.Namespace, out: Output) -> int:
 def _upload(arguments: argparse.Namespace, out: Output, store: FileStore | None) -> int:
     hook = CommandHook(arguments.conn_id, out)
     file = SourceFile(arguments)
-    options = make_options(arguments, hook, dry_run=False)
+    options = make_options(arguments)
     report = Report("", 0, time.time())
 
     with out.progress() as bars:

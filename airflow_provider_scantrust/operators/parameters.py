@@ -193,7 +193,6 @@ class UploadParameters(BaseOperator):
             max_rejected=self.max_rejected,
             is_strict=self.source is None,
             stop_on_discarded=self.on_discarded == "fail",
-            dry_run=self.dry_run_only,
         )
 
     def file_options(self) -> dict[str, Any]:

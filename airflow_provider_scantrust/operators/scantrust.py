@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
     from airflow_provider_scantrust.uploads.options import Rows
-    from airflow_provider_scantrust.uploads.plan import Plan
     from airflow_provider_scantrust.uploads.report import Report
     from airflow_provider_scantrust.uploads.upload import Upload
 
@@ -106,13 +105,14 @@ class ScantrustUploadOperator(UploadParameters):
         self._report = report = Report(started_at=time.time())
         with ending(context, report), self._make_upload(context, report) as upload:
             self._upload = upload
-            plan = self._send(context, upload)
-            if plan is not None and self.dry_run_only:
+            if self.dry_run_only:
+                plan = upload.plan_rows(self._rows_to_send())
                 self.log.info("A dry run sends nothing. %s", plan.describe())
                 # Nothing was updated, so Dags that wait for these assets must not start.
                 ours = scantrust_outlets(self.outlets, context)
                 self.outlets[:] = [outlet for outlet in self.outlets if outlet not in ours]
                 return plan.summary()
+            self._send(context, upload)
             if self.wait_for_completion and not report.has_all_results:
                 self._wait(context, upload)
             return self._finish(context, report)
@@ -227,26 +227,27 @@ class ScantrustUploadOperator(UploadParameters):
         }
         return rows_of_program(self.source, "source", self.data_key, as_path(self.rejects_path), **options)
 
-    def _send(self, context: Context, upload: Upload) -> Plan | None:
+    def _rows_to_send(self) -> Rows:
+        if (rows := self._rows()) is None:
+            raise InvalidInput(
+                "There is nothing to upload: `items`, `source` or `constraints` is None. Did the upstream task, or the "
+                "decorated function, return nothing?"
+            )
+        return rows
+
+    def _send(self, context: Context, upload: Upload) -> None:
         report = upload.report
         try:
             if self.constraints is not None:
                 self._send_constraints(upload)
-                return None
-            rows = self._rows()
-            if rows is None:
-                raise InvalidInput(
-                    "There is nothing to upload: `items`, `source` or `constraints` is None. Did the upstream task, or the "
-                    "decorated function, return nothing?"
-                )
-            return upload.send_rows(rows)
+            else:
+                upload.send_rows(self._rows_to_send())
         except BaseException:
             if report.requests:
                 self.log.warning("The upload ended early: %s.", report.describe_so_far())
             raise
         finally:
-            if not self.dry_run_only:
-                _push(context, "task_ids", report.task_ids)
+            _push(context, "task_ids", report.task_ids)
 
     def _send_constraints(self, upload: Upload) -> None:
         from airflow_provider_scantrust.operators.rows import from_template, ids_from_template

@@ -149,19 +149,10 @@ def read_constraints(constraints: Any) -> dict[str, Any]:
 
 def plan_constraints(constraints: Mapping[str, Any], scm_data: Row, ids_per_job: int) -> ConstraintsPlan:
     """Return the plan for checked constraints and data: one job, or more for a long list of ids."""
-    ids = constraints.get("extended_id")
-    if not isinstance(ids, list):
-        example = ", ".join(f"{name}={value}" for name, value in constraints.items())
-        return ConstraintsPlan([Call(0, constraints=constraints, scm_data=scm_data, example=example)])
-    pieces = (ids[start : start + ids_per_job] for start in range(0, len(ids), ids_per_job))
-    return ConstraintsPlan(
-        [
-            Call(
-                number, constraints={**constraints, "extended_id": piece}, scm_data=scm_data, example=piece[0]
-            )
-            for number, piece in enumerate(pieces)
-        ]
-    )
+    example = ", ".join(f"{name}={value}" for name, value in constraints.items())
+    call = Call(0, constraints=constraints, scm_data=scm_data, example=example)
+    parts = call.parts(ids_per_job) or [call]
+    return ConstraintsPlan([replace(part, number=number) for number, part in enumerate(parts)])
 
 
 def _cut(values: Sequence[Any], size: int) -> Iterator[Any]:

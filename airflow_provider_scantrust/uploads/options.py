@@ -38,7 +38,6 @@ class Options:
     max_rejected: float | None = None
     is_strict: bool = False
     stop_on_discarded: bool = False
-    dry_run: bool = False
 
 
 class Service(Protocol):

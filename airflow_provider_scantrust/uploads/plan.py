@@ -26,7 +26,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, count, islice
+from itertools import accumulate, chain, count, islice
 from operator import itemgetter
 from typing import Any, Literal
 
@@ -133,10 +133,10 @@ class Plan:
 
     def steps(self, skip: Container[int] = ()) -> Steps:
         """Return the calls to make, without those with the numbers ``skip``. Only the rows of one are in memory."""
-        sync_calls = self._sync_calls(skip)
+        rows = self._sync_rows()
         # A list, because the tasting calls and the others read the same sequence of rows.
-        first = [call for call in islice(sync_calls, self.tasting_calls) if call is not None]
-        others = (call for call in sync_calls if call is not None)
+        first = list(self._sync_calls(rows, range(self.tasting_calls), skip))
+        others = self._sync_calls(rows, range(self.tasting_calls, self.sync_calls), skip)
         return Steps(iter(first), self._job_calls(skip), others)
 
     def calls(self, skip: Container[int] = ()) -> Iterator[Call]:
@@ -166,8 +166,7 @@ class Plan:
         del scm_data[self.spool.data_key]
         return make_job(number, self.spool.data_key, keys, scm_data)
 
-    def _sync_calls(self, skip: Container[int]) -> Iterator[Call | None]:
-        """Return the synchronous calls in their order, and None for each that is left out."""
+    def _sync_rows(self) -> Iterator[tuple[str, str]]:
         in_jobs = (self.in_jobs or {}).items()
         last_in_job = {data: self.spool.rows_with(data, 1, rows - 1)[0][0] for data, rows in in_jobs}
         tasters = [
@@ -175,10 +174,15 @@ class Plan:
             for data, places in self.tasters.items()
             for place in places
         ]
-        rows = chain(tasters, self.spool.read(last_in_job))
-        for number in range(self.sync_calls):
+        return chain(tasters, self.spool.read(last_in_job))
+
+    def _sync_calls(
+        self, rows: Iterator[tuple[str, str]], numbers: range, skip: Container[int]
+    ) -> Iterator[Call]:
+        for number in numbers:
             piece = list(islice(rows, self.items_per_call))
-            yield None if number in skip else Call(number, rows=self.spool.decode(piece))
+            if number not in skip:
+                yield Call(number, rows=self.spool.decode(piece))
 
 
 def make_plan(
@@ -262,9 +266,7 @@ def _choose_tasters(spool: Spool, in_jobs: Mapping[str, int]) -> dict[str, list[
         sets.setdefault(tuple(sorted(row)), []).append(data)
     tasters: dict[str, list[int]] = {}
     for group in sets.values():
-        ends: list[int] = []
-        for data in group:
-            ends.append((ends[-1] if ends else 0) + in_jobs[data])
+        ends = list(accumulate(in_jobs[data] for data in group))
         for place in sorted({(ends[-1] - 1) * part // (_TASTERS - 1) for part in range(_TASTERS)}):
             which = bisect_left(ends, place + 1)
             tasters.setdefault(group[which], []).append(place - (ends[which] - in_jobs[group[which]]))

@@ -8,7 +8,7 @@ is the source read again. Then rows are matched by key, and no error in this ste
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import KW_ONLY, asdict, dataclass
 from functools import partial
 from math import inf
@@ -44,7 +44,7 @@ class Upload:
 
     It keeps the rows until it is closed: after a wait in this process, the rows of each job are still known.
 
-    :param store: What earlier tries have done is kept there, and read unless this is a dry run.
+    :param store: What earlier tries have done is kept there, and read by all but :meth:`plan_rows`.
     :param rejects: None if rows that were not updated are only counted.
     """
 
@@ -78,9 +78,17 @@ class Upload:
         """Submit jobs for checked constraints."""
         self._carry_out(plan_constraints(constraints, scm_data, self.options.ids_per_job))
 
-    def send_rows(self, rows: Rows) -> Plan | None:
+    def plan_rows(self, rows: Rows) -> Plan:
+        """Return the plan that :meth:`send_rows` would carry out; send nothing."""
+        most = self.options.items_per_call
+        with suppress(Exception):  # a plan needs no connection
+            most = self._items_per_call
+        _, plan = self._read_rows(rows, most)
+        return plan
+
+    def send_rows(self, rows: Rows) -> None:
         """
-        Upload rows, and return the plan that was carried out (or, for a dry run, that would be).
+        Upload rows.
 
         :raises SourceNotFound: The file does not exist, and some calls must still be made.
         :raises InvalidInput: A row cannot be sent, and the upload is strict.
@@ -88,19 +96,15 @@ class Upload:
             are; or Scantrust refused a hundred rows and accepted none.
         """
         try:
-            _, plan = self._read_rows(rows)
+            _, plan = self._read_rows(rows, self._items_per_call)
         except SourceNotFound as error:
-            if self.options.dry_run:
-                raise
             known = self.make_progress(rows).take_up_without_source()
             if known is None:
                 raise
             self.log.warning("%s The last try made every call, so this try only waits for its jobs.", error)
             self._take_over(known)
-            return None
-        if not self.options.dry_run:
+        else:
             self._carry_out(plan, rows)
-        return plan
 
     def end_jobs(self, outcome: Outcome, rows: Callable[[], Rows | None] = lambda: None) -> None:
         """Count the results of jobs; after a deferral, ``rows`` returns the rows again, or None if they are gone."""
@@ -125,9 +129,7 @@ class Upload:
 
     @property
     def _items_per_call(self) -> int:
-        most = self.options.items_per_call
-        # A dry run needs no connection.
-        return most if self.options.dry_run else min(most, self.service.settings.items_per_call)
+        return min(self.options.items_per_call, self.service.settings.items_per_call)
 
     def make_progress(self, rows: Rows | None) -> Progress:
         """Return the progress of an upload of rows, or of constraints; this looks up the connection."""
@@ -144,12 +146,12 @@ class Upload:
     def _read_again(self, rows: Rows | None) -> tuple[Source, Plan]:
         if rows is None:
             raise SourceNotFound("its rows are not there any more")
-        source, plan = self._read_rows(rows)
+        source, plan = self._read_rows(rows, self._items_per_call)
         if fingerprint(plan.contents) != self.report.fingerprint:
             raise InvalidInput("it has changed")
         return source, plan
 
-    def _read_rows(self, rows: Rows) -> tuple[Source, Plan]:
+    def _read_rows(self, rows: Rows, items_per_call: int) -> tuple[Source, Plan]:
         options = self.options
         try:
             source = self._stack.enter_context(rows.open())
@@ -169,7 +171,7 @@ class Upload:
             spool,
             mode=options.mode,
             codes_per_key=options.codes_per_key,
-            items_per_call=self._items_per_call,
+            items_per_call=items_per_call,
             ids_per_job=options.ids_per_job,
             answer_for_each_row=self.rejects is not None,
         )
@@ -212,8 +214,6 @@ class Upload:
 
     def _take_over(self, known: Report) -> None:
         """Report what earlier tries have done."""
-        for name in ("mode", "rows", "reason", "fingerprint"):
-            setattr(known, name, getattr(self.report, name) or getattr(known, name))
         known.started_at = self.report.started_at
         known.rejects = self.rejects.mine if self.rejects is not None else None
         vars(self.report).update(vars(known))
