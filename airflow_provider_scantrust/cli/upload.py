@@ -21,7 +21,7 @@ from airflow_provider_scantrust.exceptions import ScantrustError, TaskFailed, Up
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 from airflow_provider_scantrust.hooks.waiting import WorkerWait
 from airflow_provider_scantrust.operators.files import RejectsFile
-from airflow_provider_scantrust.uploads.kept import Try, forget_jobs
+from airflow_provider_scantrust.uploads.kept import Try
 from airflow_provider_scantrust.uploads.options import Options
 from airflow_provider_scantrust.uploads.plan import Plan
 from airflow_provider_scantrust.uploads.reaction import react
@@ -76,7 +76,6 @@ def _upload(arguments: argparse.Namespace, out: Output, store: FileStore | None)
             except (KeyboardInterrupt, UploadInterrupted):
                 raise KeyboardInterrupt(_stopped(report, arguments, service)) from None
             except TaskFailed as error:
-                forget_jobs(store, error.failed_jobs, out)
                 failed = int(error.failed_jobs.get("failed", 0))
                 _show(report, out, report.describe(time.time(), failed=failed))
                 raise
@@ -109,7 +108,8 @@ def _wait(running: Upload, hook: ScantrustHook, arguments: argparse.Namespace, o
         return
     with out.waiting(f"Waiting for {plural(len(report.jobs), 'job')}"):
         jobs = Jobs(report.task_ids, deadline=time.time() + arguments.timeout)
-        outcome = WorkerWait(hook, jobs).wait(arguments.poll_interval)
+        with running.waiting():
+            outcome = WorkerWait(hook, jobs).wait(arguments.poll_interval)
     running.end_jobs(outcome)
 
 

@@ -78,13 +78,16 @@ def find_path(path: str) -> Any:
     return location
 
 
+def is_folder(path: str) -> bool:
+    location = find_path(path)
+    return path.endswith("/") or (isinstance(location, Path) and location.is_dir())
+
+
 def check_writable(path: str) -> None:
     """Refuse a path, before the upload, where rejects cannot be written; of a URL, only its upload can tell."""
-    location = find_path(path)
-    is_local = isinstance(location, Path)
-    if path.endswith("/") or (is_local and location.is_dir()):
+    if is_folder(path):
         raise ConfigurationError(f"rejects_path {path!r} is a folder. Add the name of a file.")
-    if is_local:
+    if isinstance(find_path(path), Path):
         try:
             with _part(path) as part:
                 part.touch()

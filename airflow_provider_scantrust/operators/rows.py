@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput
-from airflow_provider_scantrust.operators.files import check_writable, find_path, is_same_place, open_path
+from airflow_provider_scantrust.operators.files import (
+    check_writable,
+    find_path,
+    is_folder,
+    is_same_place,
+    open_path,
+)
 from airflow_provider_scantrust.sources.opening import open_source
 from airflow_provider_scantrust.sources.rows import RowSource
 from airflow_provider_scantrust.uploads.options import Rows
@@ -57,11 +63,9 @@ def rows_of_program(
 
 
 def _refuse_several_files(path: str) -> None:
-    location = find_path(path)
-    is_local = isinstance(location, Path)
-    if path.endswith("/") or (is_local and location.is_dir()):
+    if is_folder(path):
         what = "a folder"
-    elif _PATTERN.search(path) and not (is_local and location.exists()):
+    elif _PATTERN.search(path) and not (isinstance(location := find_path(path), Path) and location.exists()):
         what = "a pattern for several files"
     else:
         return

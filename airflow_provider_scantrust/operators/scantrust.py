@@ -115,7 +115,7 @@ class ScantrustUploadOperator(UploadParameters):
             self._send(context, upload)
             if self.wait_for_completion and not report.has_all_results:
                 self._wait(context, upload)
-            return self._finish(context, report)
+            return self._finish(context, upload)
 
     def execute_complete(
         self,
@@ -126,7 +126,7 @@ class ScantrustUploadOperator(UploadParameters):
         try_number: int | None = None,
     ) -> dict[str, Any]:
         """Continue after the trigger has fired."""
-        from airflow_provider_scantrust.operators.tries import ending, reacting_to_jobs
+        from airflow_provider_scantrust.operators.tries import ending
         from airflow_provider_scantrust.triggers.deferral import TASK_IDS_KEY, starts_over
         from airflow_provider_scantrust.triggers.scantrust import read_event
         from airflow_provider_scantrust.uploads.report import Report
@@ -141,10 +141,10 @@ class ScantrustUploadOperator(UploadParameters):
         ids = pull(TASK_IDS_KEY)
         self._report = loaded = Report.load(report or pull(_REPORT_KEY), ids if isinstance(ids, list) else [])
         with ending(context, loaded), self._make_upload(context, loaded) as upload:
-            with reacting_to_jobs(context, self.hook, self.log):
+            with upload.waiting():
                 outcome = read_event(event, deadline_is)
             upload.end_jobs(outcome, lambda: self._rows(again=True))
-            result = self._finish(context, loaded)
+            result = self._finish(context, upload)
             # In place of the report from before the wait.
             _push(context, "report", self._summary)
             return result
@@ -269,7 +269,6 @@ class ScantrustUploadOperator(UploadParameters):
 
     def _wait(self, context: Context, upload: Upload) -> None:
         from airflow_provider_scantrust.hooks.waiting import WorkerWait
-        from airflow_provider_scantrust.operators.tries import reacting_to_jobs
         from airflow_provider_scantrust.triggers.deferral import can_resume
         from airflow_provider_scantrust.waits.jobs import Jobs
 
@@ -278,7 +277,7 @@ class ScantrustUploadOperator(UploadParameters):
         self.deferrable = self.deferrable and can_resume(context, self.log)
         deadline = time.time() + self.timeout
         account = self.hook.account_digest()  # before a poll, which may look the connection up again
-        with reacting_to_jobs(context, self.hook, self.log):
+        with upload.waiting():
             wait = WorkerWait(
                 self.hook, Jobs(report.task_ids, deadline=deadline, error_budget=self.error_budget)
             )
@@ -309,12 +308,12 @@ class ScantrustUploadOperator(UploadParameters):
             account=account,
         )
 
-    def _finish(self, context: Context, report: Report) -> dict[str, Any]:
-        from airflow_provider_scantrust.operators.tries import count_upload, store_of, try_of
+    def _finish(self, context: Context, upload: Upload) -> dict[str, Any]:
+        from airflow_provider_scantrust.operators.tries import count_upload
         from airflow_provider_scantrust.uploads.kept import end_progress
         from airflow_provider_scantrust.uploads.reaction import react
 
-        now = time.time()
+        now, report = time.time(), upload.report
         self._summary = summary = report.summary(now=now)
         count_upload(self.hook.stats, report)
         key = self.data_key if self.constraints is None else None
@@ -324,7 +323,7 @@ class ScantrustUploadOperator(UploadParameters):
         finally:
             self.log.info("%s", report.describe(now))
             self.log.info("Report: %s", json.dumps(summary))
-            end_progress(store_of(context), try_of(context), report, self.log)
+            end_progress(upload.store, upload.this_try, report, self.log)
         describe_events(context, self.outlets, summary)
         # With multiple_outputs, Airflow stores each value as an XCom of its own, also over our ``task_ids``.
         return {**summary, "task_ids": report.task_ids} if self.multiple_outputs else summary

@@ -11,16 +11,15 @@ from uuid import UUID
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-from airflow_provider_scantrust.api.messages import Log
-from airflow_provider_scantrust.exceptions import NotFound, ScantrustError, TaskFailed
+from airflow_provider_scantrust.exceptions import ScantrustError, TaskFailed
 from airflow_provider_scantrust.hooks.outcome import push_beside_error, push_failure, raise_for_airflow
-from airflow_provider_scantrust.uploads.kept import Store, Try, forget_jobs, read_saved
+from airflow_provider_scantrust.uploads.kept import Store, Try
 from airflow_provider_scantrust.uploads.report import Report
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_scantrust.hooks.scantrust import ScantrustHook, WorkerStats
+    from airflow_provider_scantrust.hooks.scantrust import WorkerStats
 
 
 def store_of(context: Context) -> Store | None:
@@ -43,29 +42,6 @@ def try_of(context: Context) -> Try:
 def map_index_of(context: Context) -> int:
     """Return the map index of a task; -1 for a task that is not mapped."""
     return _number(context.get("ti"), "map_index", -1)
-
-
-@contextmanager
-def reacting_to_jobs(context: Context, hook: ScantrustHook, log: Log) -> Iterator[None]:
-    """Forget failed jobs, so that a retry submits these again and no others."""
-    try:
-        yield
-    except ScantrustError as error:
-        if isinstance(error, TaskFailed):
-            forget_jobs(store_of(context), error.failed_jobs, log)
-        elif isinstance(error, NotFound):
-            account = (read_saved(store_of(context)) or {}).get("account")
-            if account is not None and account != hook.settings.account_digest:
-                log.warning(
-                    "The connection now has another account than the jobs. The jobs' task_ids are kept."
-                )
-            else:
-                forget_jobs(store_of(context), {}, log)
-                log.warning(
-                    "Scantrust does not know a job of this upload, so the wait for it cannot end. When this task is cleared, "
-                    "everything is uploaded again."
-                )
-        raise
 
 
 @contextmanager

@@ -89,7 +89,7 @@ class RowCheck:
             return None
         return shape.names, keys, [text[len(key) :] for key, text in zip(keys, texts, strict=True)]
 
-    def read(self, item: Any, number: int) -> tuple[str, tuple[str, ...], Sequence[Any]]:
+    def read(self, item: Row | UnreadableRow, number: int) -> tuple[str, tuple[str, ...], Sequence[Any]]:
         """
         Return a row as it is sent: the key, the names of the other fields (sorted), and their values.
 
@@ -97,18 +97,11 @@ class RowCheck:
         :raises BadRow: The row cannot be sent.
         """
         self._looked_at += 1
-        if not isinstance(item, Mapping):
-            if isinstance(item, UnreadableRow):
-                raise BadRow(item.kind, item.reason)
-            raise BadRow("unreadable", f"it is not a dict but {type(item).__name__}")
-        try:
-            names = tuple(item)
-            shape = self._shapes.get(names) or self._read_shape(names)
-            given, *values = shape.get(item)
-        except BadRow:
-            raise
-        except Exception as error:  # a user's mapping may raise anything
-            raise BadRow("unreadable", f"it cannot be read ({type(error).__name__})") from error
+        if isinstance(item, UnreadableRow):
+            raise BadRow(item.kind, item.reason)
+        names = tuple(item)
+        shape = self._shapes.get(names) or self._read_shape(names)
+        given, *values = shape.get(item)
         self._last = shape if shape.is_plain and self._looked_at > _LOOK_AT_EACH else None
         key = self._read_key(given, number)
         problems: list[str] = []

@@ -7,8 +7,8 @@ is the source read again. Then rows are matched by key, and no error in this ste
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import KW_ONLY, asdict, dataclass
 from functools import partial
 from math import inf
@@ -18,13 +18,15 @@ from airflow_provider_scantrust.api.messages import Log
 from airflow_provider_scantrust.api.texts import plural
 from airflow_provider_scantrust.exceptions import (
     InvalidInput,
+    NotFound,
     SourceNotFound,
+    TaskFailed,
     TooManyRejected,
     UploadInterrupted,
 )
 from airflow_provider_scantrust.sources.tables import Source
 from airflow_provider_scantrust.uploads.calls import ConstraintsPlan, plan_constraints
-from airflow_provider_scantrust.uploads.kept import Store, Try, fingerprint
+from airflow_provider_scantrust.uploads.kept import Store, Try, fingerprint, forget_jobs, read_saved
 from airflow_provider_scantrust.uploads.options import Options, RejectsFile, Rows, Service
 from airflow_provider_scantrust.uploads.plan import Plan, make_plan
 from airflow_provider_scantrust.uploads.progress import Progress
@@ -105,6 +107,28 @@ class Upload:
             self._take_over(known)
         else:
             self._carry_out(plan, rows)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Forget jobs that fail during a wait, so that a retry submits these again and no others."""
+        try:
+            yield
+        except TaskFailed as error:
+            forget_jobs(self.store, error.failed_jobs, self.log)
+            raise
+        except NotFound:
+            account = (read_saved(self.store) or {}).get("account")
+            if account is not None and account != self.service.settings.account_digest:
+                self.log.warning(
+                    "The connection now has another account than the jobs. The jobs' task_ids are kept."
+                )
+            else:
+                forget_jobs(self.store, {}, self.log)
+                self.log.warning(
+                    "Scantrust does not know a job of this upload, so the wait for it cannot end. When this upload is started "
+                    "again (a task: when it is cleared), everything is uploaded again."
+                )
+            raise
 
     def end_jobs(self, outcome: Outcome, rows: Callable[[], Rows | None] = lambda: None) -> None:
         """Count the results of jobs; after a deferral, ``rows`` returns the rows again, or None if they are gone."""

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_scantrust.exceptions import InvalidInput
 from airflow_provider_scantrust.sources.fields import UnreadableRow
+from airflow_provider_scantrust.sources.rows import RowSource
 from airflow_provider_scantrust.uploads.spool import Spool
 
 KEY = "extended_id"
@@ -91,6 +92,7 @@ def test_row_that_repeats_another_is_no_conflict(stack: ExitStack) -> None:
 
 def test_rows_that_cannot_be_sent_are_put_aside_with_line_kind_and_reason(stack: ExitStack) -> None:
     good = [{KEY: f"K{number}", "lot": "1"} for number in range(30)]
+    _, (_, no_row) = RowSource([good[0], "text"], data_key=KEY)
     spool, _ = fill(
         stack,
         *good[:10],
@@ -102,7 +104,7 @@ def test_rows_that_cannot_be_sent_are_put_aside_with_line_kind_and_reason(stack:
         {KEY: 1.5, "lot": "1"},
         {KEY: "X", "lot": None},
         {KEY: "X"},
-        "text",
+        no_row,
         *good[20:],
         UnreadableRow("half a character: \ud800"),
     )
@@ -123,6 +125,7 @@ def test_rows_that_cannot_be_sent_are_put_aside_with_line_kind_and_reason(stack:
     assert "it has 3 cells, and the header has 2 columns" == rejects[0][2]
     assert "field 'extended_id': the key is empty" == rejects[1][2]
     assert "field 'lot': there is no value" in rejects[5][2]
+    assert "it is not a dict but str" == rejects[7][2]
 
 
 def test_rejected_key_rejects_its_merged_rows_too(stack: ExitStack) -> None:
