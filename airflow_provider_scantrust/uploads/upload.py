@@ -8,7 +8,7 @@ is the source read again. Then rows are matched by key, and no error in this ste
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import KW_ONLY, asdict, dataclass
 from functools import partial
 from math import inf
@@ -82,10 +82,7 @@ class Upload:
 
     def plan_rows(self, rows: Rows) -> Plan:
         """Return the plan that :meth:`send_rows` would carry out; send nothing."""
-        most = self.options.items_per_call
-        with suppress(Exception):  # a plan needs no connection
-            most = self._items_per_call
-        _, plan = self._read_rows(rows, most)
+        _, plan = self._read_rows(rows, needs_connection=False)
         return plan
 
     def send_rows(self, rows: Rows) -> None:
@@ -98,7 +95,7 @@ class Upload:
             are; or Scantrust refused a hundred rows and accepted none.
         """
         try:
-            _, plan = self._read_rows(rows, self._items_per_call)
+            _, plan = self._read_rows(rows)
         except SourceNotFound as error:
             known = self.make_progress(rows).take_up_without_source()
             if known is None:
@@ -151,9 +148,14 @@ class Upload:
             )
             report.rejects = rejects.mine
 
-    @property
-    def _items_per_call(self) -> int:
-        return min(self.options.items_per_call, self.service.settings.items_per_call)
+    def _items_per_call(self, *, needs_connection: bool = True) -> int:
+        most = self.options.items_per_call
+        try:
+            return min(most, self.service.settings.items_per_call)
+        except Exception:
+            if needs_connection:
+                raise
+            return most
 
     def make_progress(self, rows: Rows | None) -> Progress:
         """Return the progress of an upload of rows, or of constraints; this looks up the connection."""
@@ -170,12 +172,12 @@ class Upload:
     def _read_again(self, rows: Rows | None) -> tuple[Source, Plan]:
         if rows is None:
             raise SourceNotFound("its rows are not there any more")
-        source, plan = self._read_rows(rows, self._items_per_call)
+        source, plan = self._read_rows(rows)
         if fingerprint(plan.contents) != self.report.fingerprint:
             raise InvalidInput("it has changed")
         return source, plan
 
-    def _read_rows(self, rows: Rows, items_per_call: int) -> tuple[Source, Plan]:
+    def _read_rows(self, rows: Rows, *, needs_connection: bool = True) -> tuple[Source, Plan]:
         options = self.options
         try:
             source = self._stack.enter_context(rows.open())
@@ -195,7 +197,7 @@ class Upload:
             spool,
             mode=options.mode,
             codes_per_key=options.codes_per_key,
-            items_per_call=items_per_call,
+            items_per_call=self._items_per_call(needs_connection=needs_connection),
             ids_per_job=options.ids_per_job,
             answer_for_each_row=self.rejects is not None,
         )
@@ -254,7 +256,7 @@ class Upload:
             progress=progress,
             lines=ProgressLog(self.log, pacer, rows=left, calls=calls),
             log=self.log,
-            items_per_call=self._items_per_call,
+            items_per_call=self._items_per_call(),
             is_stopped=lambda: self._is_stopped,
             reject=None if spool is None or self.options.is_strict else spool.reject,
             max_rejected=self._allowed(spool) - spool.rejected if spool is not None else inf,

@@ -200,6 +200,18 @@ def test_failed_job_is_submitted_again_by_the_same_command(
     assert (0, 50, 1) == (ran.code, json.loads(ran.out)["codes_affected"], posts(sandbox))
 
 
+def test_job_that_scantrust_does_not_know_is_not_waited_for_again(
+    sandbox: Sandbox, run: Run, make_csv: MakeCsv, tmp_path: Path
+) -> None:
+    arguments = ["upload", make_csv(50, lots=5), "--mode", "async", "--poll-interval", "0.01"]
+    arguments += ["--resume", tmp_path / "progress.json", "--output", "json"]
+    sandbox.fault(path="/api/v2/scm/tasks/*", status=404)
+    ran = run(*arguments)
+    assert 1 == ran.code
+    assert "everything is uploaded again" in ran.err
+    assert (0, 50) == ((ran := run(*arguments)).code, json.loads(ran.out)["codes_affected"])
+
+
 def test_progress_of_another_file_is_not_taken_up(
     sandbox: Sandbox, run: Run, make_csv: MakeCsv, tmp_path: Path
 ) -> None:

@@ -557,6 +557,24 @@ def test_dry_run_returns_the_plan_and_sends_nothing(sandbox: Sandbox, tmp_path: 
     assert (1499, 1499, 2) == (plan["rows"], plan["keys"], plan["sync_calls"])
 
 
+@pytest.mark.parametrize(("extra", "calls"), [({"items_per_call": 2}, 5), (None, 1)])
+def test_dry_run_plans_with_the_connection_if_there_is_one(
+    sandbox: Sandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    extra: dict[str, Any] | None,
+    calls: int,
+) -> None:
+    source = write_csv(tmp_path / "bottles.csv", [bottle(number) for number in range(1, 11)])
+    connection = json.loads(sandbox.connection_json)
+    connection["extra"] = {**connection.get("extra", {}), **(extra or {})}
+    monkeypatch.setenv("AIRFLOW_CONN_SCANTRUST_DEFAULT", json.dumps(connection))
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "client")
+    conn_id = "scantrust_default" if extra else "nowhere"
+    plan = upload(source=source, dry_run=True, mode="sync", scantrust_conn_id=conn_id)
+    assert calls == plan["sync_calls"]
+
+
 @pytest.mark.parametrize(
     ("options", "sent"),
     [({"max_rejected": 1}, False), ({"max_rejected": 0.1}, False), ({"max_rejected": 3}, True), ({}, True)],
