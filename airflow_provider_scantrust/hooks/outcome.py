@@ -24,17 +24,12 @@ _LONGEST_MESSAGE = 300
 
 
 def raise_for_airflow(error: ScantrustError) -> NoReturn:
-    raised = as_airflow_error(error)
-    # An exception must not be its own cause: loggers that follow causes would loop forever.
-    raise raised from (error.__cause__ if raised is error else None)
-
-
-def as_airflow_error(error: ScantrustError) -> Exception:
     if isinstance(error, WaitTimedOut):
-        return AirflowSensorTimeout(str(error))
+        raise AirflowSensorTimeout(str(error)) from None
     if error.permanent:
-        return AirflowFailException(f"{type(error).__name__}: {error}")
-    return error
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from None
+    # An exception must not be its own cause: loggers that follow causes would loop forever.
+    raise error from error.__cause__
 
 
 def push_failure(

@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import (
-    AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
     BaseSensorOperator,
@@ -228,15 +227,13 @@ class ScantrustTaskSensor(BaseSensorOperator):
 
     def _end(self, context: Context, error: ScantrustError) -> NoReturn:
         """Raise the exception that Airflow's own poke loop would raise for the error."""
-        from airflow_provider_scantrust.hooks.outcome import (
-            as_airflow_error,
-            push_failure,
-            raise_for_airflow,
-        )
+        from airflow_provider_scantrust.hooks.outcome import push_failure, raise_for_airflow
 
         push_failure(context, error, permanent=error.permanent)
-        final = isinstance(as_airflow_error(error), AirflowFailException | AirflowSensorTimeout)
-        for name, applies in (("soft_fail", self.soft_fail and final), ("never_fail", self.never_fail)):
+        for name, applies in (
+            ("soft_fail", self.soft_fail and error.permanent),
+            ("never_fail", self.never_fail),
+        ):
             if applies:
                 raise AirflowSkipException(f"Skipping due to {name} is set to True: {error}") from error
         raise_for_airflow(error)
