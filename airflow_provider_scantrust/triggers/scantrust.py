@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from inspect import signature
 from math import inf
 from typing import Any
 
@@ -96,8 +97,8 @@ class ScantrustTaskTrigger(BaseTrigger):
         self.do_xcom_push = do_xcom_push
         self.account = account
         self._deadline = deadline
-        # The templates as given; rendering replaces the attributes.
-        self._templates = None if scantrust_task_id is None else (scantrust_task_id, scantrust_conn_id)
+        # As given; rendering replaces the attributes.
+        self._templates = {"scantrust_task_id": scantrust_task_id, "scantrust_conn_id": scantrust_conn_id}
         self._context: Any = None
 
     @property
@@ -110,20 +111,12 @@ class ScantrustTaskTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments as they were given, as plain JSON."""
-        task_id, conn_id = self._templates or (None, self.scantrust_conn_id)
+        is_found_later = self._templates["scantrust_task_id"] is not None or self.stored_at is not None
         return CLASS_PATH, {
-            "task_ids": self.task_ids if task_id is None and self.stored_at is None else [],
+            **{name: getattr(self, name) for name in signature(ScantrustTaskTrigger).parameters},
+            "task_ids": [] if is_found_later else self.task_ids,
             "deadline": self._deadline,
-            "poll_interval": self.poll_interval,
-            "longest_poll_interval": self.longest_poll_interval,
-            "error_budget": self.error_budget,
-            "scantrust_conn_id": conn_id,
-            "stored_at": self.stored_at,
-            "scantrust_task_id": task_id,
-            "spare_seconds": self.spare_seconds,
-            "end_from_trigger": self.end_from_trigger,
-            "do_xcom_push": self.do_xcom_push,
-            "account": self.account,
+            **self._templates,
         }
 
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
@@ -139,10 +132,13 @@ class ScantrustTaskTrigger(BaseTrigger):
         outcome: Outcome | None
         try:
             await self._find_task_ids()
+            deadline = self.deadline
             wait = TriggerWait(
-                Jobs(self.task_ids, deadline=self.deadline, error_budget=self.error_budget),
+                Jobs(self.task_ids, deadline=deadline, error_budget=self.error_budget),
                 self.poll_interval,
                 self.longest_poll_interval,
+                joined=time.monotonic(),
+                left=deadline - time.time(),
                 conn_id=self.scantrust_conn_id,
                 account=self.account,
                 # The logger of the class: one for each of thousands of waits would take a kilobyte each.

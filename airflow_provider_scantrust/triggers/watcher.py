@@ -17,6 +17,8 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -32,7 +34,7 @@ from airflow_provider_scantrust.exceptions import (
 from airflow_provider_scantrust.hooks.logs import RareLog
 from airflow_provider_scantrust.transports.common import say
 from airflow_provider_scantrust.triggers.counters import Counters
-from airflow_provider_scantrust.waits.jobs import Jobs, calls_for_lookup, poll_job
+from airflow_provider_scantrust.waits.jobs import calls_for_lookup, poll_job
 from airflow_provider_scantrust.waits.queue import MOST_AT_ONCE, Job, Queue, Wait, make_pacer
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ log = logging.getLogger(__name__)
 _MASKING: set[asyncio.Future[None]] = set()
 
 
+@dataclass(eq=False, slots=True, kw_only=True)
 class TriggerWait(Wait):
     """
     The wait of a trigger, with a future that reports its end to the trigger.
@@ -53,35 +56,19 @@ class TriggerWait(Wait):
     :param account: Digest of the account that the jobs were submitted to, if it is known.
     :param log: Gets news about the jobs, in the context in which the wait was made; this context tells
         Airflow the task.
+    :param ended: Its result is the error that ended the wait, or None.
     """
 
-    __slots__ = ("account", "conn_id", "context", "ended", "has_moved", "log", "watcher")
-
-    def __init__(
-        self,
-        jobs: Jobs,
-        interval: float,
-        longest: float | None,
-        *,
-        conn_id: str,
-        account: str | None,
-        log: Log,
-        poll_first: bool,
-    ) -> None:
-        left = jobs.deadline - time.time()
-        super().__init__(jobs, interval, longest, joined=time.monotonic(), left=left, poll_first=poll_first)
-        self.conn_id = conn_id
-        self.account = account
-        self.has_moved = False
-        self.log = log
-        self.context = contextvars.copy_context()
-        # Its result is the error that ended the wait, or None.
-        self.ended: asyncio.Future[ScantrustError | None] = asyncio.get_running_loop().create_future()
-        self.watcher: Watcher | None = None
+    conn_id: str
+    account: str | None
+    log: Log
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
+    ended: asyncio.Future[ScantrustError | None] = field(default_factory=asyncio.Future)
+    watcher: Watcher | None = None
+    has_moved: bool = False
 
     def end(self, error: ScantrustError | None) -> None:
-        """Let the trigger continue."""
-        super().end(error)
+        """Let the trigger continue; the error is in ``ended``."""
         if not self.ended.done():
             self.ended.set_result(error)
 
@@ -109,7 +96,7 @@ class Watcher:
         self._log = RareLog(log, free=1)
         self._counters = Counters(settings.host, conn_id, self._queue, log)
         self._task: asyncio.Task[None] | None = None
-        self._alarm: asyncio.Future[None] | None = None
+        self._alarm = asyncio.Event()
         self._sleeps_until = inf
 
     @property
@@ -205,18 +192,14 @@ class Watcher:
                 await self._sleep(min(seconds, turn))
 
     async def _sleep(self, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        self._alarm = loop.create_future()
-        timer = loop.call_later(seconds, self._wake)
-        try:
-            await self._alarm
-        finally:
-            timer.cancel()
-            self._alarm = None
+        self._alarm.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._alarm.wait()
 
     def _wake(self, due: float = -inf) -> None:
-        if due < self._sleeps_until and self._alarm is not None and not self._alarm.done():
-            self._alarm.set_result(None)
+        if due < self._sleeps_until:
+            self._alarm.set()
 
     async def _poll(self, transport: AioTransport, job: Job) -> None:
         """Poll a job once, and take what came back."""
