@@ -19,7 +19,6 @@ from airflow_provider_scantrust.api.settings import Budget, Settings
 from airflow_provider_scantrust.exceptions import ScantrustError
 from airflow_provider_scantrust.get_provider_info import get_provider_info
 from airflow_provider_scantrust.hooks.connection import not_found, settings_of
-from airflow_provider_scantrust.hooks.gate import Gate
 from airflow_provider_scantrust.waits.jobs import poll_job
 from airflow_provider_scantrust.waits.pacing import Pacer
 
@@ -96,7 +95,7 @@ class ScantrustHook(BaseHook):
         self.stats = WorkerStats(scantrust_conn_id)
         self._stopped = threading.Event()
         # cached_property has no lock since Python 3.12. With this lock, threads that start together share one
-        # lookup, one session and one gate.
+        # lookup, one session and one rate limit.
         self._lock = threading.RLock()
         self._settings: Settings | None = None
 
@@ -214,7 +213,7 @@ class ScantrustHook(BaseHook):
         before, settings = self._settings, self._read_settings()
         if before is not None and before.account == settings.account:
             return False
-        for name in ("_auth", "_transport", "_upload_transport", "_gate"):
+        for name in ("_auth", "_transport", "_upload_transport"):
             self.__dict__.pop(name, None)
         self._settings = settings
         return before is not None
@@ -252,21 +251,19 @@ class ScantrustHook(BaseHook):
 
     @cached_property
     def _upload_transport(self) -> BlockingTransport:
+        """The transport for ``upload`` and ``submit``, which share one rate limit."""
+        from airflow_provider_scantrust.hooks.gate import GatedTransport
         from airflow_provider_scantrust.hooks.logs import RareLog
-        from airflow_provider_scantrust.transports.blocking import BlockingTransport
 
-        return BlockingTransport(
+        return GatedTransport(
             self._transport.session,
+            pacer=self.pacer,
+            retry_seconds=self.settings.budget.seconds,
             log=self.log,
             pauses=RareLog(self.log),
             meter=self.stats.meter,
             sleep=self._sleep,
         )
-
-    @cached_property
-    def _gate(self) -> Gate:
-        """The gate for ``upload`` and ``submit``, which share one rate limit."""
-        return Gate(self.pacer, self.settings.budget.seconds, sleep=self._sleep)
 
     def _sleep(self, seconds: float) -> None:
         if self._stopped.wait(seconds):
@@ -277,8 +274,8 @@ class ScantrustHook(BaseHook):
 
     def _call_paced(self, endpoint: Endpoint[T]) -> T:
         with self._lock:
-            transport, gate = self._upload_transport, self._gate
-        return transport.perform(gate.pace(self.converse(endpoint)))
+            transport = self._upload_transport
+        return transport.perform(self.converse(endpoint))
 
     def converse(self, endpoint: Endpoint[T], budget: Budget | None = None) -> Conversation[T]:
         """Return the conversation of a call, signed and with the connection's budget."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 import logging
@@ -20,11 +19,11 @@ import requests
 
 from airflow_provider_scantrust import exceptions as exc
 from airflow_provider_scantrust.api.endpoints import get_me, upload_scm_data
-from airflow_provider_scantrust.api.flow import converse
+from airflow_provider_scantrust.api.flow import converse, make_request
 from airflow_provider_scantrust.api.messages import Answer
 from airflow_provider_scantrust.api.settings import read_settings
 from airflow_provider_scantrust.hooks import connection as connection_module
-from airflow_provider_scantrust.hooks.gate import Gate
+from airflow_provider_scantrust.hooks.gate import GatedTransport
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 from airflow_provider_scantrust.sandbox import Sandbox
 from airflow_provider_scantrust.transports.blocking import BlockingTransport, make_session
@@ -228,16 +227,17 @@ def test_time_at_the_gate_is_part_of_the_budget(sandbox: Sandbox, monkeypatch: p
     sandbox.fault(path="/api/v2/scm/upload/", status=429, headers={"Retry-After": "1"}, times=None)
     settings = hook.settings
     auth = settings.make_auth()
-    gate = Gate(Pacer(random=lambda: 0.0), 60, sleep=sleep, clock=lambda: now[0])
-    transport = BlockingTransport(
+    transport = GatedTransport(
         make_session(settings, auth),
+        pacer=Pacer(random=lambda: 0.0),
+        retry_seconds=60,
         log=logging.getLogger(__name__),
         sleep=sleep,
         clock=lambda: now[0],
     )
     endpoint = upload_scm_data(bottles(1), "extended_id")
     with transport.session, pytest.raises(exc.Throttled):
-        transport.perform(gate.pace(converse(endpoint, settings, auth, random=lambda: 0.5)))
+        transport.perform(converse(endpoint, settings, auth, random=lambda: 0.5))
     assert 40 < now[0] <= 66
 
 
@@ -370,7 +370,9 @@ def test_throttled_login_does_not_slow_uploads_down(
 
 
 @pytest.mark.parametrize(("seconds", "pause"), [(100, 100.0), (400, 0.0)])
-def test_gate_stops_all_threads_for_no_longer_than_the_connections_budget(seconds: int, pause: float) -> None:
+def test_gate_stops_all_threads_for_no_longer_than_the_connections_budget(
+    monkeypatch: pytest.MonkeyPatch, seconds: int, pause: float
+) -> None:
     pauses: list[float] = []
     now = [0.0]
 
@@ -379,16 +381,19 @@ def test_gate_stops_all_threads_for_no_longer_than_the_connections_budget(second
         now[0] += seconds
 
     settings = read_settings(host="https://scantrust.test", password="t", extra={"retry_seconds": 200})
-    gate = Gate(Pacer(random=lambda: 0.0), settings.budget.seconds, sleep=sleep, clock=lambda: now[0])
-
-    def talk() -> Any:
-        return gate.pace(converse(get_me(), settings, settings.make_auth(), random=lambda: 0.5))
-
-    first = talk()
-    next(first)
-    with contextlib.suppress(exc.Throttled):
-        first.send(Answer(429, {"retry-after": str(seconds)}, b"{}", 0.0, 0.0))
-    next(talk())
+    auth = settings.make_auth()
+    transport = GatedTransport(
+        make_session(settings, auth),
+        pacer=Pacer(random=lambda: 0.0),
+        retry_seconds=settings.budget.seconds,
+        log=logging.getLogger(__name__),
+        sleep=sleep,
+        clock=lambda: now[0],
+    )
+    throttled = Answer(429, {"retry-after": str(seconds)}, b"{}", 0.0, 0.0)
+    monkeypatch.setattr(BlockingTransport, "_send", lambda *_: throttled)
+    for _ in range(2):
+        transport._send(make_request(get_me(), settings, auth))
     assert pause == pytest.approx(sum(pauses), abs=2.0)
 
 
