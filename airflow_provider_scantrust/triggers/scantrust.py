@@ -32,7 +32,7 @@ from airflow_provider_scantrust.waits.jobs import ERROR_BUDGET, Jobs, jobs_go_on
 from airflow_provider_scantrust.waits.outcome import Outcome
 
 CLASS_PATH = "airflow_provider_scantrust.triggers.scantrust.ScantrustTaskTrigger"
-_LOOKUP_PAUSES = (1.0, 2.0, 4.0)
+_LOOKUP_PAUSES = (0.0, 1.0, 2.0, 4.0)
 _RENDERING_SECONDS = 60.0
 # The least seconds from the start of a deferred wait to its event. If the event comes before Airflow has
 # recorded the end of the worker's process, the scheduler fails the task.
@@ -189,7 +189,8 @@ class ScantrustTaskTrigger(BaseTrigger):
     async def _load_task_ids(self, stored_at: dict[str, Any]) -> list[str]:
         from airflow.providers.common.compat.sdk import XCom
 
-        for pause in (*_LOOKUP_PAUSES, None):
+        for pause in _LOOKUP_PAUSES:
+            await asyncio.sleep(pause)
             try:
                 # In a thread, which works on every Airflow and does not block the triggerer.
                 if (
@@ -199,8 +200,6 @@ class ScantrustTaskTrigger(BaseTrigger):
             except Exception as error:
                 # Airflow or the user's XCom backend may raise any exception for a temporary fault.
                 self.log.warning("The ids of the jobs cannot be read: %s: %s", type(error).__name__, error)
-            if pause is not None:
-                await asyncio.sleep(pause)
         raise TransientError(
             f"The triggerer does not find the ids of the jobs: they were in the XCom {stored_at}."
         )

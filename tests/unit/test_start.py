@@ -208,7 +208,7 @@ def test_arguments_of_the_version_before_still_make_a_trigger() -> None:
 
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triggers, "_LOOKUP_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(triggers, "_LOOKUP_PAUSES", (0.0, 0.0, 0.0))
 
 
 @pytest.mark.usefixtures("no_pauses")
