@@ -73,13 +73,14 @@ def get_uploads(
     """Return uploads and waits, the latest runs first. For a single run, its age does not matter."""
     now = datetime.now(UTC)
     seen = dag_ids if dag_id is None else dag_ids & {dag_id}
-    since = None if run_id else now - timedelta(days=days)
-    of_task = _of_task(task_id, map_index)
-    found = find_uploads(session, seen, run_id=run_id, since=since, of_task=of_task, limit=limit + 1, now=now)
+    of_runs = DagRun.run_after >= now - timedelta(days=days) if run_id is None else DagRun.run_id == run_id
+    given = ((TaskInstance.task_id, task_id), (TaskInstance.map_index, map_index))
+    of_task = [column == value for column, value in given if value is not None]
+    found = find_uploads(session, seen, of_runs, of_task, limit=limit + 1, now=now)
     rows, later = found[:limit], []
     if run_id and rows:
-        after = min(datetime.fromisoformat(row["due"]) for row in rows)
-        later = find_uploads(session, seen, since=after, of_task=of_task, limit=MOST_LATER, now=now)
+        of_runs = DagRun.run_after >= min(datetime.fromisoformat(row["due"]) for row in rows)
+        later = find_uploads(session, seen, of_runs, of_task, limit=MOST_LATER, now=now)
     open_problems(rows, later)
     # Returned as text: FastAPI would check each value of 10,000 rows, which takes longer than all the rest.
     known = [{name: value for name, value in row.items() if value is not None} for row in rows]
@@ -90,10 +91,9 @@ def get_uploads(
 def find_uploads(
     session: Session,
     dag_ids: Collection[str],
-    *,
-    run_id: str | None = None,
-    since: datetime | None = None,
+    of_runs: Any,
     of_task: Collection[Any] = (),
+    *,
     limit: int,
     now: datetime,
 ) -> list[dict[str, Any]]:
@@ -101,14 +101,10 @@ def find_uploads(
     Return the latest uploads and waits, by the time at which their runs were due.
 
     :param dag_ids: The Dags that the user may see.
-    :param since: Only runs that were due then or later.
+    :param of_runs: Condition for the runs.
     :param of_task: Conditions for the task instances.
     """
-    in_runs = [DagRun.dag_id.in_(dag_ids), _is_ours()]
-    if run_id is not None:
-        in_runs.append(DagRun.run_id == run_id)
-    if since is not None:
-        in_runs.append(DagRun.run_after >= since)
+    in_runs = [DagRun.dag_id.in_(dag_ids), of_runs, _is_ours()]
     tasks = session.execute(
         select(
             DagRun.id,
@@ -198,12 +194,3 @@ def _is_ours() -> Any:
 
 def _same_task(other: Any) -> Any:
     return and_(other.task_id == TaskInstance.task_id, other.map_index == TaskInstance.map_index)
-
-
-def _of_task(task_id: str | None, map_index: int | None) -> list[Any]:
-    conditions = []
-    if task_id is not None:
-        conditions.append(TaskInstance.task_id == task_id)
-    if map_index is not None:
-        conditions.append(TaskInstance.map_index == map_index)
-    return conditions

@@ -243,9 +243,13 @@ def test_tab_of_a_task_knows_what_a_sensor_of_the_same_run_has_seen(database: An
     with Session(database) as session:
         wait = ("ScantrustTaskSensor", "success", {"return_value": {"codes_affected": 1, "tasks": {"a": 1}}})
         history(session, {"upload": UPLOAD, "wait": wait})
-        of_task = internals._of_task("upload", -1)
-        (row,) = internals.find_uploads(session, {"d"}, of_task=of_task, limit=9, now=NOW)
-        assert [["a", "complete", 1, None]] == row["jobs"]
+        for more in ({"run_id": "r"}, {"days": 366}, {"dag_id": "d", "run_id": "r"}):
+            options: dict[str, Any] = {"task_id": "upload", "map_index": -1, **more}
+            answer = internals.get_uploads(session, {"d"}, **options)
+            (row,) = json.loads(answer.body)["uploads"]
+            assert [["a", "complete", 1, None]] == row["jobs"]
+        for other in ({"run_id": "s"}, {"dag_id": "e"}, {"task_id": "x"}, {"map_index": 0}):
+            assert b'"uploads": []' in bytes(internals.get_uploads(session, {"d"}, **other).body)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +271,7 @@ def test_what_an_earlier_try_has_left_is_not_taken_for_this_one(
 ) -> None:
     with Session(database) as session:
         history(session, {"wait": ("ScantrustTaskSensor", state, xcoms)})
-        (row,) = internals.find_uploads(session, {"d"}, run_id="r", limit=9, now=NOW)
+        (row,) = internals.find_uploads(session, {"d"}, internals.DagRun.run_id == "r", limit=9, now=NOW)
         assert ({"a": job} if job else {}, codes) == (
             {each[0]: each[1] for each in row["jobs"]},
             row["codes"],
@@ -298,7 +302,7 @@ def test_value_that_no_browser_reads_hides_no_other_upload(database: Any, stored
             session.execute(insert(RenderedTaskInstanceFields.__table__).values(**place, task_id=task_id))
         column = "value" if table == "xcom" else "rendered_fields"
         session.execute(text(f"UPDATE {table} SET {column} = :v WHERE task_id = 'bad'"), {"v": stored})
-        bad, read = internals.find_uploads(session, {"d"}, run_id="r", limit=9, now=NOW)
+        bad, read = internals.find_uploads(session, {"d"}, internals.DagRun.run_id == "r", limit=9, now=NOW)
         assert (2, "a.csv") == (read["rows"], read["source"])
         assert bad["rows"] is None if table == "xcom" else bad["source"] is None
         assert json.loads(rows.as_json([bad, read]))
