@@ -65,7 +65,7 @@ class WorkerWait:
         :raises ScantrustError: A permanent error: no permission, no such job.
         """
         for _, notice in self._drive(poll_interval):
-            self._say(notice)
+            say(notice, self.hook.log)
         return self.jobs.outcome()
 
     def poke(self, poll_interval: float) -> Outcome | None:
@@ -76,7 +76,7 @@ class WorkerWait:
         :raises ScantrustError: As for :meth:`wait`.
         """
         for _, notice in self._drive(poll_interval, once=True):
-            self._say(notice)
+            say(notice, self.hook.log)
         if not self.jobs.open:
             return self.jobs.outcome()
         if self.now() >= self.jobs.deadline:
@@ -101,7 +101,7 @@ class WorkerWait:
             if self.clock() >= started + _BEFORE_DEFERRAL and self.jobs.open:
                 return None
         for notice in notices:
-            self._say(notice)
+            say(notice, self.hook.log)
         return self.jobs.outcome()
 
     def _drive(
@@ -174,7 +174,3 @@ class WorkerWait:
         except Exception:
             # The polls will report what is wrong with the connection.
             return Settings.polls_per_second
-
-    def _say(self, notice: Notice | None) -> None:
-        if notice is not None:
-            say(notice, self.hook.log)

@@ -164,8 +164,10 @@ def read_tls_trouble(error: Exception) -> FaultKind:
     return FaultKind.CUT
 
 
-def say(step: Pause | Notice, log: Log) -> None:
-    """Write a notice or the reason for a pause to the task's log."""
+def say(step: Pause | Notice | None, log: Log) -> None:
+    """Write a notice or the reason for a pause to the task's log, if there is one."""
+    if step is None:
+        return
     if isinstance(step, Pause):
         if step.reason:
             log.warning("%s", step.reason)

@@ -38,10 +38,6 @@ class Counters:
         self._unsent: Counter[str] = Counter()
         # Jobs that have ended, and when we learned it; their times are parsed later, when stats are sent.
         self._ends: list[tuple[Task, float]] = []
-        self.start()
-
-    def start(self) -> None:
-        """Begin a minute when the first wait joins."""
         self._said_at = self._sent_at = time.monotonic()
         # The counts since the last line, and the sum of the seconds between two answers about a job.
         self._unsaid: Counter[str] = Counter()

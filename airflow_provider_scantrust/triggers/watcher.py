@@ -78,6 +78,7 @@ class Watcher:
     Poll for waits as long as there are any.
 
     :param settings: The settings of the connection that the watcher was made for.
+    :param conn_id: This connection, for metrics.
     :param look_up: Called with a wait, an error that a changed connection could explain, and the time of the
         poll; returns the error to use, or None if the wait has moved to another watcher.
     """
@@ -94,7 +95,8 @@ class Watcher:
         self._auth = settings.make_auth(time.monotonic, _mask)
         self._queue = Queue(make_pacer(settings.polls_per_second, random.random), random=random.random)
         self._log = RareLog(log, free=1)
-        self._counters = Counters(settings.host, conn_id, self._queue, log)
+        self._conn_id = conn_id
+        self._counters: Counters
         self._task: asyncio.Task[None] | None = None
         self._alarm = asyncio.Event()
         self._sleeps_until = inf
@@ -146,7 +148,7 @@ class Watcher:
     async def _run(self) -> None:
         """Watch until cancelled; after an internal error, pause and continue."""
         pause = _FIRST_RESTART
-        self._counters.start()
+        self._counters = Counters(self.settings.host, self._conn_id, self._queue, log)
         # In a thread: for the first stats of a process, Airflow reads a file, which blocks the event loop.
         await asyncio.to_thread(self._counters.send)
         while True:
