@@ -106,7 +106,6 @@ def _split_scheme(host: str, schema: str) -> tuple[str, str]:
 
 
 def _split_port(authority: str) -> tuple[str, int | None]:
-    name, colon, port = authority, "", ""
     if authority.startswith("["):
         address, bracket, after = authority[1:].partition("]")
         name, colon, port = f"[{address}]", after[:1], after[1:]

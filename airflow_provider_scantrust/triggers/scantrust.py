@@ -32,6 +32,7 @@ from airflow_provider_scantrust.waits.jobs import ERROR_BUDGET, Jobs, jobs_go_on
 from airflow_provider_scantrust.waits.outcome import Outcome
 
 CLASS_PATH = "airflow_provider_scantrust.triggers.scantrust.ScantrustTaskTrigger"
+# Seconds before each try to read the ids.
 _LOOKUP_PAUSES = (0.0, 1.0, 2.0, 4.0)
 _RENDERING_SECONDS = 60.0
 # The least seconds from the start of a deferred wait to its event. If the event comes before Airflow has
