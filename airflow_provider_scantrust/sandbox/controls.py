@@ -214,6 +214,8 @@ class Controls:
         Show one code: extended_id, campaign, the special fields, and every SCM field of its campaign.
 
         Values are text, "" when there is none; campaign, activation_status and blacklist_reason are numbers.
+
+        :returns: None if there is no such code.
         """
         found = self.codes(extended_id=extended_id)
         return found[0] if found else None

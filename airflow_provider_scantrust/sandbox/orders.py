@@ -152,11 +152,12 @@ class Fault(Order):
 
     def _check_path(self) -> None:
         if not text("path", self.path).startswith(("/", "*")):
-            raise WrongValue("path", f"{self.path!r} begins with no slash")
+            raise WrongValue("path", f"{self.path!r} must begin with a slash")
         known = [path for paths in PATHS.values() for path in paths]
         if self.path not in known and any(path.startswith(self.path) for path in known):
             raise WrongValue(
-                "path", f"no call has the path {self.path!r}; for those below it: {self.path + '*'!r}"
+                "path",
+                f"no call has the path {self.path!r}; to match all paths below it, write {self.path + '*'!r}",
             )
 
     def _check_body(self) -> None:

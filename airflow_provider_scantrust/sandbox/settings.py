@@ -98,7 +98,9 @@ def _limits(field: str, value: Any) -> dict[str, tuple[int, float]]:
     _check_known(field, given, DEFAULT_LIMITS)
     for scope, limit in given.items():
         if not isinstance(limit, list | tuple) or len(limit) != 2:
-            raise WrongValue(field, f"{scope} must be requests and seconds, not {limit!r}")
+            raise WrongValue(
+                field, f"{scope} must be a number of requests and of seconds, such as (10, 1), not {limit!r}"
+            )
         limits[scope] = (whole(field, limit[0]), number(field, limit[1]))
     return limits
 
