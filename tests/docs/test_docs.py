@@ -15,6 +15,7 @@ from airflow_provider_scantrust import exceptions as exc
 from airflow_provider_scantrust.api import settings
 from airflow_provider_scantrust.api.extras import EXTRAS
 from airflow_provider_scantrust.sandbox import Sandbox
+from airflow_provider_scantrust.sandbox.settings import DEFAULT_FIELDS, DEFAULT_PRODUCTS
 from airflow_provider_scantrust.uploads.plan import make_plan
 from airflow_provider_scantrust.waits.jobs import ERROR_BUDGET
 from doc_blocks import PAGES, ROOT, Block, fences, indented_blocks, looks_like_python, python_blocks
@@ -113,6 +114,13 @@ def test_every_extra_of_the_connection_is_explained_with_its_default() -> None:
     assert {name: default.lower().removesuffix(".0") for name, default in defaults.items()} == {
         name: text.strip("` ").lower() for name, text in rows.items()
     }
+
+
+def test_fields_and_products_of_the_sandbox_are_named() -> None:
+    text = " ".join(page("sandbox.md").split())
+    (sentence,) = re.findall(r"The SCM fields are ([^;]+); the products are ([^.]+)\.", text)
+    found = [re.findall(r"`(\w+)`", names) for names in sentence]
+    assert [list(DEFAULT_FIELDS), list(DEFAULT_PRODUCTS)] == found
 
 
 def test_budgets_in_the_docs_are_the_real_ones() -> None:
