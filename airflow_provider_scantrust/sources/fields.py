@@ -21,8 +21,8 @@ Row = dict[str, Any]
 _MOST_NAMED = 30
 _MOST_KNOWN = 1_000
 # Invisible marks. A byte order mark may remain from another encoding or from joined files, and marks of
-# direction from a text that was copied.
-INVISIBLE = "\ufeff\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069"
+# direction, joiners and soft hyphens from a text that was copied.
+INVISIBLE = "\ufeff\u00ad\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069"
 # Removed around a name or an extended_id.
 _BLANKS = INVISIBLE + "".join(filter(str.isspace, map(chr, range(0x3001))))
 _FORMULA = re.compile(r'="((?:[^"]|"")*)"', re.DOTALL)

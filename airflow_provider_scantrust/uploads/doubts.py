@@ -35,7 +35,8 @@ _NEEDS_LOOK = re.compile(
     | [iI][nN][fF](?:inity)?\x1f
     | Err:5
     | \d(?!\d{3}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)\x1f)(?:
-        \d{0,3}+(?=[-/., eE:])(?:[-/.]\d{1,2}(?:[-/.]\d|\x1f) | /\d{4}\x1f | :00(?::00)?\x1f | [-./ ]{1,2}[^\W\d_]{3} | (?:[.,]\d+)?[eE]\+?\d{1,3}\x1f | \.\#)
+        \d?(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\d\d
+        | \d{0,3}+(?=[-/., eE:])(?:[-/.]\ ?\d{1,2}(?:[-/.]\ ?\d|\x1f) | /\d{4}\x1f | :00(?::00)?\x1f | [-./ ]{1,2}[^\W\d_]{3} | (?:[.,]\d+)?[eE]\+?\d{1,3}\x1f | \.\#)
         | (?=\d{4})(?:\d{4,}+\.0+\x1f | (?<=\x1f[1-4])\d{7}0{5}\x1f | (?<=\x1f[2-7])\d{4}(?:[.,]\d+)?\x1f | (?:(?<=\x1f1)9|(?<=\x1f2)0)\d{6}\x1f)
         )
     | [-+](?:\d{1,3}(?:[.,]\d+)?[eE]\+?\d{1,3}\x1f | [nN1iI])
@@ -44,13 +45,19 @@ _NEEDS_LOOK = re.compile(
     re.VERBOSE,
 )
 _ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+# Also with a blank after each dot, in Chinese, Japanese and Korean, with a typographic dash, with the time of DB2
+# or Oracle, or with a time zone.
 _DATE_LIKE = re.compile(
-    r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2}))(?:[T ]\d{1,2}:\d{2}[^\n]{0,20})?"
+    r"""(?:\d{4}[-/.\u2010-\u2015\u2212年년]\ ?\d{1,2}[-/.\u2010-\u2015\u2212月월]\ ?\d{1,2}[.日일]?
+    | \d{1,2}[-/.\u2010-\u2015\u2212]\ ?\d{1,2}[-/.\u2010-\u2015\u2212]\ ?(?:\d{4}|\d{2})\.?)
+    (?:[T\ -]\d{1,2}[:.]\d{2}[^\n]{0,20}|Z|[-+]\d{2}:\d{2})?""",
+    re.VERBOSE,
 )
 # Dates with the name of a month, without a day, or without separators. They count as dates only in a field
 # that has other dates.
 _MAYBE_DATE = re.compile(
-    r"""\d{1,2}[-./\ ]{1,2}[^\W\d_]{3,10}\.?[-./\ ]{1,2}(?:\d{4}|\d{2})
+    r"""\d{1,2}(?:[-./\ ]{1,2}[^\W\d_]{3,10}\.?[-./\ ]{1,2}|(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))(?:\d{4}|\d{2})
+    (?:[T\ :]\d{1,2}[:.]\d{2}[^\n]{0,20})?
     | \d{4}[-./\ ][^\W\d_]{3,10}\.?[-./\ ]\d{1,2}
     | [JFMASOND][a-z]{2,8}\.?[\ -]\d{1,2}(?:st|nd|rd|th)?,?[\ -](?:\d{4}|\d{2})
     | [JFMASOND][a-z]{2,8}[\ -](?:\d{4}|\d{2})
@@ -61,7 +68,7 @@ _MAYBE_DATE = re.compile(
 _LOST_DIGITS = re.compile(r"[-+]?\d{1,3}(?:[.,]\d+)?[eE]\+?\d{1,3}")
 # A column of whole numbers that pandas or a database has turned into floats or decimals.
 _POINT_ZERO = re.compile(r"\d{5,}\.0+")
-_EXCEL_ERROR = re.compile(r"Err:5\d\d|#[¡¿]?(?:N/?[A-Z]|[A-Z]/[A-Z]|[^\W\d_][^!?\n]{0,15}[!?]|\#+)")
+_EXCEL_ERROR = re.compile(r"Err:5\d\d|#[¡¿]?(?:N/?[A-Z]|[^\W\d_]/[^\W\d_]|[^\W\d_][^!?\n]{0,15}[!?]|\#+)")
 # What Excel counts from 1900 on: 1954 to 2119.
 _SERIAL = range(20_000, 80_000)
 _SERIAL_MOMENT = re.compile(r"(\d{5})(?:[.,]\d+)?")

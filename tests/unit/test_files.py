@@ -341,7 +341,7 @@ def test_table_whose_first_name_begins_like_a_binary_file_is_a_table(name: str) 
 
 
 def test_marks_of_direction_around_names_and_keys_are_removed() -> None:
-    data = "\u200eextended_id,lot\n\u202aCODE0001\u202c,L1\n"
+    data = "\u200eextended_id,\u061clot\u200d\n\u202aCODE0001\u202c\u00ad,L1\n"
     assert {"CODE0001": {"lot": "L1"}} == upload(data).rows
 
 

@@ -183,6 +183,17 @@ def test_decimals_of_a_database_are_whole_where_they_are_whole() -> None:
         ("Main Street\\nParis", "escapes"),
         ("1798675200000", "YYYY-MM-DD"),
         ("\u202aL1", "blanks"),
+        ("L1\u00ad", "blanks"),
+        # Dates of other countries, of DB2, and of XML with a time zone.
+        ("31. 12. 2026", "YYYY-MM-DD"),
+        ("2026. 12. 31.", "YYYY-MM-DD"),
+        ("2026年12月31日", "YYYY-MM-DD"),
+        ("2026년 12월 31일", "YYYY-MM-DD"),
+        ("31\u201312\u20132026", "YYYY-MM-DD"),
+        ("2026-12-31-14.30.15.123456", "YYYY-MM-DD"),
+        ("2026-12-31Z", "YYYY-MM-DD"),
+        ("2026-12-31+01:00", "YYYY-MM-DD"),
+        ("#Н/Д", "missing"),  # noqa: RUF001
     ],
 )
 @pytest.mark.parametrize("row", [0, 150])
@@ -195,7 +206,9 @@ def test_doubtful_value_is_named_in_any_row(value: str, word: str, row: int) -> 
     assert f"first in row {row + 2}" in warning
 
 
-@pytest.mark.parametrize("value", ["12/2026", "00:00:00", "0:00"])
+@pytest.mark.parametrize(
+    "value", ["12/2026", "00:00:00", "0:00", "31DEC2026", "31Dec26:14:30:00", "31-DEC-26 02.30.00.000000 PM"]
+)
 @pytest.mark.parametrize("row", [5, 150])
 def test_odd_value_among_dates_is_named_in_any_row(value: str, row: int) -> None:
     rows = [f"CODE{number:04},{value if number == row else '2026-11-05'}" for number in range(200)]
@@ -205,7 +218,19 @@ def test_odd_value_among_dates_is_named_in_any_row(value: str, row: int) -> None
 
 @pytest.mark.parametrize(
     "value",
-    ["1234.0", "12.50", "12:30:00", "information", "error", "100.05", "2.0", "4006381300000", "C:\\data"],
+    [
+        "1234.0",
+        "12.50",
+        "12:30:00",
+        "information",
+        "error",
+        "100.05",
+        "2.0",
+        "4006381300000",
+        "C:\\data",
+        "3. 5 kg",
+        "12DEC2026A",
+    ],
 )
 def test_usual_value_is_not_doubtful(value: str) -> None:
     assert [] == upload(f"extended_id,note\nCODE0001,{value}\n").warnings
