@@ -145,7 +145,6 @@ class ExcelSource(FileSource):
                     f"{self.name}: there is no sheet {wanted!r}; it has {len(names)}, numbered from 0: "
                     f"{', '.join(map(repr, names))}."
                 )
-            sheet = book.get_sheet_by_index(wanted)
             self._sheet_name = names[wanted]
             if (
                 self.sheet is None
@@ -155,6 +154,7 @@ class ExcelSource(FileSource):
                     f"{self.name}: the first sheet, {names[wanted]!r}, is hidden, and is read. To read another one, give sheet=."
                 )
             self._problems, self._zeros = find_in_file(file, names[wanted], self.name)
+            sheet = book.get_sheet_by_index(wanted)
             self._merged = find_merged(sheet, self.name)
         except InvalidInput:
             raise

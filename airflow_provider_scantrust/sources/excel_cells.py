@@ -100,6 +100,13 @@ _NUMBER = (
     + rb"<(?:\w+:)?v>(\d+)</"
 )
 
+# python-calamine keeps a place for each cell up to the last column and row in use, also for empty ones. A stray
+# cell in a far corner would fill the memory, and end the process. So a sheet may have so many places, and one
+# more for each byte.
+_MOST_PLACES = 16_000_000
+_FAR = re.compile(rb"""\br=["'][A-Z]{2,3}\d""")
+_FILLED = re.compile(rb"""<(?:\w+:)?c\b[^<>]*\br=["']([A-Z]{1,3})(\d{1,7})["'][^<>]*(?<!/)>""")
+
 # Row (from 1) -> column (from 0) -> what is wrong.
 Problems = dict[int, dict[int, str]]
 # Column (from 0) -> row, value and digits of its first number with zeros in front (00123).
@@ -110,7 +117,8 @@ def find_in_file(file: BinaryIO, sheet: str, name: str) -> tuple[Problems, Zeros
     """
     Return the cells of a sheet that have no value and are not empty, and the numbers with zeros in front.
 
-    A file with such cells that is not .xlsx does not tell which they are, and is refused.
+    A file with such cells that is not .xlsx does not tell which they are, and is refused. So is an .xlsx sheet
+    that is nearly empty and too large for the memory.
     """
     file.seek(0)
     problems: Problems = {}
@@ -120,7 +128,7 @@ def find_in_file(file: BinaryIO, sheet: str, name: str) -> tuple[Problems, Zeros
             # Some tools write backslashes, or other letter cases, which Excel accepts.
             parts = {name.replace("\\", "/").lower(): name for name in archive.namelist()}
             if "xl/workbook.xml" in parts:
-                problems, zeros, is_told = _find_in_xlsx(archive, parts, sheet)
+                problems, zeros, is_told = _find_in_xlsx(archive, parts, sheet, name)
             elif "content.xml" in parts:
                 with archive.open("content.xml") as part:
                     is_told = not any(_ODS_UNTOLD.search(block) for block in _blocks(part))
@@ -205,7 +213,7 @@ def _attribute(name: str, tag: str) -> str:
 
 
 def _find_in_xlsx(
-    archive: zipfile.ZipFile, parts: Mapping[str, str], sheet: str
+    archive: zipfile.ZipFile, parts: Mapping[str, str], sheet: str, name: str
 ) -> tuple[Problems, Zeros, bool]:
     """Return what :func:`find_in_file` does, and whether each cell with a problem has told where it is."""
     problems: Problems = {}
@@ -220,8 +228,14 @@ def _find_in_xlsx(
     if dates := [style for style, code in formats.items() if _is_date(code)]:
         no_date, its_sign = (re.compile(each % _joined(dates)) for each in (_NO_DATE, _SIGN_OF_NO_DATE))
         kinds = (*kinds, (no_date, its_sign, _NOT_A_DATE))
-    with archive.open(_part_of(archive, parts, sheet)) as part:
+    columns: set[bytes] = set()
+    last_row = 0
+    path = _part_of(archive, parts, sheet)
+    with archive.open(path) as part:
         for block in _blocks(part):
+            if (columns or _FAR.search(block)) and (filled := _FILLED.findall(block)):
+                columns.update(letters for letters, _ in filled)
+                last_row = max(last_row, int(filled[-1][1]))
             # A cell that is found twice does no harm.
             for kind, sign, what in kinds:
                 for match in kind.finditer(block) if sign.search(block) else ():
@@ -235,6 +249,12 @@ def _find_in_xlsx(
             for style, letters, row, value in number.findall(block) if digits else ():
                 if len(value) < digits[int(style)]:
                     zeros.setdefault(_column(letters), (int(row), value.decode(), digits[int(style)]))
+    last = max(columns, key=_column, default=b"A")
+    if (_column(last) + 1) * last_row > _MOST_PLACES + archive.getinfo(path).file_size:
+        raise InvalidInput(
+            f"{name}: the sheet {sheet!r} is in use up to column {last.decode()} and row {last_row}, is nearly empty, and would "
+            "fill the memory. Delete the columns and rows beside the table."
+        )
     return problems, zeros, is_told
 
 

@@ -11,6 +11,7 @@ from airflow_provider_scantrust.exceptions import InvalidInput
 from uploaded import KEY, upload
 
 pyarrow: Any = pytest.importorskip("pyarrow")
+openpyxl: Any = pytest.importorskip("openpyxl")
 parquet: Any = pytest.importorskip("pyarrow.parquet")
 pytest.importorskip("python_calamine")
 
@@ -57,3 +58,25 @@ def test_line_ends_that_csv_does_not_know_refuse_the_file(end: str, encoding: st
     text = f"{KEY},lot{end}CODE0001,L1{end}"
     with pytest.raises(InvalidInput, match=f"the header holds {end!r}.*convert them".replace("\\", "\\\\")):
         upload(text.encode(encoding or "utf-8"), encoding=encoding)
+
+
+def workbook(far: str, value: str | None) -> bytes:
+    """Return a workbook of one row and thirty columns, and with a cell in a far corner."""
+    book = openpyxl.Workbook()
+    names = [f"f{number}" for number in range(29)]
+    book.active.append([KEY, *names])
+    book.active.append(["CODE0001", *names])
+    book.active[far] = value
+    book.active[far].font = openpyxl.styles.Font(bold=True)
+    out = io.BytesIO()
+    book.save(out)
+    return out.getvalue()
+
+
+def test_stray_cell_in_a_far_corner_refuses_the_sheet_before_it_fills_the_memory() -> None:
+    with pytest.raises(InvalidInput, match=r"sheet 'Sheet' is in use up to column XFD and row 1048576"):
+        upload(workbook("XFD1048576", " "), "a.xlsx")
+    # A cell that has only a format is not in use, and a few empty columns do no harm.
+    found = upload(workbook("XFD1048576", None), "a.xlsx").rows
+    assert {f"f{number}": f"f{number}" for number in range(29)} == found["CODE0001"]
+    assert 1 == len(upload(workbook("AF30", " "), "a.xlsx", columns={"": None}).rows)
