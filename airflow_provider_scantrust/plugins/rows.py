@@ -207,9 +207,7 @@ def _text(values: Mapping[str, Any], key: str) -> str | None:
 
 
 def _texts(values: Mapping[str, Any], key: str) -> list[str]:
-    texts = values.get(key)
-    if not texts or not isinstance(texts, list):
-        return []
+    texts: list[Any] = _get(values, key, list)
     return [text[:_LONGEST_TEXT] for text in texts[:_MOST_TEXTS] if isinstance(text, str)]
 
 
@@ -220,7 +218,5 @@ def _number(values: Mapping[str, Any], key: str) -> int | float | None:
 
 
 def _counts(values: Mapping[str, Any]) -> dict[str, int]:
-    if not values:
-        return {}
     found = {str(kind)[:_LONGEST_TEXT]: _number(values, kind) for kind in list(values)[:_MOST_KINDS]}
     return {kind: number for kind, number in found.items() if isinstance(number, int) and number > 0}

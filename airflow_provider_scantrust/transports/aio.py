@@ -64,7 +64,8 @@ class AioTransport(Transport):
         self._verify = verify
         self._connections = connections
         self._sleep = sleep
-        self._session: aiohttp.ClientSession | None = None
+        # Made when the transport is entered.
+        self._session: aiohttp.ClientSession
         # Read from the environment only once for each origin: thousands of polls are alike.
         self._choose_proxy = cache(choose_proxy)
 
@@ -85,8 +86,7 @@ class AioTransport(Transport):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
+        await self._session.close()
 
     async def perform(self, conversation: Conversation[T]) -> T:
         """Drive a conversation to its end and return its result."""
@@ -107,8 +107,6 @@ class AioTransport(Transport):
                         await self._sleep(step.seconds)
 
     async def _send(self, request: Request) -> Answer | Fault:
-        if self._session is None:
-            raise RuntimeError("AioTransport is used with `async with`")
         started = self._clock()
         proxy = response = None
         try:

@@ -122,10 +122,9 @@ class Watchers:
         for account, watcher in list(self._watchers.items()):
             if not watcher.waits and watcher.idle_since < old:
                 del self._watchers[account]
-        found = self._watchers.get(settings.account)
-        if found is None:
-            found = self._watchers[settings.account] = Watcher(settings, conn_id, self._look_again)
-        return found
+        if settings.account not in self._watchers:
+            self._watchers[settings.account] = Watcher(settings, conn_id, self._look_again)
+        return self._watchers[settings.account]
 
     async def _look_up(self, conn_id: str, not_before: float) -> Settings:
         lookup = self._lookups.setdefault(conn_id, _Lookup())
