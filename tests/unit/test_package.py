@@ -9,6 +9,7 @@ import sys
 from datetime import timedelta
 from importlib.metadata import entry_points, version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import airflow
@@ -21,6 +22,7 @@ from airflow_provider_scantrust import exceptions as exc
 from airflow_provider_scantrust.api import extras, settings
 from airflow_provider_scantrust.api.inputs import read_task_ids
 from airflow_provider_scantrust.get_provider_info import get_provider_info
+from airflow_provider_scantrust.hooks.outcome import push_failure
 from airflow_provider_scantrust.hooks.scantrust import ScantrustHook
 from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
@@ -224,6 +226,19 @@ def test_error_survives_the_way_through_an_event(cls: type[exc.ScantrustError]) 
     assert vars(error) == vars(caught.value)
     assert cls.__name__ in (exc.__doc__ or "")
     assert cls.__doc__
+
+
+def test_xcoms_about_a_failed_task_do_not_hide_its_error() -> None:
+    pushed = []
+
+    def fail(*, key: str, value: Any) -> None:
+        pushed.append(key)
+        raise OSError("no XCom backend")
+
+    failed = exc.TaskFailed("1 of 2 jobs failed.", failed_jobs={"jobs": 2, "failed": 1, "task_ids": ["a"]})
+    context: Any = {"ti": SimpleNamespace(xcom_push=fail, try_number=1)}
+    push_failure(context, failed, permanent=False)
+    assert ["failed_jobs", "failure"] == pushed
 
 
 def test_error_of_another_version_is_permanent() -> None:
