@@ -117,8 +117,7 @@ def end_progress(store: Store | None, this_try: Try, report: Report, log: Log) -
 def read_rejects(store: Store | None, log: Log) -> dict[str, str] | None:
     """Return the rejects file that :func:`note_rejects` has noted."""
     with _unharmed(log):
-        found = None if store is None else store.get(_REJECTS_KEY)
-        return found if isinstance(found, dict) else None
+        return read_saved(store, _REJECTS_KEY)
     return None
 
 
@@ -136,9 +135,9 @@ def note_rejects(store: Store | None, rejects: Mapping[str, str] | None, log: Lo
             store.set(_REJECTS_KEY, rejects)
 
 
-def read_saved(store: Store | None) -> dict[str, Any] | None:
-    """Return the progress that is stored for a task, or None."""
-    saved = None if store is None else store.get(STORE_KEY)
+def read_saved(store: Store | None, key: str = STORE_KEY) -> dict[str, Any] | None:
+    """Return what is stored for a task under a key, by default its progress, or None."""
+    saved = None if store is None else store.get(key)
     return saved if isinstance(saved, dict) else None
 
 

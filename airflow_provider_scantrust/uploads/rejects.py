@@ -79,11 +79,11 @@ def write_rejects(
     :param source: Read to its end, or as far as it could be read, with ``keep_copy``.
     :param rejects: Line, kind and reason of each reject, ordered by line.
     :param out: Stays open.
-    :param name: The file's name; with the ending ``.gz`` or ``.zst``, the file is compressed.
+    :param name: The file's name, which :func:`check_rejects_name` has accepted; with the ending ``.gz`` or
+        ``.zst``, the file is compressed.
     :param header: Begin a file; without it, the rows can be added to one.
-    :raises ConfigurationError: The name does not fit the format, or no copy was kept.
+    :raises ConfigurationError: No copy was kept.
     """
-    check_rejects_name(name, source.format, source.delimiter if isinstance(source, DelimitedSource) else None)
     with packed(out, name) as stream:
         if isinstance(source, DelimitedSource):
             # If the user gave a delimiter, the fixed file will be read with it, too.
