@@ -59,6 +59,7 @@ class Progress:
         self._doubtful_counts = Report()
         self._task_jobs: dict[str, list[Any]] = {}
         self._has_failed = False
+        self._is_half_noted = False
 
     @property
     def report(self) -> Report:
@@ -134,7 +135,19 @@ class Progress:
                 self._announced.discard(call.number)
 
     def call_done(self, number: int, counted: Report) -> None:
-        """Note that a call has ended."""
+        """
+        Note that a call has ended.
+
+        A time limit may interrupt this at any step. Then nothing more is written: a retry could otherwise skip
+        a call whose job or counts are not there. It repeats the calls that are not yet written.
+        """
+        if self._is_half_noted:
+            return
+        self._is_half_noted = True
+        self._note_done(number, counted)
+        self._is_half_noted = False
+
+    def _note_done(self, number: int, counted: Report) -> None:
         self._announced.discard(number)
         self._possible.pop(number, None)
         if counted.unmatched or counted.rejected:
@@ -265,7 +278,7 @@ class Progress:
             return None
 
     def _save(self) -> None:
-        if self._store is None or "fingerprint" not in self._saved:
+        if self._store is None or "fingerprint" not in self._saved or self._is_half_noted:
             return
         self._saved |= {
             "series": list(self._try.series),
