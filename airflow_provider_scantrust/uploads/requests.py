@@ -101,5 +101,7 @@ class Requests:
                 return Ended(call, error=error, requests=requests)
             else:
                 break
-        alike = len(refusals) == 2 and refusals[0].fields == refusals[1].fields
+        # The body of a refusal that names no field is text, a list or a page.
+        reasons = [refusal.fields or refusal.excerpt for refusal in refusals]
+        alike = len(reasons) == 2 and reasons[0] == reasons[1]
         return Ended(call, error=refusals[0] if refusals else None, requests=requests, is_refused_alike=alike)
