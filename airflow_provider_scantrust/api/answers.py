@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Any, TypeVar
@@ -194,8 +195,10 @@ def _short(value: Any) -> str:
 
 
 def read_http_date(text: str) -> float | None:
-    """Return the seconds since the epoch, or None if the text is not a date of HTTP."""
+    """Return the seconds since the epoch, or None if the text is not a date of HTTP; it needs no time zone."""
     try:
-        return parsedate_to_datetime(text).timestamp()
+        date = parsedate_to_datetime(text)
+        # HTTP: all dates are in GMT, also in the old form that does not name it.
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError, IndexError, TypeError):
         return None

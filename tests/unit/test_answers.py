@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import replace
 from typing import Any
 
 import pendulum
@@ -168,6 +170,29 @@ def test_upload_answer_of_another_shape_is_refused(data: Any) -> None:
 def test_retry_after_that_is_no_number_leaves_the_number_of_the_body(header: str, seconds: float) -> None:
     body = {"detail": "Request was throttled. Expected available in 7 seconds.", "code": "throttled"}
     assert seconds == read_retry_after(answer(429, body, retry_after=header))
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Fri, 15 Jan 2027 08:00:30 GMT",
+        "Friday, 15-Jan-27 08:00:30 GMT",
+        "Fri Jan 15 08:00:30 2027",
+        "Fri, 15 Jan 2027 08:00:30 -0000",
+    ],
+)
+def test_retry_after_in_each_form_of_a_date_is_in_gmt(
+    monkeypatch: pytest.MonkeyPatch, date: str, zone: str
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        reply = answer(429, {}, retry_after=date)
+        assert 30.0 == read_retry_after(replace(reply, received_at=1_800_000_000.0))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 WEB_PAGE = b"<!DOCTYPE html><html><head><title>Sorry, you have been blocked</title></head></html>"
