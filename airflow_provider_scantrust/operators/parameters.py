@@ -20,7 +20,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_scantrust.api.inputs import read_seconds
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import XComArg
+    from airflow.providers.common.compat.sdk import ObjectStoragePath, XComArg
 
     from airflow_provider_scantrust.uploads.options import Options
     from airflow_provider_scantrust.uploads.reaction import Reaction
@@ -66,9 +66,9 @@ class UploadParameters(BaseOperator):
         self,
         *,
         items: Iterable[Mapping[str, Any]] | XComArg | str | None = None,
-        source: str | PathLike[str] | Iterable[Mapping[str, Any]] | XComArg | None = None,
-        columns: Mapping[str, str | None] | None = None,
-        constants: Mapping[str, Any] | None = None,
+        source: str | PathLike[str] | ObjectStoragePath | Iterable[Mapping[str, Any]] | XComArg | None = None,
+        columns: Mapping[str, str | None] | XComArg | str | None = None,
+        constants: Mapping[str, Any] | XComArg | str | None = None,
         source_format: Literal["csv", "tsv", "jsonl", "parquet", "xlsx", "xlsb", "ods", "xls"] | None = None,
         encoding: str | None = None,
         delimiter: str | None = None,
@@ -79,11 +79,11 @@ class UploadParameters(BaseOperator):
         on_duplicate: Literal["last", "fail"] = "last",
         max_in_flight: int = 16,
         max_rejected: float | None = None,
-        rejects_path: str | PathLike[str] | None = None,
+        rejects_path: str | PathLike[str] | ObjectStoragePath | XComArg | None = None,
         dry_run: bool = False,
         constraints: Mapping[str, Any] | XComArg | str | None = None,
         scm_data: Mapping[str, Any] | XComArg | str | None = None,
-        data_key: str = "extended_id",
+        data_key: str | XComArg = "extended_id",
         mode: Literal["auto", "sync", "async"] = "auto",
         codes_per_key: float | None = None,
         wait_for_completion: bool = True,
@@ -95,7 +95,7 @@ class UploadParameters(BaseOperator):
         items_per_call: int = 999,
         on_unmatched: Reaction = "warn",
         on_discarded: Reaction = "warn",
-        scantrust_conn_id: str = "scantrust_default",
+        scantrust_conn_id: str | XComArg = "scantrust_default",
         **kwargs: Any,
     ) -> None:
         from airflow_provider_scantrust.hooks.retry_policy import use_by_default
@@ -119,7 +119,8 @@ class UploadParameters(BaseOperator):
         self.dry_run_only = dry_run
         self.constraints = constraints
         self.scm_data = scm_data
-        self.data_key = data_key
+        # Airflow replaces an XComArg before the task runs.
+        self.data_key: Any = data_key
         self.mode = mode
         self.codes_per_key = codes_per_key
         self.wait_for_completion = wait_for_completion
@@ -128,7 +129,7 @@ class UploadParameters(BaseOperator):
         self.items_per_call = items_per_call
         self.on_unmatched = on_unmatched
         self.on_discarded = on_discarded
-        self.scantrust_conn_id = scantrust_conn_id
+        self.scantrust_conn_id: Any = scantrust_conn_id
         with _name_default_args(kwargs.get("default_args")):
             self._check_what_is_given()
             for name, allowed in _CHOICES.items():

@@ -66,7 +66,7 @@ class ScantrustTaskSensor(BaseSensorOperator):
         self,
         *,
         scantrust_task_id: str | Iterable[Any] | XComArg,
-        scantrust_conn_id: str = "scantrust_default",
+        scantrust_conn_id: str | XComArg = "scantrust_default",
         deferrable: bool = True,
         poke_interval: timedelta | float = 10,
         error_budget: timedelta | float = 600,
@@ -80,7 +80,8 @@ class ScantrustTaskSensor(BaseSensorOperator):
         _check(given, kwargs.get("default_args") or {})
         super().__init__(poke_interval=poke_interval, **kwargs)
         self.scantrust_task_id = scantrust_task_id
-        self.scantrust_conn_id = scantrust_conn_id
+        # Airflow replaces an XComArg before the task runs.
+        self.scantrust_conn_id: Any = scantrust_conn_id
         self.deferrable = deferrable
         self.error_budget = read_seconds("error_budget", error_budget)
         self._deadline = float("inf")

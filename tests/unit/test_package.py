@@ -274,6 +274,13 @@ def test_task_ids_that_are_none_are_refused(given: Any) -> None:
         read_task_ids(given)
 
 
+@pytest.mark.parametrize("operator", [ScantrustUploadOperator, ScantrustTaskSensor])
+def test_type_checkers_accept_a_template_and_an_xcom_for_each_templated_parameter(operator: Any) -> None:
+    parameters = inspect.signature(operator).parameters
+    for name in operator.template_fields:
+        assert {"str", "XComArg"} <= set(parameters[name].annotation.split(" | ")), name
+
+
 def test_every_option_of_the_sensor_reaches_the_trigger() -> None:
     sensor = ScantrustTaskSensor(
         task_id="t",
