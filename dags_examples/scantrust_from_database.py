@@ -44,7 +44,8 @@ def upload_bottles(day: str) -> Iterator[dict[str, Any]]:
         closing(connection.execute(text(SQL), {"day": day})) as result,
     ):
         for row in result.mappings():
-            yield dict(row)
+            # Rows from Python must not have None; a field that is left out is not changed.
+            yield {name: value for name, value in row.items() if value is not None}
 
 
 @dag(

@@ -57,6 +57,14 @@ def test_rows_come_through_a_cursor_on_the_server_which_is_closed_with_the_rows(
     wait_until(lambda: not other_sessions(uri))
 
 
+def test_nulls_are_left_out(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", uri)
+    with psycopg.connect(uri) as connection:
+        connection.execute("INSERT INTO bottles VALUES ('NULL0001', NULL, '2026-11-02', 'FR')")
+    (row,) = upload_bottles.function("2026-11-02")
+    assert {"extended_id": "NULL0001", "bottling_date": date(2026, 11, 2), "market": "FR"} == row
+
+
 def test_connections_own_extra_is_used(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", f"{uri}?sslmode=require")
     with pytest.raises(Exception, match="server does not support SSL, but SSL was required"):
