@@ -292,13 +292,17 @@ def _fault_error(fault: Fault, endpoint: Endpoint[Any], settings: Settings) -> e
 
 def given_up(error: T_Transient, attempts: int, seconds: float, budget: Budget) -> T_Transient:
     """Return the error that ends a conversation: the last error, with the number of tries."""
-    most = "" if budget.attempts is None else f"{budget.attempts} tries and "
+    most = "" if budget.attempts is None else f"{_tries(budget.attempts)} and "
     last = copy(error)
     last.args = (
-        f"{error} Gave up after {attempts} {'try' if attempts == 1 else 'tries'} in {seconds:.0f} s: another would "
+        f"{error} Gave up after {_tries(attempts)} in {seconds:.0f} s: another would "
         f"exceed the retry budget of {most}{budget.seconds:.0f} s.",
     )
     return last
+
+
+def _tries(number: int) -> str:
+    return f"{number} {'try' if number == 1 else 'tries'}"
 
 
 def _hide_secrets(error: exc.ScantrustError, auth: Auth) -> None:

@@ -124,11 +124,12 @@ def test_outage_of_a_minute_costs_no_try_of_the_task(trouble: Answer | Fault, ra
     assert not caught.value.permanent
 
 
-def test_tries_are_counted_where_the_connection_limits_them() -> None:
-    conversation = talk(UPLOAD, answer(503, {"detail": "down"}), using=settings(retry_attempts=5))
-    with pytest.raises(exc.ServiceUnavailable, match=r"Gave up after 5 tries .* 5 tries and 300 s"):
+@pytest.mark.parametrize(("tries", "text"), [(1, "1 try"), (5, "5 tries")])
+def test_tries_are_counted_where_the_connection_limits_them(tries: int, text: str) -> None:
+    conversation = talk(UPLOAD, answer(503, {"detail": "down"}), using=settings(retry_attempts=tries))
+    with pytest.raises(exc.ServiceUnavailable, match=rf"Gave up after {text} .* {text} and 300 s"):
         conversation.run()
-    assert 5 == len(conversation.requests)
+    assert tries == len(conversation.requests)
 
 
 def test_seconds_are_counted_answers_included() -> None:
