@@ -47,7 +47,7 @@ _KINDS: tuple[tuple[str, tuple[str, ...], tuple[bytes, ...]], ...] = (
     ("an lzma archive; unpack it, or pack it with gzip", (".lzma",), (b"\x5d\x00\x00",)),
     ("zlib data; unpack it, or pack it with gzip", (), (b"\x78\x9c", b"\x78\xda")),
     ("a snappy archive; unpack it, or pack it with gzip", (), (b"\xff\x06\x00\x00sNaPpY",)),
-    ("a tar archive; unpack it, or pack its file with gzip", (".tar", ".tgz"), ()),
+    ("a tar archive; unpack it, or pack its file with gzip", (".tar", ".tgz", ".tar.gz", ".tar.zst"), ()),
     ("an encrypted file; decrypt it first", (".gpg", ".pgp", ".asc"), ()),
     ("a PDF document; export the table as CSV", (".pdf",), (b"%PDF",)),
     ("an RTF document; export the table as CSV", (".rtf",), (b"{\\rtf",)),

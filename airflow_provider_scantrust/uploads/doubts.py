@@ -9,13 +9,25 @@ from datetime import date
 from airflow_provider_scantrust.api.texts import plural, show
 from airflow_provider_scantrust.sources.fields import INVISIBLE
 
-# Texts that pandas, numpy, databases, R, SAS, Stata and JavaScript write for a missing value. For Excel's
-# errors, see _EXCEL_ERROR.
+# Texts that pandas, numpy, databases, R, SAS, Stata, JavaScript and the pivot tables of Excel in some languages
+# write for a missing value, and Excel and Google Sheets for one that is not there yet. For Excel's errors, see
+# _EXCEL_ERROR.
 PLACEHOLDERS = frozenset(
     {
         *("nan", "-nan", "nat", "none", "null", "nil", "na", "n/a", "undefined"),
         *("1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan", "inf", "-inf", "infinity", "-infinity"),
         *(".", "\\n", "<na>", "<null>", "<none>", "<nil>", "(null)", "(none)", "(blank)", "[null]"),
+        *(
+            "(leer)",
+            "(vide)",
+            "(en blanco)",
+            "(vuoto)",
+            "(vazio)",
+            "(leeg)",
+            "(空白)",
+            "#getting_data",
+            "loading...",
+        ),
     }
 )
 # Separates the values of a row.
@@ -34,6 +46,7 @@ _NEEDS_LOOK = re.compile(
     | [uU][nN][dD]
     | [iI][nN][fF](?:inity)?\x1f
     | Err:5
+    | Loading\.
     | \d(?!\d{3}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)\x1f)(?:
         \d?[JFMASONDjfmasond][AEPUCOaepuco][NBRYLGPTVCnbrylgptvc]\d\d
         | \d{0,3}+(?=[-/., eE:])(?:[-/.]\ ?\d{1,2}(?:[-/.]\ ?\d|\x1f) | /\d{4}\x1f | :00(?::00)?\x1f | [-./ ]{1,2}[^\W\d_]{3} | (?:[.,]\d+)?[eE]\+?\d{1,3}\x1f | \.\#)

@@ -193,6 +193,10 @@ def test_decimals_of_a_database_are_whole_where_they_are_whole() -> None:
         ("2026-12-31-14.30.15.123456", "YYYY-MM-DD"),
         ("2026-12-31Z", "YYYY-MM-DD"),
         ("2026-12-31+01:00", "YYYY-MM-DD"),
+        ("(Leer)", "missing"),
+        ("(空白)", "missing"),
+        ("#GETTING_DATA", "missing"),
+        ("Loading...", "missing"),
         ("#Н/Д", "missing"),  # noqa: RUF001
     ],
 )
@@ -262,6 +266,7 @@ def test_rejects_of_a_file_that_tells_its_delimiter_tell_it_again() -> None:
     [
         ("a.csv.bz2", "archive"),
         ("a.xz", "archive"),
+        ("a.csv.tar.gz", "tar archive"),
         ("a.csv.gpg", "encrypted"),
         ("a.pdf", "document"),
         ("a.orc", "write it as Parquet"),
