@@ -12,7 +12,13 @@ from itertools import compress, islice
 from typing import Any, BinaryIO
 
 from airflow_provider_scantrust.exceptions import InvalidInput
-from airflow_provider_scantrust.sources.excel_cells import Problems, Zeros, find_in_file, find_merged
+from airflow_provider_scantrust.sources.excel_cells import (
+    Problems,
+    Zeros,
+    find_in_file,
+    find_merged,
+    has_cells,
+)
 from airflow_provider_scantrust.sources.fields import Row, UnreadableRow
 from airflow_provider_scantrust.sources.packing import Unpacked, check_start, unpack
 from airflow_provider_scantrust.sources.tables import FileSource, need
@@ -61,6 +67,18 @@ class ExcelSource(FileSource):
     def _is_header(self, number: int, cells: list[str]) -> bool:
         again = cells[self._key] in self.header
         return again and self.fields.repeats_header(cells, self.header, f"{self.name}, row {number}")
+
+    def _note_sheets(self, file: BinaryIO, book: Any, seen: Sequence[str]) -> None:
+        first, *others = self._sheets
+        if first not in seen:
+            self.notes.append(
+                f"{self.name}: the first sheet, {first!r}, is hidden, and is read. To read another one, give sheet=."
+            )
+        elif filled := [name for name in others if name in seen and has_cells(file, book, name)]:
+            self.notes.append(
+                f"{self.name}: only the first sheet, {first!r}, is read; there are cells in {', '.join(map(repr, filled))}, too. "
+                "Give sheet= for the one to read."
+            )
 
     def _note_zeros(self, fields: Sequence[str | None]) -> None:
         for place, field in enumerate(fields):
@@ -146,13 +164,10 @@ class ExcelSource(FileSource):
                     f"{', '.join(map(repr, names))}."
                 )
             self._sheet_name = names[wanted]
-            if (
-                self.sheet is None
-                and book.sheets_metadata[wanted].visible != calamine.SheetVisibleEnum.Visible
-            ):
-                self.notes.append(
-                    f"{self.name}: the first sheet, {names[wanted]!r}, is hidden, and is read. To read another one, give sheet=."
-                )
+            if self.sheet is None:
+                visible = calamine.SheetVisibleEnum.Visible
+                seen = [each.name for each in book.sheets_metadata if each.visible == visible]
+                self._note_sheets(file, book, seen)
             self._problems, self._zeros = find_in_file(file, names[wanted], self.name)
             sheet = book.get_sheet_by_index(wanted)
             self._merged = find_merged(sheet, self.name)

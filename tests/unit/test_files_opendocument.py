@@ -15,8 +15,8 @@ pytest.importorskip("python_calamine")
 PICTURE = "<draw:frame><draw:image><text:p>seen</text:p></draw:image></draw:frame>"
 
 
-def ods(cells: str) -> bytes:
-    """Return an .ods file of a header and one row, whose second cell and following ones are given as XML."""
+def ods(cells: str, more: str = "") -> bytes:
+    """Return an .ods file of a header and one row, whose second cell and following ones are given as XML; and more sheets."""
     text = '<table:table-cell office:value-type="string"><text:p>{}</text:p></table:table-cell>'
     names = "".join(text.format(name) for name in (KEY, "a", "b"))
     spaces = " ".join(
@@ -26,7 +26,7 @@ def ods(cells: str) -> bytes:
     content = (
         f"<office:document-content {spaces}><office:body><office:spreadsheet><table:table table:name='S'>"
         f"<table:table-row>{names}</table:table-row><table:table-row>{text.format('CODE0001')}{cells}</table:table-row>"
-        "</table:table></office:spreadsheet></office:body></office:document-content>"
+        f"</table:table>{more}</office:spreadsheet></office:body></office:document-content>"
     )
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
@@ -83,3 +83,12 @@ def test_text_of_opendocument_that_is_also_an_attribute_keeps_its_lines() -> Non
         "<text:p>a<text:line-break/>b</text:p></table:table-cell>"
     )
     assert {"CODE0001": {"a": "", "b": "a\nb"}} == upload(ods(empty + text), "a.ods").rows
+
+
+def test_other_sheet_with_cells_is_named() -> None:
+    row = "<table:table-row><table:table-cell office:value-type='string'><text:p>x</text:p></table:table-cell></table:table-row>"
+    more = f"<table:table table:name='T'>{row}</table:table><table:table table:name='Empty'/>"
+    (warning,) = upload(
+        ods("", more), "a.ods", constants={"lot": "L1"}, columns={"a": None, "b": None}
+    ).warnings
+    assert "only the first sheet, 'S', is read; there are cells in 'T', too" in warning

@@ -80,3 +80,21 @@ def test_stray_cell_in_a_far_corner_refuses_the_sheet_before_it_fills_the_memory
     found = upload(workbook("XFD1048576", None), "a.xlsx").rows
     assert {f"f{number}": f"f{number}" for number in range(29)} == found["CODE0001"]
     assert 1 == len(upload(workbook("AF30", " "), "a.xlsx", columns={"": None}).rows)
+
+
+def test_other_sheets_with_cells_are_named_unless_the_sheet_is_given() -> None:
+    book = openpyxl.Workbook()
+    book.active.title = "Jan"
+    for title in ("Feb", "Empty", "Hidden", "Mar"):
+        book.create_sheet(title)
+    book["Hidden"].sheet_state = "hidden"
+    for title in ("Jan", "Feb", "Hidden", "Mar"):
+        book[title].append([KEY, "lot"])
+        book[title].append([f"CODE-{title}", "L1"])
+    out = io.BytesIO()
+    book.save(out)
+    found = upload(out.getvalue(), "a.xlsx")
+    assert ["CODE-Jan"] == list(found.rows)
+    (warning,) = found.warnings
+    assert "only the first sheet, 'Jan', is read; there are cells in 'Feb', 'Mar', too" in warning
+    assert [] == upload(out.getvalue(), "a.xlsx", sheet="Jan").warnings
