@@ -147,14 +147,20 @@ def find_in_file(file: BinaryIO, sheet: str, name: str) -> tuple[Problems, Zeros
 
 
 def has_cells(file: BinaryIO, book: Any, sheet: str) -> bool:
-    """Whether a sheet has cells with a value; a sheet of .xlsx is read only up to the first one."""
+    """
+    Whether a sheet has cells with a value; a sheet of .xlsx is read only up to the first one.
+
+    A sheet that is damaged counts as empty: it is not the one that is read.
+    """
     file.seek(0)
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
-            if "xl/workbook.xml" in archive.namelist():
-                with archive.open(_part_of(archive, sheet)) as part:
-                    return any(map(_FILLED.search, _blocks(part)))
-    return book.get_sheet_by_name(sheet).start is not None
+    with suppress(Exception):
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
+                if "xl/workbook.xml" in archive.namelist():
+                    with archive.open(_part_of(archive, sheet)) as part:
+                        return any(map(_FILLED.search, _blocks(part)))
+        return book.get_sheet_by_name(sheet).start is not None
+    return False
 
 
 def find_merged(sheet: Any, name: str) -> Problems:

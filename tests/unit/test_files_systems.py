@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from typing import Any
 
 import pytest
@@ -98,3 +99,10 @@ def test_other_sheets_with_cells_are_named_unless_the_sheet_is_given() -> None:
     (warning,) = found.warnings
     assert "only the first sheet, 'Jan', is read; there are cells in 'Feb', 'Mar', too" in warning
     assert [] == upload(out.getvalue(), "a.xlsx", sheet="Jan").warnings
+    without = io.BytesIO()
+    with zipfile.ZipFile(out) as archive, zipfile.ZipFile(without, "w") as copy:
+        for part in archive.namelist():
+            if part != "xl/worksheets/sheet2.xml":
+                copy.writestr(part, archive.read(part))
+    (warning,) = upload(without.getvalue(), "a.xlsx").warnings
+    assert "there are cells in 'Mar', too" in warning
