@@ -168,6 +168,14 @@ def test_page_keeps_the_newest_lines_of_a_target(tmp_path: Path, monkeypatch: py
         reliability_page.write_line("chaos", {"seed": 1})
 
 
+def test_every_folder_that_the_compose_file_mounts_is_there() -> None:
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["services"].values()
+    mounts = {mount.partition(":")[0] for service in services for mount in service.get("volumes", ())}
+    folders = {mount for mount in mounts if mount.startswith(".")}
+    assert folders
+    assert [] == [folder for folder in folders if not (ROOT / folder).is_dir()]
+
+
 def test_compose_file_has_the_parts_of_the_distributed_run() -> None:
     services = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["services"]
     assert {"sandbox", "postgres", "valkey", "api-server", "scheduler", "dag-processor"} <= services.keys()

@@ -12,30 +12,34 @@ from check_words import RULES, find_words, read_rules
 WORDS = read_rules(RULES.read_text(encoding="utf-8"))
 
 
-def lines(text: str, *, is_python: bool) -> list[int]:
-    return [line for line, _, _ in find_words(text, WORDS, is_python=is_python)]
+def lines(text: str, suffix: str) -> list[int]:
+    return [line for line, _, _ in find_words(text, WORDS, suffix)]
 
 
 def test_old_word_is_found_over_a_line_break_of_a_comment() -> None:
-    assert [2] == lines("x = 1\n# Bad rows are set\n# apart and kept.\n", is_python=True)
+    assert [2] == lines("x = 1\n# Bad rows are set\n# apart and kept.\n", ".py")
 
 
 def test_old_word_is_found_in_docstring_message_and_f_string() -> None:
     source = '"""It starts anew."""\nraise Error("tell nobody")\nprint(f"for {x} or whoever asks")\n'
-    assert [1, 2, 3] == lines(source, is_python=True)
+    assert [1, 2, 3] == lines(source, ".py")
+
+
+def test_old_word_is_found_in_the_indented_text_of_an_issue_form() -> None:
+    assert [3] == lines("body:\n  - value: |\n        Nobody has an account.\n", ".yml")
 
 
 @pytest.mark.parametrize(
-    ("text", "is_python"),
+    ("text", "suffix"),
     [
-        ("mend = 1", True),
-        ('x = "colour"', True),
-        ("see `colour`\n\n    colour: red\n", False),
-        ("amended", False),
+        ("mend = 1", ".py"),
+        ('x = "colour"', ".py"),
+        ("see `colour`\n\n    colour: red\n", ".md"),
+        ("amended", ".md"),
     ],
 )
-def test_name_is_no_word(text: str, is_python: bool) -> None:
-    assert [] == lines(text, is_python=is_python)
+def test_name_is_no_word(text: str, suffix: str) -> None:
+    assert [] == lines(text, suffix)
 
 
 def test_longest_file_is_allowed_and_one_line_more_is_not(tmp_path: Path) -> None:

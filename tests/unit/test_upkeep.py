@@ -187,7 +187,7 @@ def test_issue_forms_ask_for_what_is_needed_and_for_no_token() -> None:
         path.stem for path in FORMS
     ]
     assert {"provider", "airflow", "python", "report", "log"} <= set(form("bug_report"))
-    assert {"behaviour", "request", "answer"} <= set(form("service_differs"))
+    assert {"behavior", "request", "answer"} <= set(form("service_differs"))
     for name in ("bug_report", "service_differs"):
         assert "Remove tokens" in text(f".github/ISSUE_TEMPLATE/{name}.yml")
         assert form(name)["tokens"]["attributes"]["options"][0]["required"] is True

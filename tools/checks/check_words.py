@@ -1,7 +1,8 @@
 """
 Check that texts use the plain words of CONTRIBUTING.md: ``python tools/checks/check_words.py [--list] [PATH ...]``.
 
-It reads Markdown pages without their code, and in Python files comments and strings with a space in them.
+It reads Markdown pages and YAML files without their code, and in Python files comments and strings with a space
+in them.
 Each line of ``old-words.txt`` is one rule: a regular expression, a tab, and what to write instead.
 """
 
@@ -21,12 +22,22 @@ RULES = Path(__file__).parent / "old-words.txt"
 # They show old words.
 EXEMPT = {Path(__file__).resolve(), ROOT / "tests/unit/test_checks.py"}
 PLACES = ["README.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md", "Makefile", "changes", "docs"]
-PLACES += ["airflow_provider_scantrust", "dags_examples", "tools", "tests", "benchmarks"]
-SUFFIXES = {".md", ".py", ".js", ".html", ""}
+PLACES += [
+    ".github",
+    "compose.yaml",
+    "airflow_provider_scantrust",
+    "dags_examples",
+    "tools",
+    "tests",
+    "benchmarks",
+]
+SUFFIXES = {".md", ".py", ".js", ".html", ".yml", ".yaml", ""}
 # An f-string is one token before Python 3.12.
 _STRINGS = {tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
 
 _CODE = re.compile(r"`[^`\n]+`|^```.*?^```|^    [^\n]*", re.MULTILINE | re.DOTALL)
+# Elsewhere, text may be indented.
+_QUOTED = re.compile(r"`[^`\n]+`")
 
 
 def main() -> int:
@@ -41,7 +52,7 @@ def main() -> int:
     used: Counter[str] = Counter()
     for path in find_files(options.paths or [ROOT / place for place in PLACES]):
         text = path.read_text(encoding="utf-8")
-        for line, word, instead in find_words(text, rules, is_python=path.suffix == ".py"):
+        for line, word, instead in find_words(text, rules, path.suffix):
             used[word.lower()] += 1
             if not options.list:
                 print(f"{path}:{line}: {word!r}: write {instead}")
@@ -69,10 +80,11 @@ def find_files(places: list[Path]) -> Iterator[Path]:
 
 
 def find_words(
-    text: str, rules: list[tuple[re.Pattern[str], str]], *, is_python: bool
+    text: str, rules: list[tuple[re.Pattern[str], str]], suffix: str
 ) -> Iterator[tuple[int, str, str]]:
     """Return line, word and what to write instead, for each old word."""
-    for first, part in texts_of_python(text) if is_python else [(1, _CODE.sub(_blank, text))]:
+    code = _CODE if suffix == ".md" else _QUOTED
+    for first, part in texts_of_python(text) if suffix == ".py" else [(1, code.sub(_blank, text))]:
         # A sentence may be broken anywhere between two words.
         joined = re.sub(r"\n[ \t#]*", lambda white: "\n" + " " * (len(white[0]) - 1), part)
         for expression, instead in rules:
