@@ -357,7 +357,7 @@ def read_options(target: str, runs: int, seconds: float) -> argparse.Namespace:
     """Read the command line; without a seed, take one by chance."""
     parser = argparse.ArgumentParser(description=f"make {target}")
     parser.add_argument("--seed", type=int, help="replays the events of a run")
-    parser.add_argument("--runs", type=int, default=runs, help="runs of the DAG (%(default)s)")
+    parser.add_argument("--runs", type=int, default=runs, help="runs of the Dag (%(default)s)")
     parser.add_argument("--seconds", type=float, default=seconds, help="over which the events are spread")
     options = parser.parse_args()
     if options.seed is None:

@@ -43,9 +43,9 @@ class Upload:
 
 class Workload:
     """
-    Uploads of every kind, fourteen in each run of the DAG.
+    Uploads of every kind, fourteen in each run of the Dag.
 
-    :param runs: Runs of the DAG.
+    :param runs: Runs of the Dag.
     :param folder: Where the source files go.
     """
 
