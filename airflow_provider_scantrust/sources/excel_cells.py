@@ -125,8 +125,7 @@ def find_in_file(file: BinaryIO, sheet: str, name: str) -> tuple[Problems, Zeros
     zeros: Zeros = {}
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
-            # Some tools write backslashes, or other letter cases, which Excel accepts.
-            parts = {name.replace("\\", "/").lower(): name for name in archive.namelist()}
+            parts = _parts_of(archive)
             if "xl/workbook.xml" in parts:
                 problems, zeros, is_told = _find_in_xlsx(archive, parts, sheet, name)
             elif "content.xml" in parts:
@@ -156,8 +155,9 @@ def has_cells(file: BinaryIO, book: Any, sheet: str) -> bool:
     with suppress(Exception):
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:
-                if "xl/workbook.xml" in archive.namelist():
-                    with archive.open(_part_of(archive, sheet)) as part:
+                parts = _parts_of(archive)
+                if "xl/workbook.xml" in parts:
+                    with archive.open(_part_of(archive, parts, sheet)) as part:
                         return any(map(_FILLED.search, _blocks(part)))
         return book.get_sheet_by_name(sheet).start is not None
     return False
@@ -211,6 +211,11 @@ def _blocks(file: IO[bytes]) -> Iterator[bytes]:
         rest += block
         yield rest
         rest = rest[-_OVERLAP:]
+
+
+def _parts_of(archive: zipfile.ZipFile) -> dict[str, str]:
+    """Return the names of an archive's parts by how Excel finds them: some tools write backslashes or capitals."""
+    return {name.replace("\\", "/").lower(): name for name in archive.namelist()}
 
 
 def _part_of(archive: zipfile.ZipFile, parts: Mapping[str, str], sheet: str) -> str:
