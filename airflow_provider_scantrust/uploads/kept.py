@@ -30,7 +30,6 @@ from typing import Any, Protocol
 
 from airflow_provider_scantrust.api.messages import Log
 from airflow_provider_scantrust.uploads.report import Report
-from airflow_provider_scantrust.waits.outcome import pack_numbers, unpack_numbers
 
 STORE_KEY = "scantrust_upload"
 _REJECTS_KEY = f"{STORE_KEY}_rejects"
@@ -96,8 +95,8 @@ def forget_jobs(store: Store | None, failed_jobs: Mapping[str, Any], log: Log) -
         jobs = load_jobs(store, saved)
         if jobs is not None and task_ids and failed_jobs.get("failed") == len(task_ids):
             calls = {number for task_id in task_ids for number in jobs.pop(task_id, ())[2:]}
-            if len(calls) == len(task_ids) and calls.isdisjoint(unpack_numbers(saved["cut"])):
-                done = pack_numbers(unpack_numbers(saved["done"]) - calls)
+            if len(calls) == len(task_ids) and calls.isdisjoint(read_ranges(saved["cut"])):
+                done = write_ranges(read_ranges(saved["done"]) - calls)
                 write_kept(store, {**saved, "done": done, "ended": None, "whole": None}, jobs, 0)
                 return
         for number in range(saved.get("job_entries", 0)):
@@ -178,3 +177,23 @@ def load_jobs(store: Store, saved: Mapping[str, Any]) -> dict[str, list[Any]] | 
 
 def _job_entry(number: int) -> str:
     return f"{STORE_KEY}_jobs_{number}"
+
+
+def write_ranges(numbers: set[int]) -> str:
+    """Return numbers as text, with runs as ranges: ``0-57,60``."""
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and number == parts[-1][1] + 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
+
+
+def read_ranges(text: str) -> set[int]:
+    """Return the numbers that :func:`write_ranges` wrote."""
+    numbers: set[int] = set()
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        numbers.update(range(int(first), int(last or first) + 1))
+    return numbers

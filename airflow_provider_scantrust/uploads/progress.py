@@ -14,11 +14,12 @@ from airflow_provider_scantrust.uploads.kept import (
     Store,
     Try,
     load_jobs,
+    read_ranges,
     read_saved,
     write_kept,
+    write_ranges,
 )
 from airflow_provider_scantrust.uploads.report import Report
-from airflow_provider_scantrust.waits.outcome import pack_numbers, unpack_numbers
 
 # After these, Scantrust may or may not have made the job.
 _UNCERTAIN = (ConnectionFailed, ServiceUnavailable, UnreadableAnswer)
@@ -219,7 +220,7 @@ class Progress:
 
     def _load(self, saved: Mapping[str, Any], jobs: dict[str, list[Any]]) -> None:
         self.done, self._cut, self._doubtful = (
-            unpack_numbers(saved[name]) for name in ("done", "cut", "doubtful")
+            read_ranges(saved[name]) for name in ("done", "cut", "doubtful")
         )
         self._counts = Report.load(saved["counts"])
         self._doubtful_counts = Report.load(saved["doubtful_counts"])
@@ -233,21 +234,8 @@ class Progress:
                 plural(len(self.done), "call"),
                 plural(len(self._task_jobs), "job"),
             )
-        left = len(unpack_numbers(saved["left"]) - self.done)
-        unknown = len(unpack_numbers(saved["submitting"]) - self.done) + saved["submitting_more"]
-        self._counts.possibly_twice += left + unknown
-        if left:
-            self._log.warning(
-                "%s will be submitted as a job a second time: other rows of the same call were not updated, so the call "
-                "is repeated. Both jobs set the same values.",
-                plural(left, "row"),
-            )
-        if unknown:
-            self._log.warning(
-                "The last try ended while it submitted up to %s, and got no task_id. Each is submitted again, so Scantrust "
-                "may run it twice; both runs set the same values.",
-                plural(unknown, "job"),
-            )
+        unknown = len(read_ranges(saved["submitting"]) - self.done) + saved.get("submitting_more", 0)
+        self._say_twice(len(read_ranges(saved["left"]) - self.done), unknown)
 
     def _is_cleared(self, saved: Mapping[str, Any]) -> bool:
         return bool(saved["series"] != list(self._try.series))
@@ -267,6 +255,21 @@ class Progress:
         self._doubtful_counts = Report()
         self._job_entries = 0
 
+    def _say_twice(self, left: int, unknown: int) -> None:
+        self._counts.possibly_twice += left + unknown
+        if left:
+            self._log.warning(
+                "%s will be submitted as a job a second time: other rows of the same call were not updated, so the call "
+                "is repeated. Both jobs set the same values.",
+                plural(left, "row"),
+            )
+        if unknown:
+            self._log.warning(
+                "The last try ended while it submitted up to %s, and got no task_id. Each is submitted again, so Scantrust "
+                "may run it twice; both runs set the same values.",
+                plural(unknown, "job"),
+            )
+
     def _read(self) -> dict[str, Any] | None:
         try:
             return read_saved(self._store)
@@ -282,12 +285,12 @@ class Progress:
             return
         self._saved |= {
             "series": list(self._try.series),
-            "done": pack_numbers(self.done),
-            "cut": pack_numbers(self._cut),
-            "doubtful": pack_numbers(self._doubtful),
-            "submitting": pack_numbers(self._announced),
+            "done": write_ranges(self.done),
+            "cut": write_ranges(self._cut),
+            "doubtful": write_ranges(self._doubtful),
+            "submitting": write_ranges(self._announced),
             "submitting_more": sum(jobs - 1 for jobs in self._possible.values() if jobs),
-            "left": pack_numbers(self._left),
+            "left": write_ranges(self._left),
             "counts": self._counts.save_counts(),
             "doubtful_counts": self._doubtful_counts.save_counts(),
         }

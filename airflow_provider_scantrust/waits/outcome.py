@@ -50,7 +50,7 @@ class Outcome:
         kept = dict(codes)
         bits = ""
         if len(kept) > KEPT:
-            bits = pack_numbers(place for place, task_id in enumerate(sorted(codes)) if codes[task_id] == 0)
+            bits = _pack([codes[task_id] == 0 for task_id in sorted(codes)])
             least_first = sorted(kept.items(), key=lambda entry: -1 if entry[1] is None else entry[1])
             kept = dict(least_first[:KEPT])
         numbers = list(codes.values())
@@ -72,9 +72,10 @@ class Outcome:
         if not self.nothing_bits:
             return {task_id for task_id, number in self.counts.items() if number == 0}
         ids = sorted(task_ids)
+        bits = zlib.decompress(b64decode(self.nothing_bits))
         if len(ids) != self.jobs:
             return set()
-        return {ids[place] for place in unpack_numbers(self.nothing_bits)}
+        return {task_id for place, task_id in enumerate(ids) if bits[place // 8] >> place % 8 & 1}
 
     def result(self) -> dict[str, Any]:
         """
@@ -122,16 +123,8 @@ class Outcome:
         return cls(**numbers, counts=dict(counts), nothing_bits=bits)  # type: ignore[arg-type]
 
 
-def pack_numbers(numbers: Iterable[int]) -> str:
-    """Return numbers as text that needs at most one bit for each number up to the largest."""
-    bits = bytearray()
-    for number in sorted(numbers):
-        bits.extend(bytes(number // 8 + 1 - len(bits)))
-        bits[-1] |= 1 << number % 8
-    return b64encode(zlib.compress(bytes(bits))).decode()
-
-
-def unpack_numbers(text: str) -> set[int]:
-    """Return the numbers that :func:`pack_numbers` wrote."""
-    bits = zlib.decompress(b64decode(text))
-    return {8 * place + bit for place, byte in enumerate(bits) for bit in range(8) if byte >> bit & 1}
+def _pack(bits: list[bool]) -> str:
+    packed = bytearray(-(-len(bits) // 8))
+    for place, bit in enumerate(bits):
+        packed[place // 8] |= bit << place % 8
+    return b64encode(zlib.compress(bytes(packed))).decode()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from airflow_provider_scantrust.hooks.logs import RareLog
+from airflow_provider_scantrust.uploads.kept import read_ranges, write_ranges
 from airflow_provider_scantrust.uploads.progress_log import ProgressLog
 from airflow_provider_scantrust.waits.pacing import Pacer
 
@@ -81,3 +85,13 @@ def test_progress_without_any_progress_does_not_guess() -> None:
     log.now = 11.0
     lines.tick(codes=0)
     assert "time left unknown" in log.lines[0]
+
+
+@given(st.sets(st.integers(0, 300)))
+def test_call_numbers_survive_as_ranges(numbers: set[int]) -> None:
+    assert numbers == read_ranges(write_ranges(numbers))
+
+
+def test_ranges_are_short() -> None:
+    assert "0-57,60,62-63" == write_ranges({*range(58), 60, 62, 63})
+    assert len(write_ranges(set(range(1_000_000)))) < 20

@@ -6,11 +6,9 @@ import json
 import uuid
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from airflow_provider_scantrust.triggers.scantrust import read_event
-from airflow_provider_scantrust.waits.outcome import KEPT, NAMED, Outcome, pack_numbers, unpack_numbers
+from airflow_provider_scantrust.waits.outcome import KEPT, NAMED, Outcome
 
 
 def test_few_jobs_are_all_named() -> None:
@@ -73,13 +71,3 @@ def test_event_of_an_older_triggerer_is_still_read() -> None:
 def test_what_is_no_outcome_is_refused(data: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="not an outcome"):
         Outcome.from_dict(data)
-
-
-@given(st.sets(st.integers(0, 300)))
-def test_packed_numbers_are_the_same_numbers(numbers: set[int]) -> None:
-    assert numbers == unpack_numbers(pack_numbers(numbers))
-
-
-def test_packed_numbers_are_short() -> None:
-    assert len(pack_numbers({*range(58), 60, 62, 63})) < 30
-    assert len(pack_numbers(range(1_000_000))) < 300
