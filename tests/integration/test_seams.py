@@ -192,12 +192,18 @@ def test_job_that_may_be_there_is_reported_also_after_a_stop(sandbox: Sandbox) -
     )
     ti = TaskInstance()
     ti.id = "try 1"
-    timer = threading.Timer(0.5, operator.on_kill)
-    timer.start()
+
+    def stop_after_the_submit() -> None:
+        while not sandbox.tasks():
+            threading.Event().wait(0.02)
+        operator.on_kill()
+
+    stopper = threading.Thread(target=stop_after_the_submit, daemon=True)
+    stopper.start()
     context: Any = {"ti": ti, "task_state_store": store}
     with pytest.raises(UploadInterrupted):
         operator.execute(context)
-    timer.join()
+    stopper.join()
     assert 1 == attempt(store, try_number=2, items=bottles(1, 2, 3), mode="async")["possibly_submitted_twice"]
 
 
