@@ -130,7 +130,7 @@ class UploadParameters(BaseOperator):
         self.on_unmatched = on_unmatched
         self.on_discarded = on_discarded
         self.scantrust_conn_id: Any = scantrust_conn_id
-        with _name_default_args(kwargs.get("default_args")):
+        with _name_default_args(kwargs.get("default_args") or {}, locals()):
             self._check_what_is_given()
             for name, allowed in _CHOICES.items():
                 if getattr(self, name) not in allowed:
@@ -226,12 +226,13 @@ def _check_number(name: str, number: Any, least: float, most: float = inf) -> No
 
 
 @contextmanager
-def _name_default_args(default_args: Mapping[str, Any] | None) -> Iterator[None]:
+def _name_default_args(default_args: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[None]:
     """Add to an option's error that it comes from ``default_args``, which many kinds of tasks share."""
     try:
         yield
     except ValueError as error:
         name = re.match(r"`(\w+)`", str(error))
-        if name and name[1] in (default_args or {}):
+        # Airflow has already merged default_args into the arguments; only identity tells them apart.
+        if name and name[1] in default_args and default_args[name[1]] is given.get(name[1]):
             raise ValueError(f"{error} It comes from `default_args`; set it for this task.") from error
         raise

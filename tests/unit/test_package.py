@@ -345,6 +345,16 @@ def test_sensor_refuses_times_that_cannot_work(name: str, value: Any, by_default
     assert by_default == ("(from default_args)" in str(caught.value))
 
 
+@pytest.mark.parametrize(("name", "right", "wrong"), [("timeout", 60, -1), ("mode", "sync", "poke")])
+def test_operator_tells_its_own_arguments_from_default_args(name: str, right: Any, wrong: Any) -> None:
+    options: dict[str, Any] = {"task_id": "t", "items": []}
+    with pytest.raises(ValueError, match=r"It comes from `default_args`"):
+        ScantrustUploadOperator(**options, default_args={name: wrong})
+    with pytest.raises(ValueError, match=f"`{name}`") as caught:
+        ScantrustUploadOperator(**options, **{name: wrong}, default_args={name: right})
+    assert "default_args" not in str(caught.value)
+
+
 def test_sensor_names_a_mode_that_default_args_mean_for_the_operator() -> None:
     with pytest.raises(ValueError, match=r"\(from default_args\): `mode` of a sensor"):
         ScantrustTaskSensor(task_id="t", scantrust_task_id="a", default_args={"mode": "sync"})
