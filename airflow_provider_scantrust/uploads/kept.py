@@ -108,7 +108,8 @@ def end_progress(store: Store | None, this_try: Try, report: Report, log: Log) -
     """Keep the report of a successful upload, in case the worker dies before Airflow records the success."""
     with _unharmed(log):
         saved = read_saved(store)
-        if store is not None and saved is not None:
+        # While the store failed, the progress of an earlier upload may have stayed there.
+        if store is not None and saved is not None and saved.get("fingerprint") == report.fingerprint:
             ended = {"ended": this_try.as_list(), "whole": report.save_counts(), "other_jobs": {}}
             write_kept(store, {**saved, **ended}, report.jobs, 0)
 
