@@ -99,7 +99,8 @@ class Task:
     @property
     def is_failed(self) -> bool:
         """The job has ended and failed."""
-        return self.state is TaskState.FAILED
+        # From an XCom, the state is the plain text.
+        return self.state == TaskState.FAILED
 
     def describe(self) -> str:
         """Return one line with everything that Scantrust's support needs, times as Scantrust wrote them."""
