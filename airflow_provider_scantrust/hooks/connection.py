@@ -22,7 +22,7 @@ def not_found(conn_id: str) -> ScantrustError:
     backends = [("secrets", "backend"), ("workers", "secrets_backend")]
     backend = next(filter(None, (conf.get(*option, fallback=None) for option in backends)), None)
     if backend is None:
-        variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+        variable = f"AIRFLOW_CONN_{conn_id}".upper()
         if os.environ.get(variable):
             return ConfigurationError(
                 f"{variable} is set, and Airflow cannot read it. Check the JSON and its names (the token is `password`); in a URI, "

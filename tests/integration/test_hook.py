@@ -397,10 +397,11 @@ def test_gate_stops_all_threads_for_no_longer_than_the_connections_budget(
     assert pause == pytest.approx(sum(pauses), abs=2.0)
 
 
-def test_missing_connection_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("conn_id", ["other_conn", "", None])
+def test_missing_connection_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch, conn_id: Any) -> None:
     monkeypatch.delenv(CONNECTION, raising=False)
-    with pytest.raises(exc.ConfigurationError, match="There is no Airflow connection 'other_conn'"):
-        ScantrustHook("other_conn").upload(bottles(1))
+    with pytest.raises(exc.ConfigurationError, match=f"There is no Airflow connection {conn_id!r}"):
+        ScantrustHook(conn_id).upload(bottles(1))
 
 
 def test_connection_that_a_secrets_backend_may_hold_is_worth_a_retry(monkeypatch: pytest.MonkeyPatch) -> None:
