@@ -33,6 +33,8 @@ class RowSource(Source):
                 f'{name} is a {type(rows).__name__}; give its rows: df.to_dict("records") (polars: df.to_dicts(), '
                 "pyarrow: table.to_pylist())."
             )
+        if hasattr(rows, "readline"):
+            raise InvalidInput(f"{name} is an open file; give its path, or its rows: csv.DictReader(file).")
         if isinstance(rows, Mapping | str | bytes) or not isinstance(rows, Iterable):
             advice = ". Put the row into a list" if isinstance(rows, Mapping) else ""
             raise InvalidInput(
@@ -67,7 +69,8 @@ class RowSource(Source):
                 except Exception as error:  # a user's mapping may raise anything
                     yield number, UnreadableRow(f"it cannot be read ({type(error).__name__})")
             else:
-                yield number, UnreadableRow(f"it is not a dict but {type(row).__name__}")
+                hint = "; give rows of mapped tasks as `items`" if isinstance(row, list) else ""
+                yield number, UnreadableRow(f"it is not a dict but {type(row).__name__}{hint}")
 
     def _is_key(self, name: Any) -> bool:
         name = clean_name(name) if isinstance(name, str) else name

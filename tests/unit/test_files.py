@@ -352,3 +352,13 @@ def test_rows_of_databases_are_rows() -> None:
     bottle = namedtuple("bottle", ["extended_id", "lot"])
     for rows in (of_sqlalchemy, [bottle("A1234567", "L1")]):
         assert {"A1234567": {"lot": "L1"}} == upload(rows).rows
+
+
+def test_open_file_in_place_of_rows_is_refused_with_advice() -> None:
+    with pytest.raises(InvalidInput, match="is an open file; give its path"):
+        upload(io.StringIO("extended_id,lot\nCODE0001,1\n"))
+
+
+def test_rows_of_mapped_tasks_in_place_of_rows_are_rejected_with_advice() -> None:
+    ((_, _, reason),) = upload([[{KEY: "CODE0001", "lot": "1"}]]).rejected
+    assert "not a dict but list; give rows of mapped tasks as `items`" in reason
