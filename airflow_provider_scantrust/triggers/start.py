@@ -31,6 +31,17 @@ _ONLY_ON_A_WORKER = (
     "_pre_execute_hook",
     "_post_execute_hook",
 )
+# Names in a template that have no value in the triggerer of Airflow 3.3, or an empty one.
+_ONLY_IN_TEMPLATES_ON_A_WORKER = (
+    "triggering_asset_events",
+    "consumed_asset_events",
+    "inlet_events",
+    "task_state_store",
+    "prev_start_date_success",
+    "prev_end_date_success",
+    "prev_data_interval_start_success",
+    "prev_data_interval_end_success",
+)
 
 
 class StartsOnWorker(Exception):
@@ -70,8 +81,8 @@ def make_start(
     if task.get_closest_mapped_task_group() is not None:
         raise StartsOnWorker("it is in a mapped task group")
     template = _as_template(scantrust_task_id)
-    if used := _macros_used(task, [template, options.get("scantrust_conn_id")]):
-        raise StartsOnWorker(f"the triggerer does not know {', '.join(used)} of the Dag")
+    if used := _unknown_names(task, [template, options.get("scantrust_conn_id")]):
+        raise StartsOnWorker(f"the triggerer does not know {', '.join(used)}")
     if not fits_a_row(template):
         raise StartsOnWorker("its ids are too many for the row of a trigger")
     limit = inf if task.execution_timeout is None else task.execution_timeout.total_seconds()
@@ -89,10 +100,11 @@ def make_start(
     )
 
 
-def _macros_used(task: BaseOperator, template: Any) -> list[str]:
-    """Return the macros and filters of the Dag in a template: the stored Dag, which the triggerer uses, has none."""
+def _unknown_names(task: BaseOperator, template: Any) -> list[str]:
+    """Return the names in a template that the triggerer does not know; the stored Dag, which it uses, has no macros."""
     dag: Any = task.get_dag()
     names = [
+        *_ONLY_IN_TEMPLATES_ON_A_WORKER,
         *(getattr(dag, "user_defined_macros", None) or ()),
         *(getattr(dag, "user_defined_filters", None) or ()),
     ]

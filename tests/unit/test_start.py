@@ -109,15 +109,24 @@ def test_what_would_not_work_in_the_triggerer_starts_on_a_worker(
     [
         ("{{ my_ids() }}", "my_ids"),
         (["t-1", "{{ ds | spoken }}"], "spoken"),
+        (
+            "{{ (triggering_asset_events.values() | first | first).extra.task_ids }}",
+            "triggering_asset_events",
+        ),
+        ("{{ dag_run.consumed_asset_events }}", "consumed_asset_events"),
+        ("{{ inlet_events[task.inlets[0]][-1].extra.task_ids }}", "inlet_events"),
+        ("{{ prev_data_interval_start_success }}", "prev_data_interval_start_success"),
         ("{{ dag_run.conf['ids'] }}", None),
         ("my_ids", None),
     ],
 )
-def test_template_with_a_macro_of_the_dag_starts_on_a_worker(template: Any, because: str | None) -> None:
+def test_template_with_a_name_that_the_triggerer_does_not_know_starts_on_a_worker(
+    template: Any, because: str | None
+) -> None:
     with DAG("d", schedule=None, user_defined_macros={"my_ids": list}, user_defined_filters={"spoken": str}):
         given = sensor(template)
     assert (because is None) == given.start_from_trigger
-    assert because is None or f"does not know {because} of the Dag" in given._starts_on_worker
+    assert because is None or f"does not know {because}" in given._starts_on_worker
 
 
 def test_output_of_mapped_tasks_starts_on_a_worker() -> None:
