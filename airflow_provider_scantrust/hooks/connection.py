@@ -21,7 +21,8 @@ def not_found(conn_id: str) -> ScantrustError:
     """
     backends = [("secrets", "backend"), ("workers", "secrets_backend")]
     backend = next(filter(None, (conf.get(*option, fallback=None) for option in backends)), None)
-    if backend is None:
+    # A backend that is down is no excuse for an empty id.
+    if backend is None or not conn_id:
         variable = f"AIRFLOW_CONN_{conn_id}".upper()
         if os.environ.get(variable):
             return ConfigurationError(

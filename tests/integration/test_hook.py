@@ -410,6 +410,8 @@ def test_connection_that_a_secrets_backend_may_hold_is_worth_a_retry(monkeypatch
     with pytest.raises(exc.TransientError, match=r"scantrust_default.* the secrets backend") as caught:
         ScantrustHook().upload(bottles(1))
     assert not caught.value.permanent
+    with pytest.raises(exc.ConfigurationError, match="There is no Airflow connection None"):
+        ScantrustHook(None).upload(bottles(1))  # type: ignore[arg-type]
 
 
 def test_settings_of_the_extra_are_no_secrets(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
