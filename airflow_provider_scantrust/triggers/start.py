@@ -63,7 +63,7 @@ def why_end_on_worker(task: BaseOperator) -> str | None:
 
 
 def make_start(
-    task: BaseOperator, scantrust_task_id: Any, *, timeout: float, **options: Any
+    task: BaseOperator, scantrust_task_id: Any, *, scantrust_conn_id: Any, timeout: float, **options: Any
 ) -> StartTriggerArgs:
     """
     Return what Airflow needs to start the wait in the triggerer.
@@ -80,8 +80,9 @@ def make_start(
 
     if task.get_closest_mapped_task_group() is not None:
         raise StartsOnWorker("it is in a mapped task group")
-    template = _as_template(scantrust_task_id)
-    if used := _unknown_names(task, [template, options.get("scantrust_conn_id")]):
+    template = _as_template("scantrust_task_id", scantrust_task_id)
+    conn_id = _as_template("scantrust_conn_id", scantrust_conn_id)
+    if used := _unknown_names(task, [template, conn_id]):
         raise StartsOnWorker(f"the triggerer does not know {', '.join(used)}")
     if not fits_a_row(template):
         raise StartsOnWorker("its ids are too many for the row of a trigger")
@@ -91,6 +92,7 @@ def make_start(
         trigger_cls=CLASS_PATH,
         trigger_kwargs={
             "scantrust_task_id": template,
+            "scantrust_conn_id": conn_id,
             "spare_seconds": max(airflow_ends - min(timeout, limit), min(_SPARE, airflow_ends / 10)),
             **options,
         },
@@ -112,9 +114,9 @@ def _unknown_names(task: BaseOperator, template: Any) -> list[str]:
     return [name for name in names if "{" in text and re.search(rf"\b{re.escape(name)}\b", text)]
 
 
-def _as_template(value: Any) -> Any:
+def _as_template(name: str, value: Any) -> Any:
     """
-    Return ids, or templates of them, in a form that the triggerer can read.
+    Return an argument, or templates of it, in a form that the triggerer can read.
 
     The triggerer does not resolve an XComArg, and ``xcom_pull`` without ``map_indexes`` gets no answer.
     """
@@ -123,11 +125,11 @@ def _as_template(value: Any) -> Any:
             raise StartsOnWorker("its template has an xcom_pull without map_indexes=-1")
         return value
     if isinstance(value, list | tuple):
-        return [_as_template(entry) for entry in value]
+        return [_as_template(name, entry) for entry in value]
     from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
     if not isinstance(value, PlainXComArg):
-        raise StartsOnWorker(f"scantrust_task_id is a {type(value).__name__}")
+        raise StartsOnWorker(f"{name} is a {type(value).__name__}")
     upstream = value.operator
     if upstream.is_mapped or upstream.get_closest_mapped_task_group() is not None:
         raise StartsOnWorker("the upstream task is mapped")

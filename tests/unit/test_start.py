@@ -82,9 +82,9 @@ def test_every_option_reaches_a_trigger_that_airflow_starts() -> None:
 def test_output_of_a_task_becomes_a_template_that_gets_an_answer() -> None:
     with DAG("d", schedule=None):
         output = submit()
-        given = arguments(sensor([output, "t-1"]))
+        given = arguments(sensor([output, "t-1"], scantrust_conn_id=output))
     pull = "{{ ti.xcom_pull(task_ids='submit', key='return_value', map_indexes=-1) }}"
-    assert [pull, "t-1"] == given["scantrust_task_id"]
+    assert ([pull, "t-1"], pull) == (given["scantrust_task_id"], given["scantrust_conn_id"])
 
 
 @pytest.mark.parametrize(
@@ -92,6 +92,7 @@ def test_output_of_a_task_becomes_a_template_that_gets_an_answer() -> None:
     [
         ({"deferrable": False}, "not deferrable"),
         ({"scantrust_task_id": "{{ ti.xcom_pull(task_ids='submit') }}"}, "xcom_pull without map_indexes"),
+        ({"scantrust_conn_id": "{{ ti.xcom_pull(task_ids='submit') }}"}, "xcom_pull without map_indexes"),
         ({"scantrust_task_id": ["x" * 36] * 1000}, "too many for the row"),
         ({"scantrust_task_id": iter(["a"])}, "list_iterator"),
     ],
