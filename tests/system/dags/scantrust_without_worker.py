@@ -38,7 +38,7 @@ with DAG("start_retries", schedule=None):
     )
 
 with DAG("start_hanging_template", schedule=None):
-    ScantrustTaskSensor(task_id="task", scantrust_task_id="{{ prev_start_date_success }}", **NO_WORKER)
+    ScantrustTaskSensor(task_id="task", scantrust_task_id="{{ ti.get_previous_dagrun() }}", **NO_WORKER)
 
 
 @task
