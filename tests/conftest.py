@@ -66,6 +66,13 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let the tests of a real Airflow, which take longest, have the processors first."""
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    if is_worker and "/system/" not in item.nodeid and os.getpriority(os.PRIO_PROCESS, 0) == 0:
+        os.nice(5)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     """Spread single tests; pytest-xdist's own groups have no effect with pytest 9.2."""
