@@ -1,4 +1,4 @@
-"""Read what users give to operators, sensors and triggers: durations, and task_ids in every form."""
+"""Read what users give to operators, sensors and triggers: durations, switches, and task_ids in every form."""
 
 from __future__ import annotations
 
@@ -24,6 +24,12 @@ def read_seconds(name: str, value: Any) -> float:
             f"`{name}` must be a number of seconds or a timedelta, above 0 and at most ten years, not {value!r}."
         )
     return float(seconds)
+
+
+def check_switch(name: str, value: Any) -> None:
+    """Refuse text, such as a template that Airflow does not render: any text would mean True."""
+    if isinstance(value, str):
+        raise ValueError(f"`{name}` must be True or False, not {value!r}; it is not templated.")
 
 
 def read_task_ids(value: Any) -> list[str]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_scantrust.api.inputs import read_seconds
+from airflow_provider_scantrust.api.inputs import check_switch, read_seconds
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath, XComArg
@@ -137,6 +137,9 @@ class UploadParameters(BaseOperator):
                     raise ValueError(
                         f"`{name}` must be one of {', '.join(allowed)}, not {getattr(self, name)!r}."
                     )
+            check_switch("dry_run", dry_run)
+            check_switch("wait_for_completion", wait_for_completion)
+            check_switch("deferrable", deferrable)
             _check_number("ids_per_job", ids_per_job, 1)
             _check_number("items_per_call", items_per_call, 1, 999)
             _check_number("max_in_flight", max_in_flight, 1)

@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
-from airflow_provider_scantrust.api.inputs import read_seconds, read_task_ids
+from airflow_provider_scantrust.api.inputs import check_switch, read_seconds, read_task_ids
 from airflow_provider_scantrust.exceptions import ScantrustError
 from airflow_provider_scantrust.links.scantrust import LINKS
 from airflow_provider_scantrust.waits.outcome import Outcome
@@ -78,6 +78,9 @@ class ScantrustTaskSensor(BaseSensorOperator):
 
         given = {"poke_interval": poke_interval, "error_budget": error_budget, **kwargs}
         _check(given, kwargs.get("default_args") or {})
+        check_switch("deferrable", deferrable)
+        check_switch("start_from_trigger", start_from_trigger)
+        check_switch("end_from_trigger", end_from_trigger)
         super().__init__(poke_interval=poke_interval, **kwargs)
         self.scantrust_task_id = scantrust_task_id
         # Airflow replaces an XComArg before the task runs.

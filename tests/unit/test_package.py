@@ -48,16 +48,15 @@ def run_python(code: str) -> str:
 
 
 def test_results_of_the_hook_pass_through_an_xcom_where_the_docs_allow_them() -> None:
-    # Airflow reads the setting once in each process.
     code = """
-import os
+import os  # Airflow reads the setting once in each process.
 os.environ["AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES"] = "airflow_provider_scantrust.api.models.*"
 try:
     from airflow.sdk.serde import deserialize, serialize
 except ImportError:
     from airflow.serialization.serde import deserialize, serialize
 from airflow_provider_scantrust.api.models import UploadResult, read_task
-result = UploadResult(codes_affected=1, total_updates=1, items={"CODE0001": ["market"]})
+result = UploadResult(1, 1, {"CODE0001": ["market"]})
 task = read_task("t-1", {"state": "failed", "created_at": "2026-11-28T14:41:48Z"})
 pulled = [deserialize(serialize(each)) for each in (result, task)]
 print(pulled == [result, task], pulled[1].is_done, pulled[1].is_failed, pulled[1].created_at == task.created_at)

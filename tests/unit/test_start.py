@@ -13,6 +13,7 @@ from airflow.sdk import DAG, task, task_group
 from airflow.triggers.base import TaskSuccessEvent
 
 from airflow_provider_scantrust.exceptions import ConfigurationError, InvalidInput, TransientError
+from airflow_provider_scantrust.operators.scantrust import ScantrustUploadOperator
 from airflow_provider_scantrust.sensors.scantrust import ScantrustTaskSensor
 from airflow_provider_scantrust.triggers import scantrust as triggers
 from airflow_provider_scantrust.triggers import sharing, start
@@ -292,3 +293,17 @@ def test_result_is_not_stored_where_the_task_pushes_none() -> None:
 
 def ending(**options: Any) -> ScantrustTaskTrigger:
     return ScantrustTaskTrigger(scantrust_task_id=[], deadline=9e9, end_from_trigger=True, **options)
+
+
+@pytest.mark.parametrize("name", ["deferrable", "start_from_trigger", "end_from_trigger"])
+def test_text_is_no_switch_of_a_sensor(name: str) -> None:
+    given: Any = {name: "{{ params.wait }}"}
+    with pytest.raises(ValueError, match=f"`{name}` must be True or False"):
+        ScantrustTaskSensor(task_id="wait", scantrust_task_id="t-1", **given)
+
+
+@pytest.mark.parametrize("name", ["dry_run", "wait_for_completion", "deferrable"])
+def test_text_is_no_switch_of_an_upload(name: str) -> None:
+    given: Any = {name: "false"}
+    with pytest.raises(ValueError, match=f"`{name}` must be True or False"):
+        ScantrustUploadOperator(task_id="upload", source="a.csv", **given)
