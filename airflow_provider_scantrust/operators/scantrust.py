@@ -67,7 +67,8 @@ class ScantrustUploadOperator(UploadParameters):
         each row (a million rows: 1,002 calls). A file of another upload is not replaced: the new file gets a
         number in its name. Mapped tasks add their map index to the name, unless the path has a template with
         ``map_index``. (templated)
-    :param dry_run: Read the source and return the plan; send nothing.
+    :param dry_run: Read the source and return the plan; send nothing. Of the outlets, ``scantrust://`` assets
+        get no event.
     :param constraints: Field -> value that a code must have; ``extended_id`` may have a list. (templated)
     :param scm_data: Field -> value to set on the codes that meet the constraints. (templated)
     :param data_key: Selects codes: ``extended_id``, ``serial_number`` or any SCM field. (templated)
