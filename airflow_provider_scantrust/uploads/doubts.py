@@ -48,7 +48,7 @@ _NEEDS_LOOK = re.compile(
     | Err:5
     | Loading\.
     | \d(?!\d{3}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)\x1f)(?:
-        \d?[JFMASONDjfmasond][AEPUCOaepuco][NBRYLGPTVCnbrylgptvc]\d\d
+        \d?[JFMASONDjfmasond][AEPUCOaepuco][NBRYLGPTVCnbrylgptvc]\d\d(?:\d\d)?[\x1fT :]
         | \d{0,3}+(?=[-/., eE:])(?:[-/.]\ ?\d{1,2}(?:[-/.]\ ?\d|\x1f) | /\d{4}\x1f | :00(?::00)?\x1f | [-./ ]{1,2}[^\W\d_]{3} | (?:[.,]\d+)?[eE]\+?\d{1,3}\x1f | \.\#)
         | (?=\d{4})(?:\d{4,}+\.0+\x1f | (?<=\x1f[1-4])\d{7}0{5}\x1f | (?<=\x1f[2-7])\d{4}(?:[.,]\d+)?\x1f | (?:(?<=\x1f1)9|(?<=\x1f2)0)\d{6}\x1f)
         )

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from airflow_provider_scantrust.exceptions import InvalidInput
 from airflow_provider_scantrust.sources.fields import UnreadableRow
 from airflow_provider_scantrust.sources.rows import RowSource
+from airflow_provider_scantrust.uploads.doubts import BETWEEN, are_plain
 from airflow_provider_scantrust.uploads.spool import Spool
 
 KEY = "extended_id"
@@ -222,3 +223,10 @@ def test_each_row_is_sent_merged_or_put_aside(rows: list[Any]) -> None:
         for key, _ in spool.read():
             spool.reject(key, "unmatched", "no code")
         assert [line for line, _, _ in spool.rejects()] == list(range(len(rows)))
+
+
+@pytest.mark.parametrize(
+    ("key", "plain"), [("3OCT12345ABC", True), ("31DEC20269", True), ("31DEC2026", False), ("1JAN26", False)]
+)
+def test_codes_in_which_a_month_can_be_read_do_not_slow_the_rows_beside_them(key: str, plain: bool) -> None:
+    assert plain is are_plain([f"{key}{BETWEEN}lot"], 2)
