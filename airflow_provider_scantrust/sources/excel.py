@@ -53,7 +53,7 @@ class ExcelSource(FileSource):
     _sheets: list[str]
 
     def _read(self) -> Iterator[tuple[int, Row | UnreadableRow]]:
-        rows = self._open_sheet(self.open_whole(unpack))
+        rows = self._open_sheet(self.open_whole(unpack), is_first=True)
         fields = self._read_header(rows)
         names = [field for field in fields if field is not None]
         self._note_zeros(fields)
@@ -92,7 +92,7 @@ class ExcelSource(FileSource):
 
     def rejected_rows(self) -> Iterator[tuple[int, list[str]]]:
         """Return number and cells of each row of the copy, with one cell too many if it cannot be sent."""
-        rows = self._open_sheet(self.reopen())
+        rows = self._open_sheet(self.reopen(), is_first=False)
         self._read_header(rows)
         for number, cells in rows:
             _, problem = self._read_cells(number, cells)
@@ -139,8 +139,8 @@ class ExcelSource(FileSource):
                 problems.append(f"column {self.header[place]!r}: {problem}")
         return texts, "; ".join(problems) or None
 
-    def _open_sheet(self, file: BinaryIO) -> Iterator[tuple[int, Sequence[Any]]]:
-        """Return the rows with their numbers."""
+    def _open_sheet(self, file: BinaryIO, *, is_first: bool) -> Iterator[tuple[int, Sequence[Any]]]:
+        """Return the rows with their numbers; the other sheets are looked at only the first time."""
         calamine = need("python_calamine", "excel", self.name)
         what = "an Excel or OpenDocument file. If it is text, give source_format='csv'"
         start = check_start(self.name, file, (b"PK\x03\x04", b"\xd0\xcf\x11\xe0"), what)
@@ -164,7 +164,7 @@ class ExcelSource(FileSource):
                     f"{', '.join(map(repr, names))}."
                 )
             self._sheet_name = names[wanted]
-            if self.sheet is None:
+            if self.sheet is None and is_first:
                 visible = calamine.SheetVisibleEnum.Visible
                 seen = [each.name for each in book.sheets_metadata if each.visible == visible]
                 self._note_sheets(file, book, seen)
